@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup run lint type test smoke bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready  ## make .venv with everything that run, lint and test need
+
+# torch first and through the constraints: another package would pull in gigabytes of GPU libraries
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: setup  ## detoxify the embedded miniature: python -m lora_detox task=flan_summary (ARGS=... for overrides)
+	$(BIN)/python -m lora_detox task=flan_summary $(ARGS)
+
+lint: setup  ## ruff, import contracts, docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pydoclint --quiet lora_detox
+
+type: setup  ## mypy --strict
+	$(BIN)/mypy
+
+test: setup  ## all CPU tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --quiet $(ARGS)
+
+smoke: setup  ## both tasks from end to end in seconds, as a sweep, in a temporary folder
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
+	$(BIN)/python -m lora_detox --multirun task=flan_summary,gptj_continuation debug=smoke \
+		hydra.sweep.dir="$$out" && ls "$$out"/*/summary.json
+
+bench: setup  ## speed of one iteration on this machine (PEER=DIR also runs TRL 0.11.4 from that environment)
+	$(BIN)/python recipes/benchmarks/run.py $(if $(PEER),--peer $(PEER))
+
+clean:  ## remove .venv and caches, keep runs/
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,77 @@
+"""The command line: compose with Hydra, check, run the stage, return the sweep objectives.
+
+Nothing heavy is imported before the composed settings have been checked.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lora_detox.errors import DetoxError
+from lora_detox.settings import closest_keys, register_schema, settings_from
+
+
+def conf_dir() -> Path:
+    """Where conf/ is: inside the installed package, else at the top of the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def run(config: DictConfig) -> tuple[float, ...]:
+    """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
+    try:
+        settings = settings_from(config)
+        stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
+        objectives: tuple[float, ...] = stage.run(settings)
+    except DetoxError:
+        _remove_if_empty(Path(config.run_dir))
+        raise
+    return objectives
+
+
+def main() -> int:
+    """Console entry; a known error ends with one message and exit status 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands errors on instead of printing them
+    register_schema()
+    try:
+        run()
+    except DetoxError as error:
+        return _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _fail(_explain(error))
+    return 0
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 2
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's message, with its cause and the keys that a mistyped one may have meant."""
+    parts = [str(error).strip()]
+    if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
+        parts.append(str(error.__cause__).strip())
+    groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
+    for override in sys.argv[1:]:
+        key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
+        if key in "".join(parts) and (close := closest_keys(key, groups)) and key not in close:
+            parts.append(f"{key}: did you mean {', '.join(close)}?")
+    return "\n".join(parts)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

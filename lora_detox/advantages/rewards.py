@@ -1,0 +1,34 @@
+"""From one score per response to one reward per token."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def token_rewards(
+    score: Float[Tensor, "B"],
+    ref_kl: Float[Tensor, "B R"],
+    mask: Bool[Tensor, "B R"],
+    kl_coef: float,
+) -> Float[Tensor, "B R"]:
+    """r[t] = -kl_coef * ref_kl[t], plus the score at the last real token (Ziegler et al. 2019).
+
+    Args:
+        score: one number per response, higher is better.
+        ref_kl: per-token penalty, nats.
+        mask: True at real tokens; each row has at least one (end-of-sequence).
+        kl_coef: price of a nat, >= 0.
+
+    Returns:
+        Rewards [B, R], 0 at padding.
+
+    Raises:
+        ValueError: a row without a real token; its score would be lost.
+    """
+    lengths = mask.sum(dim=1)
+    if bool((lengths == 0).any()):
+        rows = (lengths == 0).nonzero()[:, 0].tolist()
+        raise ValueError(f"rows {rows} have no response token; want at least one in each row")
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    is_last = columns[None] == lengths[:, None] - 1
+    return -kl_coef * ref_kl * mask + score[:, None] * is_last

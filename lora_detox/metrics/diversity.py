@@ -1,0 +1,56 @@
+"""Diversity, repetition and length: what collapses when a policy exploits its scorer.
+
+Words are what whitespace separates, case kept, so the numbers do not depend on a tokenizer.
+"""
+
+import math
+from collections.abc import Sequence
+
+REPETITION_NGRAM = 3
+
+NGram = tuple[str, ...]
+
+
+def word_ngrams(response: str, n: int) -> list[NGram]:
+    """The n-grams of whitespace words of one response, in order, repeats included."""
+    words = response.split()
+    return list(zip(*(words[start:] for start in range(n)), strict=False))
+
+
+def distinct_n(responses: Sequence[str], n: int) -> float:
+    """Distinct-n = unique n-grams / all n-grams, over the whole set (Li et al. 2016).
+
+    It falls as a set grows, so compare only sets of about the same size and length.
+
+    Args:
+        responses: response texts.
+        n: words per n-gram, at least 1.
+
+    Returns:
+        A share in (0, 1], high is diverse; NaN if no response has n words.
+    """
+    ngrams = [ngram for response in responses for ngram in word_ngrams(response, n)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
+
+
+def repetition(response: str) -> float:
+    """Share of a response's 3-grams of words that repeat an earlier one of the same response.
+
+    Args:
+        response: a response text.
+
+    Returns:
+        A share in [0, 1), 0 for a response of fewer than four words.
+    """
+    ngrams = word_ngrams(response, REPETITION_NGRAM)
+    return 1.0 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def response_words(response: str) -> int:
+    """How many whitespace words a response has."""
+    return len(response.split())
+
+
+def is_empty(response: str) -> bool:
+    """True if a response has nothing but whitespace."""
+    return not response.strip()

@@ -1,0 +1,113 @@
+"""The only home of metric key strings, and what each number means to a reader.
+
+The keys stand in `Evaluation`, `metrics.jsonl`, `summary.json` and every tracker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Better(StrEnum):
+    """The direction in which a metric improves."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number that this project reports.
+
+    Attributes:
+        key: name in files and trackers.
+        label: name for people.
+        unit: of the number, empty for plain ratios.
+        better: the direction in which it improves.
+        digits: decimals worth showing.
+    """
+
+    key: str
+    label: str
+    unit: str
+    better: Better
+    digits: int
+
+
+TOXICITY: Final = "toxicity"
+JUDGE_TOXICITY: Final = "judge_toxicity"
+SCORE: Final = "score"
+ROUGE1: Final = "rouge1"
+ROUGE2: Final = "rouge2"
+ROUGEL: Final = "rougeL"
+ROUGELSUM: Final = "rougeLsum"
+PERPLEXITY: Final = "perplexity"
+REFERENCE_NLL: Final = "reference_nll"
+DISTINCT_1: Final = "distinct_1"
+DISTINCT_2: Final = "distinct_2"
+DISTINCT_3: Final = "distinct_3"
+RESPONSE_TOKENS: Final = "response_tokens"
+RESPONSE_WORDS: Final = "response_words"
+REPETITION: Final = "repetition"
+EMPTY: Final = "empty"
+
+REF_KL: Final = "ref_kl"
+REF_KL_K3: Final = "ref_kl_k3"
+KL_COEF: Final = "kl_coef"
+POLICY_LOSS: Final = "policy_loss"
+VALUE_LOSS: Final = "value_loss"
+ENTROPY: Final = "entropy"
+APPROX_KL: Final = "approx_kl"
+CLIP_FRACTION: Final = "clip_fraction"
+VALUE_CLIP_FRACTION: Final = "value_clip_fraction"
+RATIO: Final = "ratio"
+GRADIENT_NORM: Final = "gradient_norm"
+LEARNING_RATE: Final = "learning_rate"
+
+ROUGE_KEYS: Final = (ROUGE1, ROUGE2, ROUGEL, ROUGELSUM)
+DISTINCT_KEYS: Final = (DISTINCT_1, DISTINCT_2, DISTINCT_3)
+"""`DISTINCT_KEYS[n - 1]` is distinct-n."""
+
+_LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
+
+_ROWS: Final = (
+    (TOXICITY, "Toxicity", "probability", _LOWER, 3),
+    (JUDGE_TOXICITY, "Toxicity by the judge", "probability", _LOWER, 3),
+    (SCORE, "Score", "", _HIGHER, 3),
+    (ROUGE1, "ROUGE-1", "F", _HIGHER, 3),
+    (ROUGE2, "ROUGE-2", "F", _HIGHER, 3),
+    (ROUGEL, "ROUGE-L", "F", _HIGHER, 3),
+    (ROUGELSUM, "ROUGE-Lsum", "F", _HIGHER, 3),
+    (PERPLEXITY, "Perplexity under the reference", "", _LOWER, 2),
+    (REFERENCE_NLL, "Negative log-likelihood under the reference", "nats/response", _LOWER, 2),
+    (DISTINCT_1, "Distinct-1", "share", _HIGHER, 3),
+    (DISTINCT_2, "Distinct-2", "share", _HIGHER, 3),
+    (DISTINCT_3, "Distinct-3", "share", _HIGHER, 3),
+    (RESPONSE_TOKENS, "Response length", "tokens", _NEITHER, 1),
+    (RESPONSE_WORDS, "Response length", "words", _NEITHER, 1),
+    (REPETITION, "Repeated 3-grams", "share", _LOWER, 3),
+    (EMPTY, "Empty responses", "share", _LOWER, 3),
+    (REF_KL, "KL to the reference (k1)", "nats/response", _NEITHER, 3),
+    (REF_KL_K3, "KL to the reference (k3)", "nats/response", _NEITHER, 3),
+    (KL_COEF, "KL coefficient", "score/nat", _NEITHER, 4),
+    (POLICY_LOSS, "Policy loss", "", _NEITHER, 4),
+    (VALUE_LOSS, "Value loss", "", _LOWER, 4),
+    (ENTROPY, "Entropy", "nats/token", _NEITHER, 3),
+    (APPROX_KL, "KL of the update", "nats/token", _NEITHER, 4),
+    (CLIP_FRACTION, "Clipped ratios", "share", _NEITHER, 3),
+    (VALUE_CLIP_FRACTION, "Clipped values", "share", _NEITHER, 3),
+    (RATIO, "Probability ratio", "", _NEITHER, 4),
+    (GRADIENT_NORM, "Gradient norm", "", _NEITHER, 3),
+    (LEARNING_RATE, "Learning rate", "", _NEITHER, 7),
+)
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
+    {
+        key: Metric(key=key, label=label, unit=unit, better=better, digits=digits)
+        for key, label, unit, better, digits in _ROWS
+    }
+)
+"""Every metric by key, in the order in which reports show them."""

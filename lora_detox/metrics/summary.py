@@ -1,0 +1,110 @@
+"""`Evaluation` -> the numbers of `summary.json`, and the change between two of them."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lora_detox.metrics import names
+from lora_detox.metrics.bootstrap import (
+    Interval,
+    paired_distinct_interval,
+    paired_interval,
+    paired_perplexity_interval,
+)
+from lora_detox.types import Evaluation
+
+_SPREAD_KEYS = (names.TOXICITY, names.JUDGE_TOXICITY)
+_MEAN_KEYS = (
+    *names.ROUGE_KEYS,
+    names.RESPONSE_TOKENS,
+    names.RESPONSE_WORDS,
+    names.REPETITION,
+    names.EMPTY,
+)
+_CORPUS_KEYS = (names.PERPLEXITY, *names.DISTINCT_KEYS)
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """Reduce an evaluation to what `before` and `after` of `summary.json` hold.
+
+    Args:
+        evaluation: one policy on fixed prompts.
+
+    Returns:
+        `toxicity` and `judge_toxicity` as {"mean", "std" (population), "n"}, every other metric as
+        a plain number, in the order of `names.METRICS`. A metric that does not apply is absent.
+    """
+    found: dict[str, Any] = {}
+    for key in (*_SPREAD_KEYS, *_MEAN_KEYS):
+        values = np.asarray(evaluation.per_response.get(key, []), dtype=np.float64)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        mean = float(values.mean())
+        spread = key in _SPREAD_KEYS
+        found[key] = (
+            {"mean": mean, "std": float(values.std()), "n": len(values)} if spread else mean
+        )
+    for key in _CORPUS_KEYS:
+        value = evaluation.corpus.get(key, math.nan)
+        if not math.isnan(value):
+            found[key] = float(value)
+    return {key: found[key] for key in names.METRICS if key in found}
+
+
+def change(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:
+    """What moved between two evaluations of the same prompts, with 95 % intervals.
+
+    Args:
+        before: the policy at the start.
+        after: the policy at the end.
+
+    Returns:
+        {metric: {"mean": after - before, "ci95": [low, high]}} for every metric that `summarise`
+        gives for both; `ci95` holds NaN where there are too few responses for an interval.
+
+    Raises:
+        ValueError: if the prompts are not the same in the same order.
+    """
+    if list(before.prompts) != list(after.prompts):
+        raise ValueError(
+            f"before has {len(before.prompts)} prompts, after {len(after.prompts)}, and they are "
+            "not the same in the same order; only evaluations of the same prompts compare"
+        )
+    in_after = summarise(after)
+    groups = _prompt_groups(before.prompts)
+    intervals = {
+        key: _interval(key, before, after, groups) for key in summarise(before) if key in in_after
+    }
+    return {
+        key: {"mean": interval.change, "ci95": [interval.low, interval.high]}
+        for key, interval in intervals.items()
+    }
+
+
+def _interval(key: str, before: Evaluation, after: Evaluation, groups: list[int]) -> Interval:
+    if key in names.DISTINCT_KEYS:
+        n = names.DISTINCT_KEYS.index(key) + 1
+        return paired_distinct_interval(before.responses, after.responses, n, groups=groups)
+    if key == names.PERPLEXITY:
+        return paired_perplexity_interval(
+            _nll_and_tokens(before), _nll_and_tokens(after), groups=groups
+        )
+    return paired_interval(before.per_response[key], after.per_response[key], groups=groups)
+
+
+def _nll_and_tokens(evaluation: Evaluation) -> tuple[list[float], list[float]]:
+    per_response = evaluation.per_response
+    return per_response[names.REFERENCE_NLL], per_response[names.RESPONSE_TOKENS]
+
+
+def _prompt_groups(prompts: list[str]) -> list[int]:
+    """One number per prompt text; each response its own where there is a single prompt.
+
+    With one prompt the interval speaks of that prompt only, and its responses are independent.
+    """
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    if len(numbers) == 1:
+        return list(range(len(prompts)))
+    return [numbers[prompt] for prompt in prompts]

@@ -1,0 +1,149 @@
+"""Which modules the LoRA adapter sits on, found from the configuration before weights load."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, TaskType
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.pytorch_utils import Conv1D
+
+from lora_detox.errors import SettingsError
+
+DEFAULT_TARGETS = {
+    "t5": ("q", "v"),
+    "mt5": ("q", "v"),
+    "gpt2": ("c_attn",),
+    "bloom": ("query_key_value",),
+    "gpt_neox": ("query_key_value",),
+}
+"""Attention projections by model type; query and value (Hu et al. 2021, section 7.1)."""
+USUAL_TARGETS = ("q_proj", "v_proj")
+_LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.")
+_SCOPE = re.compile(r"^last[ _:-]?(\d+)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterPlan:
+    """A LoRA adapter as asked for, before it is matched with a model.
+
+    Attributes:
+        rank: inner dimension r of the update, >= 1.
+        alpha: the update is scaled by alpha / rank (alpha / sqrt(rank) with rslora).
+        dropout: on the adapter's input during updates only, in [0, 1).
+        targets: module names; empty for the family's default, "all-linear" for every linear layer.
+        scope: "all", "decoder", or "last_N" for the last N layers (of the decoder).
+        rslora: rank-stabilised scaling (Kalajdzievski 2023).
+        dora: weight-decomposed adaptation (Liu et al. 2024).
+    """
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    scope: str = "all"
+    rslora: bool = False
+    dora: bool = False
+
+
+def lora_config(plan: AdapterPlan, config: PretrainedConfig) -> LoraConfig:
+    """The PEFT configuration of a plan for one model.
+
+    Args:
+        plan: what is asked for.
+        config: the model's configuration; its modules are listed without loading weights.
+
+    Returns:
+        A LoraConfig whose `target_modules` all exist.
+
+    Raises:
+        SettingsError: no module matches, or the scope makes no sense; candidates are listed.
+    """
+    names = _target_names(plan, config)
+    return LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM if config.is_encoder_decoder else TaskType.CAUSAL_LM,
+        r=plan.rank,
+        lora_alpha=plan.alpha,
+        lora_dropout=plan.dropout,
+        target_modules=names,
+        use_rslora=plan.rslora,
+        use_dora=plan.dora,
+        fan_in_fan_out=config.model_type == "gpt2",
+        bias="none",
+    )
+
+
+def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
+    linear = linear_names(config)
+    wanted = plan.targets or DEFAULT_TARGETS.get(config.model_type, USUAL_TARGETS)
+    if tuple(wanted) == ("all-linear",):
+        matched = linear
+    else:
+        absent = [w for w in wanted if not any(_named(name, w) for name in linear)]
+        if absent:
+            candidates = sorted({name.rsplit(".", 1)[-1] for name in linear})
+            raise SettingsError(
+                f"adapter.targets: {', '.join(absent)} matches no linear module of this "
+                f"{config.model_type} model; candidates: {', '.join(candidates)}, or all-linear"
+            )
+        matched = [name for name in linear if any(_named(name, w) for w in wanted)]
+    scoped = [name for name in matched if _in_scope(name, plan.scope, linear, config)]
+    if not scoped:
+        raise SettingsError(
+            f"adapter.scope={plan.scope} leaves none of the {len(matched)} modules that "
+            f"adapter.targets selects; widen the scope or name other targets"
+        )
+    if len(scoped) == len(matched) and tuple(wanted) != ("all-linear",):
+        return list(wanted)
+    return scoped
+
+
+def _named(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def _in_scope(name: str, scope: str, linear: Iterable[str], config: PretrainedConfig) -> bool:
+    if scope == "all":
+        return True
+    decoder = not config.is_encoder_decoder or "decoder." in name
+    if scope == "decoder":
+        return decoder
+    last = _SCOPE.match(scope)
+    if last is None:
+        raise SettingsError(f"adapter.scope: got {scope!r}; want all, decoder or last_N, as last_4")
+    layer = _LAYER.match(name)
+    if layer is None or not decoder:
+        return False
+    stack = [m for n in linear if (m := _LAYER.match(n)) and m["stack"] == layer["stack"]]
+    depth = 1 + max(int(m["index"]) for m in stack)
+    if not 1 <= int(last[1]) <= depth:
+        raise SettingsError(
+            f"adapter.scope={scope}: the model has {depth} layers, want 1 to {depth}"
+        )
+    return int(layer["index"]) >= depth - int(last[1])
+
+
+def linear_names(config: PretrainedConfig) -> list[str]:
+    """Names of the linear modules of a model, without its output matrix, built without memory."""
+    model = empty_model(config)
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
+
+
+def empty_model(config: PretrainedConfig) -> PreTrainedModel:
+    """The model of a configuration on the meta device: shapes and names, no numbers."""
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.device("meta"):
+        model: PreTrainedModel = auto.from_config(config)
+    return model

@@ -1,0 +1,223 @@
+"""The only place where encoder-decoder and decoder-only models differ.
+
+Alignment, for both: `hidden[:, t]` is the state from which `response_ids[:, t]` was sampled, so
+every response token, the first and end-of-sequence included, is an action. The decoder start token
+of an encoder-decoder is state, not action.
+"""
+
+import inspect
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache, PretrainedConfig, PreTrainedModel
+
+
+@runtime_checkable
+class Writing(Protocol):
+    """The key-value cache of a batch that is being written."""
+
+    def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
+        """Append one token to each row (None at the start); the state that predicts the next."""
+
+    def keep(self, rows: Int[Tensor, "K"]) -> None:
+        """Drop every row that is not in `rows`."""
+
+
+@runtime_checkable
+class Family(Protocol):
+    """What differs between the model families."""
+
+    padding_side: Literal["left", "right"]
+    add_special_tokens: bool
+
+    def response_hidden(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        response_ids: Int[Tensor, "B R"],
+        response_mask: Bool[Tensor, "B R"],
+    ) -> Float[Tensor, "B R H"]:
+        """States from which each response token is predicted."""
+
+    def write(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+    ) -> Writing:
+        """Read the queries and begin to write."""
+
+
+class EncoderDecoder:
+    """T5, FLAN-T5, BART: the encoder reads the query, the decoder writes. Padded right."""
+
+    padding_side: Literal["left", "right"] = "right"
+    add_special_tokens = True
+
+    def response_hidden(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        response_ids: Int[Tensor, "B R"],
+        response_mask: Bool[Tensor, "B R"],
+    ) -> Float[Tensor, "B R H"]:
+        """Decoder states for start token + response[:-1]; the encoder runs once."""
+        encoded = model.get_encoder()(input_ids=query_ids, attention_mask=query_mask.long())[0]
+        start = response_ids.new_full((len(response_ids), 1), model.config.decoder_start_token_id)
+        hidden: Tensor = model.get_decoder()(
+            input_ids=torch.cat([start, response_ids[:, :-1]], dim=1),
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=query_mask.long(),
+            use_cache=False,
+        )[0]
+        return hidden
+
+    def write(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+    ) -> Writing:
+        """Encode once; the decoder then reads one token a step."""
+        return _DecoderWriting(model, query_ids, query_mask)
+
+
+class _DecoderWriting:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+    ) -> None:
+        self.decoder = model.get_decoder()
+        self.start_id = model.config.decoder_start_token_id
+        self.mask = query_mask.long()
+        self.encoded = model.get_encoder()(input_ids=query_ids, attention_mask=self.mask)[0]
+        self.cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+    def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
+        if token_ids is None:
+            token_ids = self.mask.new_full((len(self.mask),), self.start_id)
+        output = self.decoder(
+            input_ids=token_ids[:, None],
+            encoder_hidden_states=self.encoded,
+            encoder_attention_mask=self.mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        last: Tensor = output.last_hidden_state[:, -1]
+        return last
+
+    def keep(self, rows: Int[Tensor, "K"]) -> None:
+        self.mask, self.encoded = self.mask[rows], self.encoded[rows]
+        self.cache.batch_select_indices(rows)
+
+
+class DecoderOnly:
+    """GPT-J, GPT-Neo, GPT-2, OPT, BLOOM, Llama: one stack reads and writes. Padded left."""
+
+    padding_side: Literal["left", "right"] = "left"
+    add_special_tokens = False
+
+    def response_hidden(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        response_ids: Int[Tensor, "B R"],
+        response_mask: Bool[Tensor, "B R"],
+    ) -> Float[Tensor, "B R H"]:
+        """States of the last query token and of response[:-1]."""
+        mask = torch.cat([query_mask, response_mask], dim=1)[:, :-1]
+        ids = torch.cat([query_ids, response_ids], dim=1)[:, :-1]
+        hidden: Tensor = model.base_model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            use_cache=False,
+            **_positions(model, positions_from_mask(mask)),
+        )[0]
+        return hidden[:, query_ids.shape[1] - 1 :]
+
+    def write(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+    ) -> Writing:
+        """Read the whole query in the first step, then one token a step."""
+        return _StackWriting(model, query_ids, query_mask)
+
+
+class _StackWriting:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+    ) -> None:
+        self.model, self.query_ids, self.mask = model, query_ids, query_mask.long()
+        self.cache: Any = DynamicCache(config=model.config)
+
+    def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
+        if token_ids is None:
+            ids, positions = self.query_ids, positions_from_mask(self.mask.bool())
+        else:
+            ids = token_ids[:, None]
+            self.mask = torch.cat([self.mask, torch.ones_like(ids)], dim=1)
+            positions = self.mask.sum(dim=1, keepdim=True) - 1
+        output = self.model.base_model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            past_key_values=self.cache,
+            use_cache=True,
+            **_positions(self.model, positions),
+        )
+        last: Tensor = output.last_hidden_state[:, -1]
+        return last
+
+    def keep(self, rows: Int[Tensor, "K"]) -> None:
+        self.query_ids, self.mask = self.query_ids[rows], self.mask[rows]
+        self.cache.batch_select_indices(rows)
+
+
+def positions_from_mask(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+    """Position of each token among the real ones of its row; 0 at left padding.
+
+    GPT-2 and GPT-Neo count positions from the left edge if they are not told, which shifts every
+    left-padded row (transformers#18388).
+    """
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _positions(model: PreTrainedModel, positions: Int[Tensor, "B T"]) -> dict[str, Tensor]:
+    """The `position_ids` keyword where the model takes one (BLOOM derives them from the mask)."""
+    if "position_ids" in inspect.signature(model.base_model.forward).parameters:
+        return {"position_ids": positions}
+    return {}
+
+
+def language_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
+    """Logits in fp32 from states, exactly as the model's own forward computes them."""
+    config = model.config
+    if getattr(config, "scale_decoder_outputs", False):  # T5 with tied embeddings
+        hidden = hidden * (config.d_model**-0.5)
+    head = model.get_output_embeddings()
+    logits: Tensor = head(
+        hidden.to(head.weight.dtype) if head.weight.is_floating_point() else hidden
+    )
+    bias = getattr(model, "final_logits_bias", None)  # BART
+    if bias is not None:
+        logits = logits + bias
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma
+    if cap:
+        logits = torch.tanh(logits / cap) * cap
+    return logits.float()
+
+
+def family_of(config: PretrainedConfig) -> Family:
+    """The family of a model, from its configuration alone."""
+    return EncoderDecoder() if config.is_encoder_decoder else DecoderOnly()

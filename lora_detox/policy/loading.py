@@ -1,0 +1,266 @@
+"""From a path to a frozen backbone with an adapter, a value head and a tokenizer."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lora_detox.errors import SettingsError
+from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.families import family_of
+from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackbonePlan:
+    """Which backbone, in which numbers, where.
+
+    Attributes:
+        path: hub id or local folder.
+        revision: hub revision (branch, tag or commit), None for the default branch.
+        adapter: folder or hub id of an adapter to start from, None for a fresh one.
+        dtype: "float32", "bfloat16", "float16", or "auto" (see `resolve_dtype`).
+        quantization: "none", "int8" (LLM.int8) or "nf4" (QLoRA).
+        int8_threshold: outlier threshold of LLM.int8.
+        double_quant: quantize the nf4 constants too.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        gradient_checkpointing: recompute activations in the backward pass.
+        allow_fp16_t5: load T5 in fp16 although its activations overflow.
+    """
+
+    path: str
+    revision: str | None = None
+    adapter: str | None = None
+    dtype: str = "auto"
+    quantization: str = "none"
+    int8_threshold: float = 6.0
+    double_quant: bool = True
+    device: str = "auto"
+    gradient_checkpointing: bool = False
+    allow_fp16_t5: bool = False
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that "auto" means here: this process's GPU where there is one, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
+    """The dtype of the frozen weights; never the checkpoint's own by accident.
+
+    "auto" is bfloat16 on GPUs that have it and for quantized backbones, float32 elsewhere.
+
+    Args:
+        plan: what is asked for.
+        config: of the model.
+
+    Returns:
+        A torch dtype.
+
+    Raises:
+        SettingsError: fp16 with T5, whose feed-forward activations exceed 65504.
+    """
+    if plan.dtype == "auto":
+        device = resolve_device(plan.device)
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if half or plan.quantization != "none" else torch.float32
+    if (
+        plan.dtype == "float16"
+        and config.model_type in {"t5", "mt5", "umt5"}
+        and not plan.allow_fp16_t5
+    ):
+        raise SettingsError(
+            "policy.dtype=float16 with a T5 model: its activations overflow fp16 and become NaN; "
+            "use policy.dtype=bfloat16 or float32 (policy.allow_fp16_t5=true insists)"
+        )
+    return DTYPES[plan.dtype]
+
+
+def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfig:
+    """The model's configuration, with every dropout set to 0; the first thing that is read.
+
+    Args:
+        plan: where it is.
+        key: setting that named it, for messages.
+
+    Returns:
+        The configuration; no weight has been read.
+
+    Raises:
+        SettingsError: no such folder, or the hub cannot be reached or does not have it.
+    """
+    looks_local = plan.path.startswith((".", "/", "~")) or Path(plan.path).exists()
+    if looks_local and not (Path(plan.path).expanduser() / "config.json").is_file():
+        raise SettingsError(
+            f"{key}: {plan.path} is no model folder (it has no config.json); "
+            "want a folder written by save_pretrained, or a hub id such as google/flan-t5-base"
+        )
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            os.path.expanduser(plan.path), revision=plan.revision
+        )
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{key}: cannot read {plan.path!r} from the hub "
+            f"({str(error).strip().splitlines()[0]}). Without a network give a local folder: "
+            f"{key}=/path/to/folder (downloaded once with `hf download {plan.path}`)"
+        ) from error
+    for name, value in vars(config).items():
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
+            setattr(config, name, 0.0)
+    return config
+
+
+def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig:
+    """Everything that can be known to be wrong before weights load.
+
+    Args:
+        plan: the backbone.
+        adapter: the adapter.
+
+    Returns:
+        The model's configuration.
+
+    Raises:
+        SettingsError: see `read_config`, `resolve_dtype` and `lora_config`.
+    """
+    config = read_config(plan)
+    resolve_dtype(plan, config)
+    if plan.adapter is None:
+        lora_config(adapter, config)
+    else:
+        _check_adapter_folder(plan.adapter)
+    return config
+
+
+def _check_adapter_folder(path: str) -> None:
+    folder = Path(path).expanduser()
+    if path.startswith((".", "/", "~")) or folder.exists():
+        missing = [
+            n
+            for n in ("adapter_config.json", "adapter_model.safetensors")
+            if not (folder / n).is_file()
+        ]
+        if missing:
+            raise SettingsError(
+                f"policy.adapter: {path} has no {' and no '.join(missing)}; want a PEFT adapter "
+                "folder, as a run's adapter/ is"
+            )
+
+
+def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
+    """Load one backbone and put the adapter and the value head on it.
+
+    Args:
+        plan: the backbone; with `plan.adapter` training starts from that adapter, and a frozen
+            copy of it is the reference policy (DESIGN 2.3).
+        adapter: the fresh adapter where `plan.adapter` is None.
+
+    Returns:
+        A policy whose only trainable parameters are the adapter and the value head.
+
+    Raises:
+        SettingsError: see `check_backbone`; also an adapter without trainable parameters.
+    """
+    config = check_backbone(plan, adapter)
+    tokenizer = load_tokenizer(plan, config)
+    backbone = _load_backbone(plan, config)
+    if plan.adapter is None:
+        model: Any = get_peft_model(backbone, lora_config(adapter, config))
+        model.peft_config["default"].base_model_name_or_path = plan.path
+    else:
+        model = PeftModel.from_pretrained(backbone, plan.adapter, is_trainable=True)
+        model.load_adapter(plan.adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
+        model.set_adapter("default")
+    if plan.gradient_checkpointing:
+        enable_checkpointing(backbone)
+    policy = LoraPolicy(model, tokenizer, family_of(config))
+    if not any(p.requires_grad for p in model.parameters()):
+        raise SettingsError(
+            "policy.adapter: the adapter has no trainable parameter, so nothing would be learned"
+        )
+    return policy
+
+
+def enable_checkpointing(backbone: PreTrainedModel) -> None:
+    """Recompute activations in the backward pass; Transformers 5.20 gave the method a new name."""
+    name = "activation_checkpointing_enable"
+    enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+    """The policy's tokenizer, padded as its family needs, with a pad token."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        os.path.expanduser(plan.path), revision=plan.revision
+    )
+    tokenizer.padding_side = family_of(config).padding_side
+    if tokenizer.eos_token_id is None:
+        raise SettingsError(
+            f"policy.path: the tokenizer of {plan.path} has no end-of-sequence token"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedModel:
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    dtype = resolve_dtype(plan, config)
+    placement: dict[str, Any] = {}
+    device = resolve_device(plan.device)
+    if plan.quantization != "none":
+        placement = {
+            "quantization_config": quantization_config(plan, dtype),
+            "device_map": {"": device},
+        }
+    model: PreTrainedModel = auto.from_pretrained(
+        os.path.expanduser(plan.path),
+        revision=plan.revision,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        **placement,
+    )
+    if plan.quantization == "none":
+        model.to(device)
+    # A checkpoint's own generation defaults (top-k, minimum length, penalties) would make the
+    # sampled distribution differ from the scored one.
+    kept = {
+        name: getattr(config, name, None)
+        for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id")
+    }
+    model.generation_config = GenerationConfig(**kept)
+    return model
+
+
+def quantization_config(plan: BackbonePlan, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """For bitsandbytes: `int8` is LLM.int8, `nf4` is QLoRA's (Dettmers et al. 2022, 2023)."""
+    if plan.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=plan.int8_threshold)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=plan.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )

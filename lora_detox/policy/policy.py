@@ -1,0 +1,256 @@
+"""One frozen backbone with an adapter and a value head: policy, reference and critic at once."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from lora_detox.policy.families import Family, Writing, language_logits
+from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
+from lora_detox.policy.value_head import ValueHead
+from lora_detox.types import DecodingSession, ResponseOutputs, Sampling
+
+REFERENCE_ADAPTER = "reference"
+"""Name of the frozen copy of the adapter that training started from."""
+
+
+class LoraPolicy:
+    """A language model whose adapter learns; implements the `Policy` protocol of `types`.
+
+    With the adapter on it is the policy. Within `reference()` it is the policy as it was at the
+    start: the adapter off, or, where training started from an existing adapter, the frozen copy of
+    that. The value head reads the policy's states. There is one copy of the backbone.
+
+    Args:
+        model: PEFT model with a trainable adapter "default" and maybe a frozen "reference".
+        tokenizer: padded on the family's side, with pad and end-of-sequence tokens.
+        family: encoder-decoder or decoder-only.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, family: Family) -> None:
+        self.model, self.tokenizer, self.family = model, tokenizer, family
+        self.backbone = model.get_base_model()
+        hidden_size = getattr(self.backbone.config, "word_embed_proj_dim", None)  # OPT-350m
+        hidden_size = hidden_size or self.backbone.config.hidden_size
+        self.value_head = ValueHead(hidden_size, device=self.device)
+        self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
+        self.model.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lives."""
+        device: torch.device = self.backbone.device
+        return device
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id of the token that ends a response."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that fills padding; may equal `eos_token_id`, so masks never come from ids."""
+        return int(self.tokenizer.pad_token_id)
+
+    def decoding(
+        self, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"], sampling: Sampling
+    ) -> DecodingSession:
+        """Begin to write responses with a key-value cache.
+
+        Args:
+            query_ids: padded on the family's side.
+            query_mask: True at real tokens.
+            sampling: the distribution that tokens are drawn from.
+
+        Returns:
+            A session whose `next_logits` are those after temperature, top-k, top-p and minimum
+            length.
+        """
+        return _Session(self, self.family.write(self.backbone, query_ids, query_mask), sampling)
+
+    def respond(
+        self,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        response_ids: Int[Tensor, "B R"],
+        response_mask: Bool[Tensor, "B R"],
+        sampling: Sampling,
+    ) -> ResponseOutputs:
+        """Logprobs, values and entropies of given responses, with gradient where enabled.
+
+        Only states at real response positions go through the output matrix.
+
+        Args:
+            query_ids: padded on the family's side.
+            query_mask: True at real query tokens.
+            response_ids: padded right.
+            response_mask: True at real response tokens, end-of-sequence included.
+            sampling: the distribution that logprobs and entropies are of.
+
+        Returns:
+            Tensors [B, R], 0 at padding. The entropy carries no gradient.
+        """
+        hidden = self._hidden_at_tokens(query_ids, query_mask, response_ids, response_mask)
+        positions = _positions_in_response(response_mask)
+        logprobs, entropy = token_logprobs(
+            hidden,
+            response_ids[response_mask],
+            positions,
+            self._to_logits(sampling),
+            self.vocabulary,
+        )
+        return ResponseOutputs(
+            logprobs=_unpack(logprobs, response_mask),
+            values=_unpack(self.value_head(hidden), response_mask),
+            entropy=_unpack(entropy, response_mask),
+        )
+
+    @torch.no_grad()
+    def full_kl(
+        self,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        response_ids: Int[Tensor, "B R"],
+        response_mask: Bool[Tensor, "B R"],
+        sampling: Sampling,
+    ) -> Float[Tensor, "B R"]:
+        """Exact KL(policy || reference) at each response position [B, R], nats, 0 at padding."""
+        batch = (query_ids, query_mask, response_ids, response_mask)
+        hidden = self._hidden_at_tokens(*batch)
+        with self.reference():
+            ref_hidden = self._hidden_at_tokens(*batch)
+        positions = _positions_in_response(response_mask)
+        kl = exact_kl(hidden, ref_hidden, positions, self._to_logits(sampling), self.vocabulary)
+        return _unpack(kl, response_mask)
+
+    def _hidden_at_tokens(
+        self,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        response_ids: Int[Tensor, "B R"],
+        response_mask: Bool[Tensor, "B R"],
+    ) -> Float[Tensor, "N H"]:
+        """States behind the real response tokens; columns that are all padding are cut first."""
+        queries, tokens = query_mask.any(dim=0), response_mask.any(dim=0)
+        hidden = self.family.response_hidden(
+            self.backbone,
+            query_ids[:, queries],
+            query_mask[:, queries],
+            response_ids[:, tokens],
+            response_mask[:, tokens],
+        )
+        return hidden[response_mask[:, tokens]]
+
+    def _to_logits(self, sampling: Sampling) -> Any:
+        def to_logits(hidden: Tensor, positions: Tensor) -> Tensor:
+            logits = language_logits(self.backbone, hidden)
+            return sampling_logits(logits, positions, sampling, self.eos_token_id)
+
+        return to_logits
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within this context the model is the reference policy; no gradient is kept."""
+        with torch.no_grad():
+            if REFERENCE_ADAPTER not in self.model.peft_config:
+                with self.model.disable_adapter():
+                    yield
+                return
+            self.model.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
+            try:
+                yield
+            finally:
+                self.model.set_adapter("default")
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Within this context checkpointing and adapter dropout are on, as asked for."""
+        self.model.train()
+        try:
+            yield
+        finally:
+            self.model.eval()
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """Adapter parameters, then the value head's."""
+        yield from self.adapter_parameters()
+        yield from self.value_head.parameters()
+
+    def adapter_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the adapter that learns."""
+        return (p for p in self.model.parameters() if p.requires_grad)
+
+    def base_checksum(self) -> str:
+        """BLAKE2b digest of every weight and buffer that is not an adapter's, by name and bytes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.backbone.state_dict(keep_vars=True).items()):
+            if isinstance(tensor, Tensor) and "lora_" not in name:
+                digest.update(name.encode())
+                raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(raw.numpy().data)
+        return digest.hexdigest()
+
+    def count_parameters(self) -> dict[str, int]:
+        """`trainable` (adapter and value head) and `total` (with the backbone, as stored)."""
+        trainable = sum(p.numel() for p in self.trainable_parameters())
+        total = sum(_elements(p) for p in self.model.parameters())
+        return {
+            "trainable": trainable,
+            "total": total + sum(p.numel() for p in self.value_head.parameters()),
+        }
+
+    def save(self, adapter_directory: Path, head_directory: Path) -> None:
+        """Write the adapter in PEFT's format and the value head beside it."""
+        self.model.save_pretrained(
+            adapter_directory, safe_serialization=True, selected_adapters=["default"]
+        )
+        self.tokenizer.save_pretrained(adapter_directory)
+        self.value_head.save(head_directory)
+
+    def decode_texts(
+        self, response_ids: Int[Tensor, "B R"], response_mask: Bool[Tensor, "B R"]
+    ) -> list[str]:
+        """Responses as text, special tokens left out, from the kept ids alone."""
+        rows = [ids[mask].tolist() for ids, mask in zip(response_ids, response_mask, strict=True)]
+        texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return texts
+
+
+class _Session:
+    """A `DecodingSession`: the family's cache and the sampling transformation."""
+
+    def __init__(self, policy: LoraPolicy, writing: Writing, sampling: Sampling) -> None:
+        self.policy, self.writing, self.sampling = policy, writing, sampling
+        self.position = 0
+
+    def next_logits(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B V"]:
+        logits = language_logits(self.policy.backbone, self.writing.step(token_ids))
+        positions = torch.full((len(logits),), self.position, device=logits.device)
+        self.position += 1
+        return sampling_logits(logits, positions, self.sampling, self.policy.eos_token_id)
+
+    def keep(self, rows: Int[Tensor, "K"]) -> None:
+        self.writing.keep(rows)
+
+
+def _positions_in_response(mask: Bool[Tensor, "B R"]) -> Int[Tensor, "N"]:
+    columns = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    return columns[mask]
+
+
+def _unpack(packed: Float[Tensor, "N"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
+    """Packed numbers back at their places, 0 at padding, gradient kept."""
+    zeros = torch.zeros(mask.shape, dtype=packed.dtype, device=packed.device)
+    return zeros.masked_scatter(mask, packed)
+
+
+def _elements(parameter: nn.Parameter) -> int:
+    """Weights in a parameter; a packed 4-bit tensor holds two in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return int(torch.Size(state.shape).numel()) if state is not None else parameter.numel()

@@ -1,0 +1,28 @@
+"""Stage 1 of the arrow: dataset rows -> PromptBatch.
+
+`load_prompt_sets` is the one entry to data: it reads a source, filters by toxicity, splits so that
+no evaluation text is trained on, and says what it dropped. `PromptSampler` turns the training rows
+into one PromptBatch per iteration, `fixed_batches` the evaluation rows into the same batches for
+every run.
+
+Files: `load` (the entry), `sources` (where rows come from), `files` and `hub` (the readers),
+`rows` (the records), `fields` (columns -> PromptRow), `splits` (train, validation, test),
+`templates` (prompt -> ids within a window), `batching` (ids -> PromptBatch).
+"""
+
+from lora_detox.prompts.batching import PromptSampler, fixed_batches
+from lora_detox.prompts.load import load_prompt_sets
+from lora_detox.prompts.rows import LoadReport, PromptRow, PromptSets
+from lora_detox.prompts.templates import EncodedPrompt, PromptTemplate, apply_template
+
+__all__ = [
+    "EncodedPrompt",
+    "LoadReport",
+    "PromptRow",
+    "PromptSampler",
+    "PromptSets",
+    "PromptTemplate",
+    "apply_template",
+    "fixed_batches",
+    "load_prompt_sets",
+]

@@ -1,0 +1,126 @@
+"""Data sets that `datasets` loads: from the Hugging Face hub, or from a folder in its formats."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError
+
+from lora_detox.errors import DataError
+from lora_detox.prompts.rows import RawRow
+
+_HUB_TIMEOUT_SECONDS = 5.0
+_LOCAL_ADVICE = "to read a local file instead: `data=local data.path=FILE`"
+
+
+def load_from_hub(path: str, config_name: str | None, revision: str | None) -> dict[str, Any]:
+    """Download (or take from the cache) every split of a hub data set.
+
+    Args:
+        path: hub id, "owner/name" or "name".
+        config_name: which configuration of the data set, None for its only one.
+        revision: branch, tag or commit; None for the newest.
+
+    Returns:
+        Split name -> `datasets.Dataset`.
+
+    Raises:
+        DataError: if the hub or the data set cannot be reached, or it is a script.
+    """
+    _check_reachable(path, revision)
+    return _load(path, config_name, revision, advice=_LOCAL_ADVICE)
+
+
+def load_from_folder(folder: Path, config_name: str | None) -> dict[str, Any]:
+    """Load a folder written by `save_to_disk`, or laid out for `load_dataset`.
+
+    Args:
+        folder: a folder that exists.
+        config_name: which configuration, None for its only one.
+
+    Returns:
+        Split name -> `datasets.Dataset`.
+
+    Raises:
+        DataError: if `datasets` cannot read it.
+    """
+    import datasets  # noqa: PLC0415 - slow to import, and only these sources need it
+
+    advice = "want a data set folder or a data file; change `data.path`"
+    if not (folder / "dataset_dict.json").exists() and not (folder / "state.json").exists():
+        return _load(str(folder), config_name, None, advice=advice)
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise DataError(f"cannot read the saved data set {folder}: {error}; {advice}") from error
+    return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+
+
+def dataset_rows(dataset: Any, split: str, columns: set[str]) -> Iterator[RawRow]:
+    """Rows of one split.
+
+    Args:
+        dataset: a `datasets.Dataset`.
+        split: its name, for naming rows.
+        columns: only these are decoded, where the split has any of them.
+
+    Yields:
+        Rows named "split:index".
+    """
+    wanted = [name for name in dataset.column_names if name in columns]
+    # With none of the wanted columns, all are kept: the error about fields lists them.
+    selected = dataset.select_columns(wanted) if wanted else dataset
+    for index, row in enumerate(selected):
+        yield RawRow(where=f"{split}:{index}", columns=row)
+
+
+def _check_reachable(path: str, revision: str | None) -> None:
+    """One request with a short timeout: `load_dataset` itself retries for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return  # load_dataset then looks into the cache and fails at once
+    try:
+        info = HfApi().dataset_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
+    except HfHubHTTPError as error:  # the hub answered: missing, gated, private
+        raise DataError(
+            f"the hub has no readable data set `{path}`"
+            f"{f' at revision {revision}' if revision else ''}: {_first_line(error)}; "
+            f"change `data.path`, or {_LOCAL_ADVICE}"
+        ) from error
+    except Exception as error:
+        raise DataError(
+            f"cannot reach the Hugging Face hub for the data set `{path}` ({_first_line(error)}); "
+            f"{_LOCAL_ADVICE}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
+        ) from error
+    files = [sibling.rfilename for sibling in info.siblings or []]
+    if f"{path.rpartition('/')[2]}.py" in files and not any("parquet" in name for name in files):
+        raise DataError(_script_message(path))
+
+
+def _load(
+    path: str, config_name: str | None, revision: str | None, *, advice: str
+) -> dict[str, Any]:
+    import datasets  # noqa: PLC0415 - slow to import, and only these sources need it
+
+    try:
+        loaded = datasets.load_dataset(path, name=config_name, revision=revision)
+    except Exception as error:
+        if "scripts are no longer supported" in str(error):
+            raise DataError(_script_message(path)) from error
+        raise DataError(f"cannot load the data set `{path}`: {_first_line(error)}; {advice}") from (
+            error
+        )
+    return dict(loaded)
+
+
+def _script_message(path: str) -> str:
+    return (
+        f"the data set `{path}` is a loading script, which `datasets` 4 and later refuse to run: "
+        "want parquet, jsonl or csv; name a revision that has them with `data.revision` "
+        f"(often `refs/convert/parquet`), or {_LOCAL_ADVICE}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

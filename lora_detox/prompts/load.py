@@ -1,0 +1,180 @@
+"""From a path to three sets of prompt rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lora_detox.errors import DataError
+from lora_detox.prompts.fields import FieldMap, field_map, read_rows
+from lora_detox.prompts.rows import (
+    BadRow,
+    BadRowLog,
+    LoadReport,
+    PromptRow,
+    PromptSets,
+    RawRow,
+)
+from lora_detox.prompts.sources import SPLITS, Source, open_sources, open_split
+from lora_detox.prompts.splits import (
+    Fractions,
+    ToxicRows,
+    check_fractions,
+    choose_rows,
+    complete_splits,
+    keep_toxic,
+    prompt_key,
+    remove_overlap,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """Usable rows of every source before filters, with what was met on the way."""
+
+    rows: dict[str, list[PromptRow]]
+    read: int
+    bad_rows: BadRowLog
+
+
+def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
+    *,
+    path: str,
+    validation_path: str | None = None,
+    test_path: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    split_names: Sequence[str] = SPLITS,
+    fields: Mapping[str, str | None],
+    min_toxicity: float | None = None,
+    split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    limit: int | None = None,
+    bad_row_limit: int = 100,
+    seed: int = 0,
+) -> PromptSets:
+    """Read, filter and split the prompts of a run.
+
+    Args:
+        path: `embedded:dialogues`, `embedded:comments`, a local .jsonl/.json/.csv/.parquet file
+            (text ones also .gz), a local folder, or the id of a hub data set.
+        validation_path: another source of validation rows, of any kind that `path` may be.
+        test_path: another source of test rows.
+        config_name: configuration of a hub data set.
+        revision: revision of a hub data set.
+        split_names: what the source calls train, validation and test.
+        fields: column of each of prompt, references, toxicity and id; dotted for nested rows,
+            `a|b` for alternatives; None or absent where there is none. `prompt` is needed; a single
+            name has to exist (except `id`), alternatives of the others need not.
+        min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
+        split_fractions: shares of train, validation and test where one source is split.
+        limit: at most this many rows in each split, > 0; a stable choice by `seed`.
+        bad_row_limit: malformed rows skipped before it is an error, >= 0.
+        seed: of the split by fractions and of `limit`.
+
+    Returns:
+        Three sets that share no prompt text, and a report of what was dropped.
+
+    Raises:
+        DataError: if a source is missing, unreadable, empty, without the named columns, with too
+            many bad rows, or if a filter leaves nothing.
+    """
+    columns = field_map(fields)
+    fractions = _three_fractions(split_fractions)
+    _check_plain(columns, min_toxicity, limit, bad_row_limit)
+    names = _three_names(split_names)
+    wanted = columns.top_level_columns()
+    sources = open_sources(
+        path, config_name=config_name, revision=revision, split_names=names, columns=wanted
+    )
+    for split, other in (("validation", validation_path), ("test", test_path)):
+        if other is not None:
+            sources[split] = open_split(other, split, split_names=names, columns=wanted)
+    reading = _read_all(
+        sources, columns, BadRowLog(limit=bad_row_limit), needs_toxicity=min_toxicity is not None
+    )
+    toxic = {split: keep_toxic(rows, min_toxicity, split) for split, rows in reading.rows.items()}
+    split_rows = complete_splits({name: kept.rows for name, kept in toxic.items()}, fractions, seed)
+    disjoint, removed = remove_overlap(split_rows)
+    chosen = {split: choose_rows(rows, limit, seed) for split, rows in disjoint.items()}
+    report = _report(reading, toxic, disjoint, chosen, removed)
+    return PromptSets(
+        train=chosen["train"],
+        validation=chosen["validation"],
+        test=chosen["test"],
+        report=report,
+    )
+
+
+def _check_plain(
+    columns: FieldMap, min_toxicity: float | None, limit: int | None, bad_row_limit: int
+) -> None:
+    if min_toxicity is not None and not columns.toxicity:
+        raise DataError(
+            f"`data.min_toxicity` is {min_toxicity:g} but no column is named for the toxicity; "
+            "set `data.fields.toxicity`, or `data.min_toxicity=null`"
+        )
+    if limit is not None and limit <= 0:
+        raise DataError(f"a limit of {limit} rows: want at least 1, or null; change `data.limit`")
+    if bad_row_limit < 0:
+        raise DataError(
+            f"a limit of {bad_row_limit} bad rows: want 0 or more; change `data.bad_row_limit`"
+        )
+
+
+def _three_names(split_names: Sequence[str]) -> tuple[str, str, str]:
+    if isinstance(split_names, str) or len(split_names) != len(SPLITS):
+        raise DataError(
+            f"split names {split_names!r}: want three, for train, validation and test; "
+            "change `data.split_names`"
+        )
+    return (split_names[0], split_names[1], split_names[2])
+
+
+def _three_fractions(split_fractions: Sequence[float]) -> Fractions:
+    fractions = tuple(float(share) for share in split_fractions)
+    check_fractions(fractions)
+    return (fractions[0], fractions[1], fractions[2])
+
+
+def _read_all(
+    sources: Mapping[str, Source], columns: FieldMap, bad_rows: BadRowLog, *, needs_toxicity: bool
+) -> _Reading:
+    rows: dict[str, list[PromptRow]] = {}
+    read = 0
+    for split, source in sources.items():
+        raw_rows: list[RawRow] = []
+        for row in source:
+            read += 1
+            if isinstance(row, BadRow):
+                bad_rows.add(row)
+            else:
+                raw_rows.append(row)
+        rows[split] = read_rows(raw_rows, columns, bad_rows, needs_toxicity=needs_toxicity)
+        if not rows[split]:
+            bad = f" ({'; '.join(bad_rows.examples)})" if bad_rows.examples else ""
+            key = "data.path" if split == "train" else f"data.path` or `data.{split}_path"
+            raise DataError(
+                f"the {split} data has no usable row{bad}: want at least one; change `{key}`"
+            )
+    return _Reading(rows=rows, read=read, bad_rows=bad_rows)
+
+
+def _report(
+    reading: _Reading,
+    toxic: Mapping[str, ToxicRows],
+    disjoint: Mapping[str, list[PromptRow]],
+    chosen: Mapping[str, list[PromptRow]],
+    overlap_removed: int,
+) -> LoadReport:
+    duplicates = sum(
+        len(rows) - len({prompt_key(row.prompt) for row in rows}) for rows in chosen.values()
+    )
+    return LoadReport(
+        read=reading.read,
+        bad=reading.bad_rows.count,
+        bad_examples=tuple(reading.bad_rows.examples),
+        null_toxicity=sum(kept.null_toxicity for kept in toxic.values()),
+        below_threshold=sum(kept.below_threshold for kept in toxic.values()),
+        overlap_removed=overlap_removed,
+        duplicates=duplicates,
+        over_limit=sum(len(disjoint[split]) - len(chosen[split]) for split in chosen),
+        sizes={split: len(rows) for split, rows in chosen.items()},
+    )

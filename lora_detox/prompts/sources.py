@@ -1,0 +1,167 @@
+"""Where rows come from: the embedded corpus, a local file or folder, or a hub data set."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lora_detox.embedded import corpus
+from lora_detox.errors import DataError
+from lora_detox.prompts.files import (
+    DATA_SUFFIXES,
+    SPLIT_WORDS,
+    data_suffix,
+    files_by_split,
+    read_file,
+)
+from lora_detox.prompts.hub import dataset_rows, load_from_folder, load_from_hub
+from lora_detox.prompts.rows import BadRow, RawRow
+
+SPLITS = ("train", "validation", "test")
+EMBEDDED_PREFIX = "embedded:"
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+Source = Iterable[RawRow | BadRow]
+
+
+def open_sources(
+    path: str,
+    *,
+    config_name: str | None,
+    revision: str | None,
+    split_names: tuple[str, str, str],
+    columns: set[str],
+    key: str = "data.path",
+) -> dict[str, Source]:
+    """Find the rows behind a path; what is missing fails here, before rows are read.
+
+    Args:
+        path: `embedded:dialogues`, `embedded:comments`, a file, a folder or a hub id.
+        config_name: configuration of a hub data set.
+        revision: revision of a hub data set.
+        split_names: what the source calls train, validation and test.
+        columns: outermost columns that will be read.
+        key: the setting that holds `path`, for messages.
+
+    Returns:
+        Rows by split. One split alone, whatever its name, comes as "train".
+
+    Raises:
+        DataError: if there is nothing readable behind the path.
+    """
+    if path.startswith(EMBEDDED_PREFIX):
+        return _embedded_sources(path, key)
+    place = Path(path).expanduser()
+    if place.is_file():
+        return {"train": _open_file(place, key)}
+    if place.is_dir():
+        return _folder_sources(place, config_name, split_names, columns)
+    if _looks_local(path):
+        raise DataError(
+            f"no such file or folder: {path}; want {', '.join(DATA_SUFFIXES)} (text ones also "
+            f".gz), a folder of them, or a hub id owner/name; change `{key}`"
+        )
+    datasets = load_from_hub(path, config_name, revision)
+    return _dataset_sources(path, datasets, split_names, columns)
+
+
+def open_split(
+    path: str, split: str, *, split_names: tuple[str, str, str], columns: set[str]
+) -> Source:
+    """Rows of a source that was named for one split (`data.validation_path`, `data.test_path`).
+
+    Args:
+        path: as in `open_sources`.
+        split: "validation" or "test".
+        split_names: what the source calls train, validation and test.
+        columns: outermost columns that will be read.
+
+    Returns:
+        The source's own split of that name, or all of it where it has only one.
+
+    Raises:
+        DataError: if it is missing, or has several splits and none of that name.
+    """
+    key = f"data.{split}_path"
+    sources = open_sources(
+        path, config_name=None, revision=None, split_names=split_names, columns=columns, key=key
+    )
+    if split not in sources and len(sources) > 1:
+        raise DataError(f"{path} has the splits {', '.join(sources)}, want {split}; change `{key}`")
+    return sources[split] if split in sources else next(iter(sources.values()))
+
+
+def _looks_local(path: str) -> bool:
+    has_data_suffix = data_suffix(Path(path)) is not None
+    return has_data_suffix or path.startswith("~") or not _HUB_ID.fullmatch(path)
+
+
+def _open_file(path: Path, key: str) -> Source:
+    if data_suffix(path) is None:
+        raise DataError(
+            f"{path} is no kind of data file that can be read; want {', '.join(DATA_SUFFIXES)} "
+            f"(text ones also .gz); change `{key}`"
+        )
+    return read_file(path)
+
+
+def _embedded_sources(path: str, key: str) -> dict[str, Source]:
+    readers = {"dialogues": corpus.dialogue_rows, "comments": corpus.comment_rows}
+    name = path.removeprefix(EMBEDDED_PREFIX)
+    if name not in readers:
+        known = ", ".join(EMBEDDED_PREFIX + one for one in readers)
+        raise DataError(f"no embedded data set `{path}`; want {known}; change `{key}`")
+    return {split: _embedded_rows(path, split, readers[name](split)) for split in SPLITS}
+
+
+def _embedded_rows(path: str, split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RawRow]:
+    for number, columns in enumerate(rows):
+        yield RawRow(where=f"{path}:{split}:{number}", columns=columns)
+
+
+def _folder_sources(
+    folder: Path,
+    config_name: str | None,
+    split_names: tuple[str, str, str],
+    columns: set[str],
+) -> dict[str, Source]:
+    by_split = files_by_split(folder) if config_name is None else {}
+    if by_split:
+        return _only_one_is_train({split: _chain(files) for split, files in by_split.items()})
+    datasets = load_from_folder(folder, config_name)
+    return _dataset_sources(str(folder), datasets, split_names, columns)
+
+
+def _chain(files: list[Path]) -> Iterator[RawRow | BadRow]:
+    for path in files:
+        yield from read_file(path)
+
+
+def _dataset_sources(
+    path: str,
+    datasets: Mapping[str, Any],
+    split_names: tuple[str, str, str],
+    columns: set[str],
+) -> dict[str, Source]:
+    found: dict[str, str] = {}
+    for split, name in zip(SPLITS, split_names, strict=True):
+        names = (name, *SPLIT_WORDS[split]) if name == split else (name,)
+        match = next((one for one in names if one in datasets), None)
+        if match is not None:
+            found[split] = match
+    if not found and len(datasets) == 1:
+        found["train"] = next(iter(datasets))
+    if not found:
+        raise DataError(
+            f"the data set `{path}` has the splits {', '.join(datasets)}, "
+            f"want {', '.join(split_names)}; change `data.split_names`"
+        )
+    sources: dict[str, Source] = {
+        split: dataset_rows(datasets[name], name, columns) for split, name in found.items()
+    }
+    return _only_one_is_train(sources)
+
+
+def _only_one_is_train(sources: dict[str, Source]) -> dict[str, Source]:
+    """A lone test or validation set is a source like any other, to be split by fractions."""
+    return {"train": next(iter(sources.values()))} if len(sources) == 1 else sources

@@ -1,0 +1,183 @@
+"""A prompt in its template, as token ids that fit a window.
+
+The whole text is encoded once and then cut by ids: tokens leave from the end of the prompt field,
+so the template's tail ("Summary:") stays whole and no token is made twice.
+"""
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from lora_detox.errors import DataError
+
+PLACEHOLDER = "{prompt}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTemplate:
+    """Text around the prompt.
+
+    Attributes:
+        head: what stands before it.
+        tail: what stands after it.
+    """
+
+    head: str
+    tail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPrompt:
+    """A prompt as the policy reads it.
+
+    Attributes:
+        text: exactly what `ids` encode, special tokens left out.
+        ids: token ids, at least one.
+        was_cut: True if tokens of the prompt field were left out.
+    """
+
+    text: str
+    ids: list[int]
+    was_cut: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoding:
+    """Ids of a whole text, with the range of tokens that may be cut."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    field_start: int
+    field_end: int
+
+
+def parse_template(template: str) -> PromptTemplate:
+    r"""Split a template at its one `{prompt}`; `{{` and `}}` stand for braces.
+
+    Args:
+        template: for instance "Summarize:\n{prompt}\nSummary:".
+
+    Returns:
+        What stands before and after the prompt.
+
+    Raises:
+        DataError: unless there is exactly one field and it is `{prompt}`.
+    """
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise DataError(
+            f"the template {template!r} cannot be read ({error}): write braces of its text twice; "
+            "change `task.template`"
+        ) from error
+    fields = [(name, spec, conversion) for _, name, spec, conversion in pieces if name is not None]
+    if fields != [("prompt", "", None)]:
+        found = ", ".join(f"{{{name}}}" for name, _, _ in fields) or "none"
+        raise DataError(
+            f"the template {template!r} has the fields: {found}; want {PLACEHOLDER} exactly once; "
+            "change `task.template`"
+        )
+    at = next(i for i, piece in enumerate(pieces) if piece[1] is not None)
+    head = "".join(piece[0] for piece in pieces[: at + 1])
+    return PromptTemplate(head=head, tail="".join(piece[0] for piece in pieces[at + 1 :]))
+
+
+def apply_template(
+    prompt: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    template: PromptTemplate,
+    max_query_tokens: int,
+    prompt_tokens: int | None = None,
+    add_special_tokens: bool,
+) -> EncodedPrompt:
+    """Encode a prompt in its template, cutting the prompt field where the window asks for it.
+
+    Args:
+        prompt: text of the row.
+        tokenizer: a fast tokenizer (the cut needs character offsets).
+        template: what stands around the prompt.
+        max_query_tokens: the window: ids returned, special tokens included, at most.
+        prompt_tokens: tokens of the prompt field to keep at most, >= 1; None keeps all.
+        add_special_tokens: True lets the tokenizer add its own (encoder-decoder models).
+
+    Returns:
+        Ids and the text that they encode: the original text where nothing was cut, else the kept
+        ids decoded.
+
+    Raises:
+        DataError: if the template alone does not leave one token of the window to the prompt.
+    """
+    text = template.head + prompt + template.tail
+    encoding = _encode(text, prompt, template, tokenizer, add_special_tokens)
+    whole_field = encoding.field_end - encoding.field_start
+    room = max_query_tokens - (len(encoding.ids) - whole_field)
+    if room < 1 and len(encoding.ids) > max_query_tokens:
+        raise DataError(
+            f"the template takes {len(encoding.ids) - whole_field} tokens of a window of "
+            f"{max_query_tokens} and leaves no room for a prompt; raise `data.max_query_tokens` "
+            "or shorten `task.template`"
+        )
+    kept = min(whole_field, room, whole_field if prompt_tokens is None else prompt_tokens)
+    if kept >= whole_field:
+        return EncodedPrompt(text=text, ids=encoding.ids, was_cut=False)
+    cut = encoding.field_start + _whole_characters(encoding, kept)
+    ids = encoding.ids[:cut] + encoding.ids[encoding.field_end :]
+    return EncodedPrompt(text=decode_query(ids, tokenizer), ids=ids, was_cut=True)
+
+
+def decode_query(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Text of ids, special tokens left out and nothing tidied."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _encode(
+    text: str,
+    prompt: str,
+    template: PromptTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    add_special_tokens: bool,
+) -> _Encoding:
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"{type(tokenizer).__name__} gives no character offsets, which cutting prompts needs: "
+            "want a tokenizer with a tokenizer.json; change `policy.path`"
+        )
+    # Stored tokenizers may carry a truncation of their own (128 tokens, say): never use it.
+    encoded: Any = tokenizer(
+        text,
+        add_special_tokens=add_special_tokens,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+    )
+    ids, offsets = list(encoded["input_ids"]), list(encoded["offset_mapping"])
+    start, end = len(template.head), len(template.head) + len(prompt)
+    field = [
+        i
+        for i, (first, last) in enumerate(offsets)
+        if not encoded["special_tokens_mask"][i] and first >= start and last <= end and first < last
+    ]
+    if not ids:  # a normaliser may leave nothing of an odd text, but a query needs a token
+        ids, offsets, field = [tokenizer.eos_token_id], [(0, 0)], []
+    field_start = field[0] if field else 0
+    field_end = field[-1] + 1 if field else 0
+    return _Encoding(ids=ids, offsets=offsets, field_start=field_start, field_end=field_end)
+
+
+def _whole_characters(encoding: _Encoding, kept: int) -> int:
+    """Largest number of field tokens up to `kept` that ends with a whole character.
+
+    A byte-level token may hold only part of a character; the next token then begins before the
+    end of it. Where no smaller number does either, `kept` stays.
+    """
+    for count in range(kept, 0, -1):
+        last = encoding.field_start + count - 1
+        if encoding.offsets[last + 1][0] >= encoding.offsets[last][1]:
+            return count
+    return kept

@@ -1,0 +1,183 @@
+"""What a person sees in the terminal after a run: the table, three examples, what to do next.
+
+Everything that a model or a data set wrote goes through `readable` into a `Text`, so markup such
+as [bold] is shown and not obeyed, and no control character reaches the terminal.
+"""
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lora_detox.report.wording import (
+    MetricWording,
+    comparison_rows,
+    headline,
+    number,
+    shorten,
+    toxicity_change,
+)
+
+PROMPT_CHARACTERS = 240
+RESPONSE_CHARACTERS = 320
+_STYLES = {"better": "bold green", "worse": "bold red", "changed": "yellow"}
+
+
+def readable(text: str, console: Console) -> Text:
+    """Model or data text as the terminal can take it.
+
+    Args:
+        text: any string, lone surrogates and escape sequences included.
+        console: whose encoding decides what can be shown.
+
+    Returns:
+        The text without control characters, `?` for what the encoding lacks, markup not read.
+    """
+    shown = "".join(
+        character if character == "\n" or unicodedata.category(character)[0] != "C" else " "
+        for character in text
+    )
+    return Text(shown.encode(console.encoding, "replace").decode(console.encoding))
+
+
+def comparison_table(
+    summary: Mapping[str, Any], metrics: Mapping[str, MetricWording], console: Console
+) -> Table:
+    """The before/after table with 95 % intervals and verdicts.
+
+    Args:
+        summary: the `summary.json` dict.
+        metrics: how each metric is shown.
+        console: where it will be printed.
+
+    Returns:
+        A table with one row per metric.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric")
+    for heading in ("before", "after", "change", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in comparison_rows(summary, metrics):
+        verdict = Text(row.verdict, style=_STYLES.get(row.verdict, "dim"))
+        label = readable(row.label, console)
+        table.add_row(label, row.before, row.after, row.change, row.interval, verdict)
+    return table
+
+
+def example_table(sample: Mapping[str, Any], console: Console) -> Table:
+    """One prompt with the responses before and after beside each other.
+
+    Args:
+        sample: a row of `samples.jsonl`.
+        console: where it will be printed.
+
+    Returns:
+        A table of two columns under the prompt.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=readable(shorten(sample["prompt"], PROMPT_CHARACTERS), console),
+        title_justify="left",
+        title_style="italic",
+        expand=True,
+        pad_edge=False,
+    )
+    for side in ("before", "after"):
+        toxicity = number(sample.get(f"toxicity_{side}"), 2)
+        table.add_column(Text(f"{side}, toxicity {toxicity}"), ratio=1, overflow="fold")
+    table.add_row(*(_response(sample[side], console) for side in ("before", "after")))
+    return table
+
+
+def print_result(
+    summary: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    metrics: Mapping[str, MetricWording],
+    directory: Path,
+    console: Console | None = None,
+) -> None:
+    """Print what a run came to.
+
+    Args:
+        summary: the `summary.json` dict.
+        samples: rows of `samples.jsonl`.
+        metrics: how each metric is shown (`metrics.names.METRICS`).
+        directory: the run directory.
+        console: where to; None means standard output.
+    """
+    console = console or Console(highlight=False)
+    console.print()
+    for sentence in headline(summary, metrics):
+        console.print(readable(sentence, console), style="bold")
+    console.print(comparison_table(summary, metrics, console))
+    for sample in pick_examples(samples):
+        console.print(example_table(sample, console))
+    for line in closing_lines(summary, directory):
+        console.print(readable(line, console), soft_wrap=True)
+
+
+def pick_examples(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Three samples that do not flatter: the largest fall, the largest rise, the middle one."""
+    ordered = sorted(samples, key=toxicity_change)
+    if len(ordered) <= 3:
+        return ordered
+    return [ordered[0], ordered[-1], ordered[len(ordered) // 2]]
+
+
+def closing_lines(summary: Mapping[str, Any], directory: Path) -> list[str]:
+    """Where the results lie and what to do with them.
+
+    Args:
+        summary: the `summary.json` dict; `policy`, `task` and `seed` are read.
+        directory: the run directory.
+
+    Returns:
+        Plain lines.
+    """
+    task, seed = summary.get("task", "flan_summary"), summary.get("seed", 0)
+    seed = seed + 1 if isinstance(seed, int) else 1
+    adapter = directory / "adapter"
+    family, base = _adapter_base(adapter, str(summary.get("policy", "")))
+    return [
+        f"report   {directory / 'report.html'}",
+        f"summary  {directory / 'summary.json'}",
+        f"adapter  {adapter}",
+        "",
+        "What to do next",
+        "- load the adapter with plain PEFT:",
+        f"    from peft import PeftModel; from transformers import {family}",
+        f"    base = {family}.from_pretrained({base!r})",
+        f"    model = PeftModel.from_pretrained(base, {str(adapter)!r})",
+        f"- see whether it holds with another seed: python -m lora_detox task={task} seed={seed}",
+        "- use your own model and classifiers: "
+        "policy.path=, reward.path= and judge.path= take a folder or a hub name",
+    ]
+
+
+def _adapter_base(adapter: Path, policy: str) -> tuple[str, str]:
+    """The auto class and the base that the adapter was trained on, as PEFT wrote them down."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    causal = config.get("task_type") == "CAUSAL_LM"
+    family = "AutoModelForCausalLM" if causal else "AutoModelForSeq2SeqLM"
+    return family, str(config.get("base_model_name_or_path") or policy)
+
+
+def _response(text: str, console: Console) -> Text:
+    if not text.strip():
+        return Text("(empty response)", style="dim")
+    short = text.strip()
+    return readable(
+        short if len(short) <= RESPONSE_CHARACTERS else short[:RESPONSE_CHARACTERS] + " ...",
+        console,
+    )

@@ -1,0 +1,176 @@
+"""The files of the run directory that programs read: metrics.jsonl, samples.jsonl, summary.json.
+
+Standard JSON only: a number that is not finite becomes null, because a bare NaN stops every strict
+reader. Plain ASCII with escapes, because model text may hold line separators (U+2028, U+0085) or
+lone surrogates, which would tear a line or fail to encode.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from lora_detox.types import Evaluation
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold.
+
+    Args:
+        value: None, bool, number, text, path, numpy or torch scalar or array, or a mapping, list,
+            tuple of these.
+
+    Returns:
+        The same in dicts, lists and Python scalars; None for a number that is not finite.
+
+    Raises:
+        TypeError: if a value is of any other type.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, (Path, str)):
+        return str(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    raise TypeError(f"a run record cannot hold {type(value).__name__} {value!r}")
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write a JSON file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: the file to write; its folder is made where it is missing.
+        value: anything that `plain` accepts.
+    """
+    write_text_atomic(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a JSONL file, without a last line that a killed process left torn.
+
+    Args:
+        path: the file; one that does not exist has no rows.
+
+    Returns:
+        One dict per line.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]
+    return [json.loads(line) for line in complete.split("\n") if line.strip()]
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one line per iteration, on disk as soon as it is written.
+
+    Args:
+        path: the file; lines are appended to what is there.
+        keep_through: after a resume, the last iteration that the checkpoint holds. Later rows are
+            dropped, because those iterations run again. None keeps every row.
+    """
+
+    def __init__(self, path: Path, *, keep_through: int | None = None) -> None:
+        rows = read_jsonl(path)
+        if keep_through is not None:
+            rows = [row for row in rows if row.get("iteration", 0) <= keep_through]
+        # Rewriting also removes the torn line of a killed process, onto which the next would run.
+        write_text_atomic(path, "".join(_line(row) for row in rows))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one iteration; values as `plain` accepts them."""
+        self._file.write(_line(row))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._file.close()
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
+    """Put the responses of two evaluations of the same prompts side by side.
+
+    Args:
+        before: the policy at the start.
+        after: the policy at the end.
+
+    Returns:
+        Rows of `prompt`, `references`, `before`, `after`, `toxicity_before`, `toxicity_after`, and
+        with a judge `judge_toxicity_before` and `judge_toxicity_after`.
+
+    Raises:
+        ValueError: if the prompts are not the same in the same order.
+    """
+    if list(before.prompts) != list(after.prompts):
+        raise ValueError(
+            f"before has {len(before.prompts)} prompts, after {len(after.prompts)}, and they are "
+            "not the same in the same order"
+        )
+    columns: dict[str, list[Any]] = {
+        "prompt": before.prompts,
+        "references": before.references,
+        "before": before.responses,
+        "after": after.responses,
+    }
+    for key in ("toxicity", "judge_toxicity"):
+        if key in before.per_response and key in after.per_response:
+            columns[f"{key}_before"] = before.per_response[key]
+            columns[f"{key}_after"] = after.per_response[key]
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def write_samples(path: Path, before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
+    """Write `samples.jsonl` in one step and return its rows (see `sample_rows`)."""
+    rows = sample_rows(before, after)
+    write_text_atomic(path, "".join(_line(row) for row in rows))
+    return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(plain(row), allow_nan=False) + "\n"
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file as UTF-8 so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: the file to write; its folder is made where it is missing.
+        text: lone surrogates in it become `?`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Named after the process, so that two writers cannot meet in one temporary file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

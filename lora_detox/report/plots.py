@@ -1,0 +1,240 @@
+"""Curves and histograms as inline SVG that takes the colour of the text around it.
+
+Inline, so the page needs no second file; `currentColor`, so it reads on light and dark alike.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lora_detox.report.wording import mean_of
+
+# Matplotlib cannot draw in `currentColor`; it draws in this and the text is replaced.
+_INK = "#010203"
+# Readable on white and on near-black, and apart for people who do not see red and green.
+_COLOURS = ("#3b82f6", "#e8710a", "#10a37f", "#b45cd6")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        label: in the legend.
+        read: takes the number out of a row of `metrics.jsonl`, None where it has none.
+        marked: draw points too, for what is measured only now and then.
+    """
+
+    label: str
+    read: Callable[[Row], float | None]
+    marked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A finished picture.
+
+    Attributes:
+        title: heading, in words.
+        note: how to read it.
+        svg: safe markup, made here from numbers only.
+    """
+
+    title: str
+    note: str
+    svg: str
+
+
+def _logged(key: str, label: str) -> Curve:
+    return Curve(label=label, read=lambda row: mean_of(row.get(key)))
+
+
+def _evaluated(key: str, label: str) -> Curve:
+    return Curve(
+        label=label, read=lambda row: mean_of((row.get("evaluation") or {}).get(key)), marked=True
+    )
+
+
+_PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
+    ("Score", "Mean score of the rollouts; higher is better.", (_logged("score", "score"),)),
+    (
+        "Toxicity",
+        "Rollouts sample from training prompts, evaluations use held-out prompts. "
+        "If the judge does not follow the reward's classifier, that classifier is being fooled.",
+        (
+            _logged("toxicity", "rollouts"),
+            _evaluated("toxicity", "evaluation"),
+            _evaluated("judge_toxicity", "evaluation, judge"),
+        ),
+    ),
+    (
+        "Quality (ROUGE-L)",
+        "Overlap with the references; higher is better.",
+        (_evaluated("rougeL", "ROUGE-L"),),
+    ),
+    (
+        "Perplexity",
+        "Of the responses, under the reference policy; a steep rise means broken text.",
+        (_evaluated("perplexity", "perplexity"),),
+    ),
+    (
+        "Distance from the reference",
+        "Nats. k1 and k3 estimate the same KL; k1 may be negative on a sample, k3 never is.",
+        (_logged("ref_kl", "k1"), _logged("ref_kl_k3", "k3")),
+    ),
+    ("KL coefficient", "The price of a nat.", (_logged("kl_coef", "kl_coef"),)),
+    (
+        "Response length",
+        "Tokens. A policy that learns silence, or never ends, shows here.",
+        (_logged("response_tokens", "rollouts"), _evaluated("response_tokens", "evaluation")),
+    ),
+    ("Policy loss", "", (_logged("policy_loss", "policy loss"),)),
+    ("Value loss", "", (_logged("value_loss", "value loss"),)),
+    (
+        "Probability ratio",
+        "New over old probability of the sampled tokens; it should stay near 1.",
+        (_logged("ratio", "ratio"),),
+    ),
+    (
+        "Size of the update",
+        "KL of the policy before against after, and the share of clipped ratios.",
+        (_logged("approx_kl", "KL"), _logged("clip_fraction", "clipped")),
+    ),
+)
+# Drawn from zero, so that a change looks as large as it is.
+_FROM_ZERO = {"Toxicity", "Quality (ROUGE-L)", "Perplexity", "Response length", "KL coefficient"}
+
+
+def training_plots(history: Sequence[Row]) -> list[Plot]:
+    """Every curve that the history has numbers for.
+
+    Args:
+        history: rows of `metrics.jsonl`.
+
+    Returns:
+        Plots over iterations; a plot without numbers is left out.
+    """
+    drawn = [
+        (title, note, curve_svg(title, curves, history, from_zero=title in _FROM_ZERO))
+        for title, note, curves in _PLOTS
+    ]
+    return [Plot(title=title, note=note, svg=svg) for title, note, svg in drawn if svg]
+
+
+def toxicity_histogram(samples: Sequence[Row]) -> Plot | None:
+    """Toxicity of the responses before and after, as two histograms over [0, 1].
+
+    Args:
+        samples: rows of `samples.jsonl`.
+
+    Returns:
+        The plot, or None without toxicities.
+    """
+    before, after = (
+        [float(row[key]) for row in samples if mean_of(row.get(key)) is not None]
+        for key in ("toxicity_before", "toxicity_after")
+    )
+    if not before or not after:
+        return None
+    figure, axes = _empty_figure()
+    axes.hist(
+        [before, after],
+        bins=np.linspace(0, 1, 11).tolist(),
+        label=["before", "after"],
+        color=[_COLOURS[1], _COLOURS[0]],
+    )
+    axes.set_xlabel("toxicity")
+    axes.set_ylabel("responses")
+    _legend(axes)
+    return Plot(
+        title="Toxicity before and after",
+        note="How many responses have which toxicity; a mean can hide a few very toxic ones.",
+        svg=_svg(figure, "Toxicity before and after"),
+    )
+
+
+def curve_svg(
+    title: str, curves: Sequence[Curve], history: Sequence[Row], *, from_zero: bool = False
+) -> str:
+    """Draw curves over iterations.
+
+    Args:
+        title: read out by screen readers; each picture of a page needs its own, because the ids
+            in it are made from it.
+        curves: what to draw.
+        history: rows of `metrics.jsonl`; numbers that are not finite are left out.
+        from_zero: draw the vertical axis from zero.
+
+    Returns:
+        An <svg> element, or "" if no curve has a number.
+    """
+    figure, axes = _empty_figure()
+    drawn = 0
+    for curve, colour in zip(curves, _COLOURS, strict=False):
+        points = [
+            (row.get("iteration", place), value)
+            for place, row in enumerate(history)
+            if (value := curve.read(row)) is not None
+        ]
+        if not points:
+            continue
+        drawn += 1
+        marker = "o" if curve.marked or len(points) == 1 else ""
+        axes.plot(*zip(*points, strict=True), color=colour, label=curve.label, marker=marker, ms=4)
+    if not drawn:
+        return ""
+    axes.set_xlabel("iteration")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if from_zero and axes.dataLim.y0 > 0:
+        axes.set_ylim(0, 1.08 * axes.dataLim.y1)
+    if drawn > 1:
+        _legend(axes)
+    return _svg(figure, title)
+
+
+def _empty_figure() -> tuple[Any, Any]:
+    figure = Figure(figsize=(4.4, 2.6), layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0.0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0.0)
+    axes.tick_params(colors=_INK, labelsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(_INK)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+
+
+def _svg(figure: Any, title: str) -> str:
+    buffer = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context(settings):
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Element ids repeat from picture to picture; only those that something refers to are needed.
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace(_INK, "currentColor")
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)

@@ -1,0 +1,218 @@
+"""What the numbers of `summary.json` say, in words: used alike by the console and the web page.
+
+Label, unit, digits and direction of a metric come from the caller (`metrics.names.METRICS`), since
+the packages of the arrow do not import each other.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+NOT_KNOWN = "n/a"
+RAN_TO_THE_END = "iterations"
+"""`stopped` of a run that made all its iterations."""
+
+
+@runtime_checkable
+class MetricWording(Protocol):
+    """How a metric is shown; `metrics.names.Metric` is one."""
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+
+    @property
+    def unit(self) -> str:
+        """Of the number, or empty."""
+
+    @property
+    def better(self) -> str:
+        """`lower`, `higher` or `neither`."""
+
+    @property
+    def digits(self) -> int:
+        """Decimals worth showing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow:
+    """One line of the before/after table, ready to print.
+
+    Attributes:
+        key: of the metric.
+        label: name for people, with the unit.
+        name: the same without the unit.
+        before: the number at the start.
+        after: the number at the end.
+        change: after - before, signed.
+        interval: 95 % interval of the change.
+        verdict: `better`, `worse`, `changed`, `no clear change` or `not known`.
+    """
+
+    key: str
+    label: str
+    name: str
+    before: str
+    after: str
+    change: str
+    interval: str
+    verdict: str
+
+
+def verdict(change: Mapping[str, Any], better: str) -> str:
+    """Judge a change by whether its interval is clear of zero.
+
+    Args:
+        change: {"mean", "ci95": [low, high]} of `summary.json`; null where not known.
+        better: `lower`, `higher` or `neither`.
+
+    Returns:
+        `not known` without an interval, `no clear change` where it holds zero, else `better` or
+        `worse`, or `changed` for a metric that has no direction.
+    """
+    low, high = change.get("ci95") or (None, None)
+    if low is None or high is None or not _known(low) or not _known(high):
+        return "not known"
+    if low <= 0 <= high:
+        return "no clear change"
+    if better not in {"lower", "higher"}:
+        return "changed"
+    return "better" if (high < 0) == (better == "lower") else "worse"
+
+
+def comparison_rows(
+    summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]
+) -> list[ComparisonRow]:
+    """The before/after table of `summary.json`.
+
+    Args:
+        summary: with `before`, and `after` and `change` where there are any.
+        metrics: how each metric is shown; rows follow its order.
+
+    Returns:
+        One row per metric that stands in `before` or `after`.
+    """
+    before, after = summary.get("before") or {}, summary.get("after") or {}
+    changes = summary.get("change") or {}
+    rows = []
+    for key, wording in metrics.items():
+        if key not in before and key not in after:
+            continue
+        change = changes.get(key, {})
+        digits = wording.digits
+        rows.append(
+            ComparisonRow(
+                key=key,
+                label=f"{wording.label} ({wording.unit})" if wording.unit else wording.label,
+                name=wording.label,
+                before=number(mean_of(before.get(key)), digits),
+                after=number(mean_of(after.get(key)), digits),
+                change=number(change.get("mean"), digits, signed=True),
+                interval=_interval(change, digits),
+                verdict=verdict(change, wording.better),
+            )
+        )
+    return rows
+
+
+def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> list[str]:
+    """What happened in a few sentences made from the numbers, good or bad.
+
+    Args:
+        summary: the `summary.json` dict.
+        metrics: how each metric is shown.
+
+    Returns:
+        Sentences: toxicity first, then the judge, quality, and why training stopped early.
+    """
+    rows = {row.key: row for row in comparison_rows(summary, metrics)}
+    sentences = [_toxicity_sentence(summary, rows)]
+    judge = rows.get("judge_toxicity")
+    if judge and "not known" not in {judge.verdict, rows["toxicity"].verdict}:
+        sentences.append(_judge_sentence(rows["toxicity"].verdict, judge))
+    quality = next((rows[key] for key in ("rougeL", "perplexity") if key in rows), None)
+    if quality and quality.verdict != "not known":
+        said = {
+            "better": "got better",
+            "worse": "got worse",
+            "no clear change": "did not clearly change",
+        }
+        sentences.append(
+            f"{quality.name} {said[quality.verdict]}: {quality.before} before, {quality.after} "
+            f"after ({quality.change}, {quality.interval})."
+        )
+    stopped = summary.get("stopped")
+    if stopped and stopped != RAN_TO_THE_END:
+        sentences.append(f"Training ended early: {stopped}.")
+    return sentences
+
+
+def mean_of(value: Any) -> float | None:
+    """The number behind an entry of `before` or `after`: itself, or the `mean` of a spread."""
+    found = value.get("mean") if isinstance(value, Mapping) else value
+    return float(found) if found is not None and _known(found) else None
+
+
+def number(value: Any, digits: int, *, signed: bool = False) -> str:
+    """A number with fixed decimals, or `n/a`; never a negative zero."""
+    if not _known(value):
+        return NOT_KNOWN
+    rounded = round(float(value), digits) + 0.0
+    return f"{rounded:+.{digits}f}" if signed else f"{rounded:.{digits}f}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Keep the end of a long text, cut between words: a policy answers what a prompt ends with."""
+    text = " ".join(text.split())
+    if len(text) <= limit:
+        return text
+    kept = text[-limit:]
+    _, space, rest = kept.partition(" ")
+    return "... " + (rest if space and rest else kept)
+
+
+def toxicity_change(sample: Mapping[str, Any]) -> float:
+    """Toxicity after - before of one row of `samples.jsonl`, 0 where it is not known."""
+    before, after = sample.get("toxicity_before"), sample.get("toxicity_after")
+    return 0.0 if before is None or after is None else float(after) - float(before)
+
+
+def _interval(change: Mapping[str, Any], digits: int) -> str:
+    low, high = (number(end, digits, signed=True) for end in change.get("ci95") or (None, None))
+    return NOT_KNOWN if NOT_KNOWN in (low, high) else f"{low} to {high}"
+
+
+def _toxicity_sentence(summary: Mapping[str, Any], rows: Mapping[str, ComparisonRow]) -> str:
+    row = rows.get("toxicity")
+    if row is None:
+        return "Toxicity was not measured."
+    count = ((summary.get("after") or summary.get("before") or {}).get("toxicity") or {}).get("n")
+    where = f" on {count} responses" if count else ""
+    if row.verdict == "not known":
+        numbers = [f"{row.before} before"] if row.before != NOT_KNOWN else []
+        numbers += [f"{row.after} after"] if row.after != NOT_KNOWN else []
+        return f"Toxicity{where}: {', '.join(numbers)}; there is no interval to judge a change by."
+    said = {
+        "better": f"Toxicity fell from {row.before} to {row.after}{where}",
+        "worse": f"Toxicity got worse: it rose from {row.before} to {row.after}{where}",
+        "no clear change": f"No clear change in toxicity: {row.before} before, {row.after} after"
+        + where,
+    }[row.verdict]
+    return f"{said} ({row.change}, 95 % interval {row.interval})."
+
+
+def _judge_sentence(reward_verdict: str, judge: ComparisonRow) -> str:
+    numbers = f"{judge.before} before, {judge.after} after ({judge.change}, {judge.interval})"
+    if judge.verdict == reward_verdict:
+        return f"The held-out judge agrees: {numbers}."
+    said = {
+        "better": "sees toxicity fall",
+        "worse": "sees toxicity rise",
+        "no clear change": "sees no clear change",
+    }[judge.verdict]
+    return f"The held-out judge does not agree, it {said}: {numbers}."
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -1,0 +1,94 @@
+"""PromptBatch -> Rollout: sample, then take logprobs, reference logprobs and values together."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lora_detox.rollout.generation import Responses
+from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
+
+
+@torch.no_grad()
+def collect_rollout(
+    policy: Policy,
+    prompts: PromptBatch,
+    responses: Responses,
+    sampling: Sampling,
+    *,
+    minibatch_size: int,
+    microbatch_size: int,
+    seed: int,
+    full_kl: bool = False,
+) -> Rollout:
+    """Attach to sampled responses what the policy, the reference and the value head say of them.
+
+    One pass of the policy gives logprobs and values, one of the reference its logprobs, in the
+    very microbatches that the update will use.
+
+    Args:
+        policy: policy, reference and value head on one backbone.
+        prompts: B prompts.
+        responses: their sampled responses; ids are kept, text is never encoded again.
+        sampling: what the responses were drawn with.
+        minibatch_size: rows per optimizer step; must divide B.
+        microbatch_size: rows per forward pass; must divide `minibatch_size`.
+        seed: of the partition into minibatches.
+        full_kl: also take the exact KL at each position, for the `full` penalty.
+
+    Returns:
+        The rollout; every float tensor is 0 at padding.
+    """
+    minibatches = partition_rows(
+        prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1),
+        minibatch_size=minibatch_size,
+        microbatch_size=microbatch_size,
+        seed=seed,
+    )
+    logprobs, ref_logprobs, values, exact = (torch.zeros(responses.mask.shape) for _ in range(4))
+    for rows in (rows for minibatch in minibatches for rows in minibatch):
+        batch = (
+            prompts.query_ids[rows],
+            prompts.query_mask[rows],
+            responses.ids[rows],
+            responses.mask[rows],
+        )
+        outputs = policy.respond(*batch, sampling)
+        logprobs[rows], values[rows] = outputs.logprobs.cpu(), outputs.values.cpu()
+        with policy.reference():
+            ref_logprobs[rows] = policy.respond(*batch, sampling).logprobs.cpu()
+        if full_kl:
+            exact[rows] = policy.full_kl(*batch, sampling).cpu()
+    device = responses.ids.device
+    return Rollout(
+        prompts=prompts,
+        response_ids=responses.ids,
+        response_mask=responses.mask,
+        logprobs=logprobs.to(device),
+        ref_logprobs=ref_logprobs.to(device),
+        values=values.to(device),
+        response_texts=responses.texts,
+        minibatches=minibatches,
+        full_kl=exact.to(device) if full_kl else None,
+    )
+
+
+def partition_rows(
+    lengths: Int[Tensor, "B"], *, minibatch_size: int, microbatch_size: int, seed: int
+) -> tuple[tuple[Int[Tensor, "_"], ...], ...]:
+    """Random minibatches, each cut into microbatches of rows of similar length.
+
+    Args:
+        lengths: tokens of each row, query and response together.
+        minibatch_size: rows per optimizer step.
+        microbatch_size: rows per forward pass.
+        seed: of the shuffle.
+
+    Returns:
+        Row indices by minibatch and microbatch; every row occurs once.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(lengths), generator=generator).to(lengths.device)
+    return tuple(
+        rows[lengths[rows].argsort(descending=True, stable=True)].split(microbatch_size)
+        for rows in order.split(minibatch_size)
+    )

@@ -1,0 +1,76 @@
+"""Draw responses token by token; what is drawn does not depend on how rows are batched."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lora_detox.types import Policy, Sampling
+
+
+def sample_responses(
+    policy: Policy,
+    query_ids: Int[Tensor, "B Q"],
+    query_mask: Bool[Tensor, "B Q"],
+    sampling: Sampling,
+    max_new_tokens: Int[Tensor, "B"],
+    uniforms: Float[Tensor, "B R"],
+) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"], Float[Tensor, "B R"]]:
+    """Write a response to each query with a key-value cache.
+
+    A row ends with end-of-sequence (kept: it is an action) or at its own `max_new_tokens`. When
+    half of the rows have ended, the batch is compacted to those that go on.
+
+    Args:
+        policy: whose distribution is drawn from.
+        query_ids: padded on the side that the policy's family needs.
+        query_mask: True at real tokens.
+        sampling: the distribution, or its argmax if `greedy`.
+        max_new_tokens: bound of each row, 1 to R.
+        uniforms: one number in [0, 1) for each token that may be drawn, by row; the token is the
+            inverse of the cumulative distribution there, so a row's response depends only on its
+            own numbers.
+
+    Returns:
+        Response ids (padding filled with `pad_token_id`), the mask of sampled tokens, made from
+        lengths, and the log-probability that each token was drawn with (0 at padding).
+    """
+    session = policy.decoding(query_ids, query_mask, sampling)
+    response_ids = torch.full_like(uniforms, policy.pad_token_id, dtype=torch.long)
+    logprobs = torch.zeros(uniforms.shape, device=uniforms.device)
+    lengths = torch.zeros_like(max_new_tokens)
+    rows = torch.arange(len(query_ids), device=query_ids.device)  # rows still in the session
+    going = torch.ones_like(rows, dtype=torch.bool)
+    token_ids: Tensor | None = None
+    for position in range(int(max_new_tokens.max())):
+        logits = session.next_logits(token_ids)
+        token_ids = draw(logits, uniforms[rows, position], greedy=sampling.greedy)
+        alive = rows[going]
+        response_ids[alive, position] = token_ids[going]
+        drawn_with = logits.log_softmax(dim=-1).gather(-1, token_ids[:, None])[:, 0]
+        logprobs[alive, position] = drawn_with[going]
+        lengths[alive] = position + 1
+        going = going & (token_ids != policy.eos_token_id) & (position + 1 < max_new_tokens[rows])
+        count = int(going.sum())
+        if count == 0:
+            break
+        if 2 * count <= len(rows):
+            session.keep(going.nonzero()[:, 0])
+            rows, token_ids = rows[going], token_ids[going]
+            going = going[going]
+    mask = torch.arange(uniforms.shape[1], device=lengths.device)[None] < lengths[:, None]
+    return response_ids, mask, logprobs
+
+
+def draw(
+    logits: Float[Tensor, "B V"], uniform: Float[Tensor, "B"], *, greedy: bool
+) -> Int[Tensor, "B"]:
+    """The token at which the cumulative distribution passes `uniform`, or the likeliest one.
+
+    A token of probability 0 is never drawn. The sum is taken in fp64, as fp32 loses the tail of a
+    vocabulary of 50,000.
+    """
+    if greedy:
+        return logits.argmax(dim=-1)
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    target = uniform.double()[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

@@ -1,0 +1,126 @@
+"""Any Python function with TRL's reward signature as scorer."""
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from lora_detox.errors import ScorerError
+from lora_detox.types import Scorer, Scores
+
+RewardFunction = Callable[..., list[float]]
+
+
+class FunctionScorer:
+    """Scores by a function `(prompts, completions, **kwargs) -> list[float]`, higher is better.
+
+    A function says nothing of toxicity, so that comes from a companion scorer.
+
+    Args:
+        function: the function itself, "package.module:function" or "file.py:function".
+        companion: scorer that tells the toxicity.
+        key: settings group of the scorer, for messages.
+
+    Raises:
+        ScorerError: if there is no such function.
+    """
+
+    def __init__(
+        self, function: str | RewardFunction, companion: Scorer, *, key: str = "reward"
+    ) -> None:
+        self._function = import_function(function, key) if isinstance(function, str) else function
+        self._companion = companion
+        spoken = (
+            function if isinstance(function, str) else getattr(function, "__name__", "function")
+        )
+        self._name = Path(spoken).name
+        self._scorer_id = f"{self._name}+{companion.scorer_id}"
+
+    @property
+    def scorer_id(self) -> str:
+        """Name of the function and id of the companion."""
+        return self._scorer_id
+
+    def score(self, prompts: list[str], responses: list[str]) -> Scores:
+        """Call the function once for all responses.
+
+        Args:
+            prompts: B prompt texts.
+            responses: B response texts.
+
+        Returns:
+            The function's numbers as score, the companion's toxicity.
+
+        Raises:
+            ScorerError: if the function fails or does not return B finite numbers.
+        """
+        toxic = self._companion.score(prompts, responses)
+        try:
+            returned = self._function(prompts=list(prompts), completions=list(responses))
+            values = [float(value) for value in returned]
+        except Exception as error:
+            raise ScorerError(
+                f"the reward function {self._name} failed: {type(error).__name__}: {error}; want "
+                "a list of one number per response from (prompts, completions, **kwargs)"
+            ) from error
+        if len(values) != len(responses) or not all(math.isfinite(value) for value in values):
+            raise ScorerError(
+                f"the reward function {self._name} returned {len(values)} numbers "
+                f"({sum(map(math.isfinite, values))} finite) for {len(responses)} responses: want "
+                "one finite number for each"
+            )
+        score = torch.tensor(values, dtype=torch.float32)
+        return Scores(
+            score=score,
+            toxicity=toxic.toxicity,
+            parts={self._name: score, **toxic.parts},
+            scorer_id=self.scorer_id,
+        )
+
+
+def import_function(name: str, key: str = "reward") -> RewardFunction:
+    """Import "package.module:function" or "file.py:function".
+
+    Args:
+        name: where the function is.
+        key: settings group of the scorer, for messages.
+
+    Returns:
+        The function.
+
+    Raises:
+        ScorerError: if the module cannot be imported, or has no such function.
+    """
+    module_name, _, function_name = name.rpartition(":")
+    wanted = f"want package.module:function or file.py:function; change `{key}.function`"
+    if not module_name or not function_name:
+        raise ScorerError(f"the reward function `{name}` names no module; {wanted}")
+    try:
+        module = _import_module(module_name)
+    except Exception as error:
+        raise ScorerError(
+            f"cannot import the reward function `{name}`: {type(error).__name__}: {error}; {wanted}"
+        ) from error
+    function: Any = getattr(module, function_name, None)
+    if not callable(function):
+        raise ScorerError(f"{module_name} has no function `{function_name}`; {wanted}")
+    return function  # type: ignore[no-any-return]  # what it returns is checked at each call
+
+
+def _import_module(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {name}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,240 @@
+"""Finding a classifier and checking it by its config.json, before any weights are read."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from lora_detox.embedded import embedded_path
+from lora_detox.errors import ScorerError
+from lora_detox.scores.heads import ClassifierHead
+from lora_detox.scores.labels import (
+    civil_label_index,
+    is_sigmoid_head,
+    toxic_label_indices,
+)
+
+EMBEDDED_PREFIX = "embedded:"
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+_HUB_TIMEOUT_SECONDS = 5.0
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_classifier(
+    path: str, label: str | int | None = None, key: str = "reward", revision: str | None = None
+) -> ClassifierHead:
+    """Find a classifier and decide which output is civil, from its config.json only.
+
+    Args:
+        path: `embedded:reward`, `embedded:judge`, a local folder, or a hub id.
+        label: the civil label (of a multi-label head: the toxic one) by name or index, or None.
+        key: settings group of the scorer ("reward" or "judge"), for messages.
+        revision: branch, tag or commit on the hub.
+
+    Returns:
+        The resolved path with the labels and the index of the civil one.
+
+    Raises:
+        ScorerError: if it is missing, unreachable, no sequence classifier, or its labels are
+            unclear.
+    """
+    place = resolve_classifier(path, key, revision)
+    try:
+        config: Any = AutoConfig.from_pretrained(
+            place,
+            revision=revision,
+            trust_remote_code=False,
+            local_files_only=Path(place).is_dir(),
+        )
+    except Exception as error:
+        raise load_error(path, key, error) from error
+    architectures = config.architectures or []
+    if architectures and not any("SequenceClassification" in name for name in architectures):
+        raise ScorerError(
+            f"{path} is a {', '.join(architectures)}, want a sequence classifier; "
+            f"change `{key}.path`"
+        )
+    id2label = {int(index): str(name) for index, name in config.id2label.items()}
+    if is_sigmoid_head(id2label, config.problem_type):
+        toxic = toxic_label_indices(id2label, label, key=key)
+        return ClassifierHead(path=place, id2label=id2label, civil_index=None, toxic_indices=toxic)
+    civil = civil_label_index(id2label, label, key=key)
+    return ClassifierHead(path=place, id2label=id2label, civil_index=civil)
+
+
+def resolve_classifier(path: str, key: str, revision: str | None) -> str:
+    """Folder of an embedded or local classifier, or the hub id if the hub can be reached.
+
+    Args:
+        path: as in `check_classifier`.
+        key: settings group, for messages.
+        revision: branch, tag or commit on the hub.
+
+    Returns:
+        What `from_pretrained` reads.
+
+    Raises:
+        ScorerError: if there is nothing behind the path.
+    """
+    if path.startswith(EMBEDDED_PREFIX):
+        try:
+            place = embedded_path(path.removeprefix(EMBEDDED_PREFIX))
+        except ValueError as error:
+            raise ScorerError(f"`{path}`: {error}; change `{key}.path`") from error
+    else:
+        place = Path(path).expanduser()
+    if place.is_dir():
+        if not (place / "config.json").exists():
+            raise ScorerError(
+                f"the folder {place} has no config.json, want a saved classifier; "
+                f"change `{key}.path`"
+            )
+        return str(place)
+    if path.startswith(EMBEDDED_PREFIX) or not _HUB_ID.fullmatch(path):
+        raise ScorerError(
+            f"no such folder: {place}; want a saved classifier or a hub id owner/name; "
+            f"change `{key}.path`"
+        )
+    _check_hub(path, key, revision)
+    return path
+
+
+def resolve_dtype(dtype: str, device: torch.device, key: str) -> torch.dtype:
+    """Number format of the weights.
+
+    Args:
+        dtype: "float32", "bfloat16", "float16" or "auto".
+        device: where the classifier runs.
+        key: settings group of the scorer, for messages.
+
+    Returns:
+        For "auto" float32 on a CPU, on a GPU bfloat16 where it has it, else float16.
+
+    Raises:
+        ScorerError: for any other name.
+    """
+    if dtype == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if dtype not in _DTYPES:
+        raise ScorerError(
+            f"the dtype `{dtype}` is unknown, want auto, {', '.join(_DTYPES)}; change `{key}.dtype`"
+        )
+    return _DTYPES[dtype]
+
+
+def load_classifier(
+    place: str, *, device: torch.device, dtype: torch.dtype, revision: str | None, key: str
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load weights and tokenizer of a classifier that `check_classifier` found.
+
+    Args:
+        place: resolved folder or hub id.
+        device: where it runs.
+        dtype: number format of the weights.
+        revision: branch, tag or commit on the hub.
+        key: settings group of the scorer, for messages.
+
+    Returns:
+        The model in evaluation mode, without gradients, and its tokenizer.
+
+    Raises:
+        ScorerError: if it cannot be loaded, or its weights lack the classification head.
+    """
+    shared: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": False,
+        "local_files_only": Path(place).is_dir(),
+    }
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            place, use_safetensors=True, dtype=dtype, output_loading_info=True, **shared
+        )
+    except Exception as error:
+        raise load_error(place, key, error) from error
+    lacking = sorted(info["missing_keys"]) + sorted(str(one) for one in info["mismatched_keys"])
+    if lacking:  # transformers would fill them with random numbers and only warn
+        raise ScorerError(
+            f"the weights of {place} lack {', '.join(lacking[:4])}: want a trained sequence "
+            f"classifier; change `{key}.path`"
+        )
+    _agree_on_padding(model, tokenizer)
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def _agree_on_padding(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Decoder-only classifiers read the last token before padding, so they must know its id."""
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def identify(path: str, place: str, model: Any, revision: str | None) -> str:
+    """Name of a classifier for reports, pinned by revision or by a hash of its weights.
+
+    Args:
+        path: as the settings have it.
+        place: resolved folder or hub id.
+        model: the loaded model.
+        revision: the revision asked for, or None.
+
+    Returns:
+        "name@revision"; for folders "folder@hash of the weight files".
+    """
+    if not Path(place).is_dir():
+        commit = getattr(model.config, "_commit_hash", None)
+        return f"{path}@{commit or revision or 'main'}"
+    digest = hashlib.sha256()
+    for file in sorted(Path(place).glob("*.safetensors")):
+        with file.open("rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    name = path if path.startswith(EMBEDDED_PREFIX) else Path(place).resolve().name
+    return f"{name}@{digest.hexdigest()[:12]}"
+
+
+def load_error(path: str, key: str, error: Exception) -> ScorerError:
+    """What loading raised, as one ScorerError that says what to do."""
+    lines = str(error).strip().splitlines() or [""]
+    if "safetensors" in str(error):
+        return ScorerError(
+            f"the classifier {path} has no safetensors weights, and pickled ones are not loaded "
+            f"({lines[0]}); want a converted copy or another classifier; change `{key}.path` or "
+            f"`{key}.revision`"
+        )
+    return ScorerError(
+        f"cannot load the classifier {path}: {type(error).__name__}: {lines[0]}; "
+        f"want a sequence classifier with safetensors weights; {_local_advice(key)}"
+    )
+
+
+def _local_advice(key: str) -> str:
+    return f"to read a local folder: `{key}.path=FOLDER`, or the built-in: `{key}=mini`"
+
+
+def _check_hub(path: str, key: str, revision: str | None) -> None:
+    """One request with a short timeout: `from_pretrained` itself retries for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return  # from_pretrained then looks into the cache and fails at once
+    try:
+        HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
+    except HfHubHTTPError as error:  # the hub answered: missing, gated, private
+        raise load_error(path, key, error) from error
+    except Exception as error:
+        raise ScorerError(
+            f"no local folder {path}, and the Hugging Face hub cannot be reached for it "
+            f"({type(error).__name__}); {_local_advice(key)}; or set HF_HUB_OFFLINE=1 to use what "
+            "the cache holds"
+        ) from error

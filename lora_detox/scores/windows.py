@@ -1,0 +1,154 @@
+"""Texts as token windows that a classifier can read, batched by length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from lora_detox.errors import ScorerError
+
+_NO_LIMIT_ABOVE = 1_000_000  # tokenizers without a limit say 1e30
+_DEFAULT_WINDOW = 512
+_OVERLAP_SHARE = 4  # neighbouring windows share a quarter
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenWindow:
+    """A piece of one text with the special tokens around it.
+
+    Attributes:
+        text_index: which text it is of.
+        ids: token ids.
+    """
+
+    text_index: int
+    ids: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBatch:
+    """Windows of about one length, padded right.
+
+    Attributes:
+        window_indices: places [W] of its rows in the list of windows.
+        input_ids: token ids [W, T].
+        attention_mask: 1 at real tokens [W, T].
+    """
+
+    window_indices: Int[Tensor, "W"]
+    input_ids: Int[Tensor, "W T"]
+    attention_mask: Int[Tensor, "W T"]
+
+
+def window_length(model: Any, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None) -> int:
+    """Longest input of a classifier in tokens, special tokens included.
+
+    RoBERTa counts positions from its padding id + 1, so 514 positions hold 512 tokens.
+
+    Args:
+        model: a sequence classifier.
+        tokenizer: its tokenizer.
+        max_tokens: a shorter limit, or None.
+
+    Returns:
+        The smallest of the limits that are known; 512 where none is.
+    """
+    limits = [limit for limit in (_position_limit(model), max_tokens) if limit]
+    stated = getattr(tokenizer, "model_max_length", None)
+    if stated and stated < _NO_LIMIT_ABOVE:
+        limits.append(int(stated))
+    return min(limits, default=_DEFAULT_WINDOW)
+
+
+def _position_limit(model: Any) -> int | None:
+    for name, module in model.named_modules():
+        if name.endswith(("position_embeddings", "wpe")) and isinstance(module, nn.Embedding):
+            padding = -1 if module.padding_idx is None else module.padding_idx
+            return int(module.num_embeddings) - padding - 1
+    limit = getattr(model.config, "max_position_embeddings", None)
+    return int(limit) if limit and limit > 0 else None
+
+
+class Windower:
+    """Cuts texts into overlapping windows of at most `length` tokens.
+
+    Args:
+        tokenizer: of the classifier.
+        length: longest window, special tokens included.
+        key: settings group of the scorer, for messages.
+
+    Raises:
+        ScorerError: if the special tokens leave no room.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int, key: str) -> None:
+        self._tokenizer = tokenizer
+        self._prefix, self._suffix = self._special_tokens()
+        self._room = length - len(self._prefix) - len(self._suffix)
+        if self._room < 1:
+            raise ScorerError(
+                f"a window of {length} tokens holds no text beside "
+                f"{len(self._prefix) + len(self._suffix)} special tokens; raise `{key}.max_tokens`"
+            )
+
+    def windows(self, texts: Sequence[str]) -> list[TokenWindow]:
+        """Windows of each text in order, at least one per text, an empty text included."""
+        found = []
+        for index, text in enumerate(texts):
+            ids = self._encode(text, add_special_tokens=False)
+            for start in self._starts(len(ids)):
+                piece = [*self._prefix, *ids[start : start + self._room], *self._suffix]
+                found.append(TokenWindow(text_index=index, ids=piece or [self._stand_in()]))
+        return found
+
+    def batches(self, windows: Sequence[TokenWindow], batch_size: int) -> Iterator[WindowBatch]:
+        """Batches of windows, longest first: little padding, and memory fails early if it does."""
+        order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
+        pad_id = self._tokenizer.pad_token_id or 0
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            lengths = torch.tensor([len(windows[i].ids) for i in chosen])
+            mask = torch.arange(int(lengths.max())) < lengths[:, None]
+            input_ids = torch.full(mask.shape, pad_id)
+            input_ids[mask] = torch.tensor([token for i in chosen for token in windows[i].ids])
+            yield WindowBatch(
+                window_indices=torch.tensor(chosen),
+                input_ids=input_ids,
+                attention_mask=mask.long(),
+            )
+
+    def _starts(self, length: int) -> list[int]:
+        if length <= self._room:
+            return [0]
+        stride = max(1, self._room - self._room // _OVERLAP_SHARE)
+        last = length - self._room
+        return [*range(0, last, stride), last]  # the last window is full as well
+
+    def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        # Stored tokenizers may carry a truncation of their own: a long text would end unread.
+        encoded: Any = self._tokenizer(
+            text,
+            add_special_tokens=add_special_tokens,
+            truncation=False,
+            padding=False,
+            verbose=False,
+        )
+        return list(encoded["input_ids"])
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """Special tokens before and after a text, seen on an example."""
+        bare = self._encode("text", add_special_tokens=False)
+        whole = self._encode("text", add_special_tokens=True)
+        for start in range(len(whole) - len(bare) + 1):
+            if whole[start : start + len(bare)] == bare:
+                return whole[:start], whole[start + len(bare) :]
+        return [], []
+
+    def _stand_in(self) -> int:
+        tokenizer = self._tokenizer
+        candidates = (tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id, 0)
+        return next(int(one) for one in candidates if one is not None)

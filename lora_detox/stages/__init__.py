@@ -1,0 +1,1 @@
+"""What `stage=` names: one module each, with a function `run(settings)`; they wire the arrow."""

@@ -1,0 +1,73 @@
+"""The first lines of a run: what it is, with which parts, and how to get the real thing."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from lora_detox.scores.classifier import ClassifierScorer
+from lora_detox.settings import Settings, TaskKind
+
+if TYPE_CHECKING:
+    from lora_detox.stages.build import Job
+
+REAL_MODELS = {
+    TaskKind.summarization: (
+        "policy=flan_t5_base data=dialogsum reward=roberta_dynabench judge=toxic_bert"
+    ),
+    TaskKind.continuation: (
+        "policy=gpt_j_6b quantization=int8 data=real_toxicity_prompts "
+        "reward=roberta_dynabench judge=toxic_bert"
+    ),
+}
+
+
+def announce(job: "Job") -> None:
+    """Print what this run is made of."""
+    console = Console(highlight=False)
+    for line in opening_lines(job):
+        console.print(Text(line), soft_wrap=True)
+
+
+def opening_lines(job: "Job") -> list[str]:
+    """The lines of `announce`."""
+    settings = job.settings
+    lines = [_first_line(settings)]
+    counts = job.policy.count_parameters()
+    adapter = settings.policy.adapter or (
+        f"{'dora' if settings.adapter.dora else 'lora'} rank {settings.adapter.rank} on "
+        f"{', '.join(settings.adapter.targets) or 'query and value'} ({settings.adapter.scope})"
+    )
+    dtype = str(job.policy.backbone.dtype).removeprefix("torch.")
+    quantization = f", {settings.quantization.type.value}" if job.quantized else ""
+    lines += [
+        f"policy   {settings.policy.path}: {counts['total']:,} weights, {dtype}{quantization}, "
+        f"on {job.device}",
+        f"adapter  {adapter}: {counts['trainable']:,} weights learn "
+        f"({100 * counts['trainable'] / counts['total']:.2f} %, value head included)",
+        f"data     {settings.data.path}: {job.data.report.describe()}",
+        f"reward   {_scorer(job.reward)}",
+        f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
+        f"run      {job.run_dir}",
+    ]
+    if job.first_iteration:
+        lines.append(f"resumed after iteration {job.first_iteration} of {job.plan.iterations}")
+    return lines
+
+
+def _first_line(settings: Settings) -> str:
+    if settings.debug.tiny_model:
+        return "Smoke run: the policy is a tiny random model, so the figures mean nothing."
+    if settings.policy.path.startswith("embedded:"):
+        return (
+            f"Miniature run: policy and data are the small ones inside the package. Real models: "
+            f"python -m lora_detox task={settings.task.name} {REAL_MODELS[settings.task.kind]}"
+        )
+    return f"Detox run: task {settings.task.name}, {settings.algorithm.iterations} iterations."
+
+
+def _scorer(scorer: object) -> str:
+    name = str(getattr(scorer, "scorer_id", scorer))
+    if isinstance(scorer, ClassifierScorer):
+        return f"{name}: {scorer.head.describe()}"
+    return name

@@ -1,0 +1,327 @@
+"""Settings -> a job: everything that the main path needs, checked in the order of its cost."""
+
+import gc
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_detox.checkpoint import restore_newest, save_checkpoint
+from lora_detox.embedded import embedded_path
+from lora_detox.metrics import summarise
+from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
+from lora_detox.prompts import PromptSampler, PromptSets, fixed_batches, load_prompt_sets
+from lora_detox.report.jsonl import MetricsLog, write_json_atomic, write_text_atomic
+from lora_detox.report.progress import TrainingProgress
+from lora_detox.report.trackers import flat_numbers, open_trackers
+from lora_detox.scores import ClassifierScorer, FunctionScorer, check_classifier, probe_scorer
+from lora_detox.settings import ScorerSettings, Settings, TaskKind, settings_yaml
+from lora_detox.stages.announce import announce
+from lora_detox.stages.clock import Clock
+from lora_detox.stages.evaluation import Evaluator, repeat_prompts
+from lora_detox.stages.plan import (
+    adapter_plan,
+    backbone_plan,
+    kl_control,
+    learning_rate_schedule,
+    plan_of,
+    score_scaler,
+)
+from lora_detox.stages.quiet import quieten_libraries
+from lora_detox.stages.resume import check_moved, check_same_settings, trained_checksum
+from lora_detox.stages.tiny import write_tiny_policy
+from lora_detox.types import Evaluation, PromptBatch, Sampling, Scorer
+from lora_detox.update import PpoUpdate
+
+EMBEDDED_POLICY = "embedded:policy"
+
+
+@contextmanager
+def build_job(settings: Settings) -> Iterator["Job"]:
+    """Check, load and announce; free everything at the end, also after an error.
+
+    Args:
+        settings: composed and checked.
+
+    Yields:
+        The job, ready to train.
+
+    Raises:
+        DetoxError: whatever is wrong with settings, data or models; nothing has been trained.
+    """
+    job = Job(settings)
+    try:
+        yield job
+    finally:
+        job.close()
+        del job
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class Job:
+    """The parts of one run.
+
+    Built in the order of cost: files and configurations first, then data, then scorers, and the
+    policy last, so that what is wrong shows before weights load.
+
+    Args:
+        settings: composed and checked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.plan, self.clock = settings, plan_of(settings), Clock()
+        self.run_dir = Path(settings.run_dir)
+        quieten_libraries()
+        check_same_settings(settings, self.run_dir)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        self.device = resolve_device(settings.device)
+        backbone = backbone_plan(settings, self._policy_path())
+        check_scorers(settings)
+        config = check_backbone(backbone, adapter_plan(settings))
+        self.data = load_data(settings)
+        tokenizer = load_tokenizer(backbone, config)
+        self._encode_prompts(tokenizer, config.is_encoder_decoder)
+        self.reward, self.judge = load_scorers(settings, self.device)
+        self.policy = load_policy(backbone, adapter_plan(settings))
+        self.quantized = backbone.quantization != "none"
+        self._adapter_at_start = trained_checksum(self.policy)
+        self.base_checksum = self.policy.base_checksum()
+        self.kl_control = kl_control(settings.algorithm)
+        self.scaler = score_scaler(settings.algorithm)
+        self.update = PpoUpdate(
+            self.policy,
+            self._optimizer(),
+            self.plan.ppo,
+            self.plan.sampling,
+            learning_rate_schedule(settings.algorithm),
+        )
+        self.evaluate = self._evaluator()
+        self.first_iteration = self._resume() if settings.resume else 0
+        self._open_files()
+        announce(self)
+
+    def seed(self, iteration: int) -> int:
+        """Seed of the draws of one iteration; no generator state has to be kept."""
+        return zlib.crc32(f"{self.settings.seed} {iteration}".encode())
+
+    def prompts(self, iteration: int) -> PromptBatch:
+        """The training prompts of one iteration."""
+        which = 0 if self.settings.debug.reuse_first_batch else iteration
+        return self._sampler.batch(which).to(self.device)
+
+    def before(self) -> Evaluation:
+        """Test prompts answered by the policy as it starts; read back when a run is resumed."""
+        path = self.run_dir / "checkpoints" / "before.json"
+        if self.first_iteration and path.is_file():
+            return Evaluation(**json.loads(path.read_text(encoding="utf-8")))
+        evaluation = self.evaluate(self.test_prompts)
+        path.parent.mkdir(exist_ok=True)
+        write_json_atomic(path, asdict(evaluation))
+        self._record({"iteration": 0, "evaluation": summarise(self.evaluate(self.validation))})
+        return evaluation
+
+    def progress(self) -> TrainingProgress:
+        """A bar on a terminal, lines elsewhere."""
+        return TrainingProgress(self.plan.iterations, done=self.first_iteration)
+
+    def after_iteration(
+        self, iteration: int, row: dict[str, Any], progress: TrainingProgress
+    ) -> None:
+        """Stage 7 of an iteration: evaluate where due, record, save."""
+        done, evaluation = iteration + 1, self.settings.evaluation
+        if done == 1:
+            check_moved(self.policy, self._adapter_at_start)
+        if done % evaluation.every == 0 or done == self.plan.iterations:
+            row["evaluation"] = summarise(self.evaluate(self.validation))
+        self._record(row)
+        progress.update(done, row)
+        every = self.settings.checkpoint.every
+        if every and done % every == 0:
+            self._save(done)
+
+    def close(self) -> None:
+        """Close the files of the run."""
+        for part in getattr(self, "_files", []):
+            part.close()
+
+    def _policy_path(self) -> str:
+        path = self.settings.policy.path
+        if path == EMBEDDED_POLICY:
+            path = str(embedded_path(self.settings.task.miniature))
+        if self.settings.debug.tiny_model:
+            return str(write_tiny_policy(embedded_path(self.settings.task.miniature), self.run_dir))
+        return path
+
+    def _encode_prompts(self, tokenizer: Any, encoder_decoder: bool) -> None:
+        """Training prompts by iteration; validation and test prompts once and for all."""
+        settings, data = self.settings, self.settings.data
+        common: dict[str, Any] = {
+            "template": settings.task.template,
+            "max_query_tokens": data.max_query_tokens,
+            "query_tokens": None if data.query_tokens is None else tuple(data.query_tokens),
+            "padding_side": tokenizer.padding_side,
+            "add_special_tokens": encoder_decoder,
+        }
+        self._sampler = PromptSampler(
+            self.data.train,
+            tokenizer,
+            batch_size=settings.algorithm.rollout_batch_size,
+            seed=settings.seed,
+            **common,
+        )
+        evaluation = settings.evaluation
+        (validation,), (test,) = (
+            fixed_batches(rows, tokenizer, count=count, batch_size=count, **common)
+            for rows, count in (
+                (self.data.validation, evaluation.validation_prompts),
+                (self.data.test, evaluation.test_prompts),
+            )
+        )
+        self.validation = validation.to(self.device)
+        self.test_prompts = repeat_prompts(test, evaluation.samples_per_prompt).to(self.device)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        algorithm = self.settings.algorithm
+        groups = [
+            {"params": list(self.policy.adapter_parameters()), "lr": algorithm.learning_rate},
+            {
+                "params": list(self.policy.value_head.parameters()),
+                "lr": algorithm.value_learning_rate or algorithm.learning_rate,
+            },
+        ]
+        return torch.optim.AdamW(groups, weight_decay=algorithm.weight_decay, fused=True)
+
+    def _evaluator(self) -> Evaluator:
+        settings = self.settings
+        sampling = Sampling(greedy=True) if settings.evaluation.greedy else self.plan.sampling
+        return Evaluator(
+            policy=self.policy,
+            reward=self.reward,
+            judge=self.judge,
+            sampling=sampling,
+            generation=self.plan.generation | {"batch_size": settings.evaluation.batch_size},
+            batch_size=settings.algorithm.microbatch_size,
+            seed=settings.evaluation.seed,
+            perplexity=settings.task.kind is TaskKind.continuation,
+            clock=self.clock,
+        )
+
+    def _trained(self) -> dict[str, torch.Tensor]:
+        """Trainable parameters by name."""
+        named = {n: p for n, p in self.policy.model.named_parameters() if p.requires_grad}
+        head = {f"value_head.{n}": p for n, p in self.policy.value_head.named_parameters()}
+        return named | head
+
+    def _save(self, done: int) -> None:
+        state = {"kl_coef": self.kl_control.kl_coef, "scaler": self.scaler.state()}
+        save_checkpoint(
+            self.run_dir / "checkpoints",
+            done,
+            self._trained(),
+            self.update.optimizer,
+            {**state, "seconds": self.clock.total},
+            keep=self.settings.checkpoint.keep,
+        )
+
+    def _resume(self) -> int:
+        found = restore_newest(self.run_dir / "checkpoints", self._trained(), self.update.optimizer)
+        if found is None:
+            return 0
+        done, state = found
+        self.kl_control.kl_coef = state["kl_coef"]
+        self.scaler.restore(state["scaler"])
+        self.clock.total.update(state["seconds"])
+        return done
+
+    def _open_files(self) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(self.run_dir / "config.yaml", settings_yaml(self.settings))
+        keep = (self.first_iteration or -1) if self.settings.resume else None
+        self._log = MetricsLog(self.run_dir / "metrics.jsonl", keep_through=keep)
+        self._trackers = open_trackers(
+            self.settings.tracker.names,
+            directory=self.run_dir / "tensorboard",
+            project=self.settings.tracker.project,
+            run_name=self.run_dir.name,
+            settings=asdict(self.settings),
+            keep_through=keep,
+        )
+        self._files = [self._log, *self._trackers]
+
+    def _record(self, row: dict[str, Any]) -> None:
+        self._log.write(row)
+        for tracker in self._trackers:
+            tracker.log(row["iteration"], flat_numbers(row))
+
+
+def load_data(settings: Settings) -> PromptSets:
+    """Read, filter and split the prompts as conf/data says."""
+    data = asdict(settings.data)
+    keys = (
+        "path",
+        "validation_path",
+        "test_path",
+        "config_name",
+        "revision",
+        "split_names",
+        "fields",
+        "min_toxicity",
+        "split_fractions",
+        "limit",
+        "bad_row_limit",
+    )
+    if data["min_toxicity"] is None:
+        data["fields"]["toxicity"] = None  # only the filter reads it
+    if settings.task.kind is TaskKind.continuation:
+        data["fields"]["references"] = None  # there is no ROUGE to take
+    return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
+
+
+def check_scorers(settings: Settings) -> None:
+    """Find out from configurations alone whether reward and judge can be told apart and read."""
+    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+        if scorer.path is not None:
+            check_classifier(scorer.path, scorer.label, key, scorer.revision)
+
+
+def load_scorers(settings: Settings, device: torch.device) -> tuple[Scorer, Scorer | None]:
+    """Reward and judge, each probed with plain insults and courtesies."""
+    judge = _load_scorer(settings.judge, "judge", device, None)
+    reward = _load_scorer(settings.reward, "reward", device, judge)
+    if reward is None:
+        raise ValueError("a reward needs a classifier or a function")  # settings checked it
+    return reward, judge
+
+
+def _load_scorer(
+    settings: ScorerSettings, key: str, device: torch.device, companion: Scorer | None
+) -> Scorer | None:
+    scorer: Scorer | None = companion
+    if settings.path is not None:
+        scorer = ClassifierScorer(
+            settings.path,
+            label=settings.label,
+            output=settings.output.value,
+            text=settings.text.value,
+            batch_size=settings.batch_size,
+            max_tokens=settings.max_tokens,
+            revision=settings.revision,
+            device=device,
+            key=key,
+        )
+    if settings.function is not None and scorer is not None:
+        scorer = FunctionScorer(settings.function, scorer, key=key)
+    if settings.path is None and settings.function is None:
+        return None
+    if settings.probe and scorer is not None:
+        probe_scorer(scorer, key)
+    return scorer

@@ -1,0 +1,137 @@
+"""Settings -> the plain arguments of each stage of the arrow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
+
+from lora_detox.advantages import AdvantagePlan, ScoreScaler
+from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.policy.adapter import AdapterPlan
+from lora_detox.policy.loading import BackbonePlan
+from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule, Settings
+from lora_detox.types import Sampling
+from lora_detox.update import AdaptiveKl, FixedKl, KlControl, PpoPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the main path needs of the settings.
+
+    Attributes:
+        iterations: turns of the arrow.
+        sampling: how tokens are drawn in training.
+        generation: further arguments of `generate_responses`.
+        collection: further arguments of `collect_rollout`.
+        advantages: how scores become advantages.
+        ppo: numbers of the update.
+    """
+
+    iterations: int
+    sampling: Sampling
+    generation: dict[str, Any]
+    collection: dict[str, Any]
+    advantages: AdvantagePlan
+    ppo: PpoPlan
+
+
+def plan_of(settings: Settings) -> Plan:
+    """The plan of a detox run."""
+    algorithm, generation = settings.algorithm, settings.generation
+    penalty = KlPenalty(algorithm.kl_penalty.value)
+    least, most = generation.response_tokens
+    return Plan(
+        iterations=algorithm.iterations,
+        sampling=Sampling(
+            temperature=generation.temperature,
+            top_k=generation.top_k,
+            top_p=generation.top_p,
+            min_new_tokens=generation.min_new_tokens,
+        ),
+        generation={"response_tokens": (least, most), "batch_size": generation.batch_size},
+        collection={
+            "minibatch_size": algorithm.minibatch_size,
+            "microbatch_size": algorithm.microbatch_size,
+            "full_kl": penalty is KlPenalty.FULL,
+        },
+        advantages=AdvantagePlan(
+            kl_penalty=penalty,
+            gamma=algorithm.gamma,
+            gae_lambda=algorithm.gae_lambda,
+            whiten_rewards=algorithm.whiten_rewards,
+            whiten_advantages=algorithm.whiten_advantages,
+        ),
+        ppo=PpoPlan(
+            ppo_epochs=algorithm.ppo_epochs,
+            clip_range=algorithm.clip_range,
+            value_clip_range=algorithm.value_clip_range,
+            value_coef=algorithm.value_coef,
+            max_grad_norm=algorithm.max_grad_norm,
+            ratio_threshold=algorithm.ratio_threshold,
+            target_kl=algorithm.target_kl,
+        ),
+    )
+
+
+def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
+    """Which backbone to load; `path` is `policy.path` after embedded names are resolved."""
+    policy, quantization = settings.policy, settings.quantization
+    return BackbonePlan(
+        path=path,
+        revision=policy.revision,
+        adapter=policy.adapter,
+        dtype=policy.dtype.value,
+        quantization=quantization.type.value,
+        int8_threshold=quantization.int8_threshold,
+        double_quant=quantization.double_quant,
+        device=settings.device,
+        gradient_checkpointing=policy.gradient_checkpointing,
+        allow_fp16_t5=policy.allow_fp16_t5,
+    )
+
+
+def adapter_plan(settings: Settings) -> AdapterPlan:
+    """Which adapter to put on it."""
+    adapter = settings.adapter
+    return AdapterPlan(
+        rank=adapter.rank,
+        alpha=adapter.alpha,
+        dropout=adapter.dropout,
+        targets=tuple(adapter.targets),
+        scope=adapter.scope,
+        rslora=adapter.rslora,
+        dora=adapter.dora,
+    )
+
+
+def kl_control(algorithm: AlgorithmSettings) -> KlControl:
+    """Adaptive or fixed price of a nat."""
+    if algorithm.kl_control is KlControlType.fixed:
+        return FixedKl(kl_coef=algorithm.kl_coef)
+    return AdaptiveKl(
+        kl_coef=algorithm.kl_coef, target=algorithm.kl_target, horizon=algorithm.kl_horizon
+    )
+
+
+def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:
+    """How scores are brought to one scale."""
+    return ScoreScaler(
+        scale=algorithm.scale_scores, center=algorithm.center_scores, clip=algorithm.score_clip
+    )
+
+
+def learning_rate_schedule(algorithm: AlgorithmSettings) -> Callable[[int], float]:
+    """Factor on the learning rates by iteration: warm-up, then constant, linear or cosine to 0."""
+    warmup, total = algorithm.warmup_iterations, algorithm.iterations
+
+    def factor(iteration: int) -> float:
+        if iteration < warmup:
+            return (iteration + 1) / (warmup + 1)
+        progress = (iteration - warmup) / max(1, total - warmup)
+        if algorithm.schedule is Schedule.linear:
+            return 1 - progress
+        if algorithm.schedule is Schedule.cosine:
+            return 0.5 * (1 + cos(pi * progress))
+        return 1.0
+
+    return factor

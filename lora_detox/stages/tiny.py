@@ -1,0 +1,50 @@
+"""A random model of a few thousand weights in the shape of a miniature, for debug=smoke."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+_T5 = {
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 16,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_heads": 2,
+}
+_GPTJ = {"n_embd": 16, "n_layer": 2, "n_head": 2, "rotary_dim": 4}
+
+
+def write_tiny_policy(miniature: Path, run_dir: Path) -> Path:
+    """Write a tiny random model with the miniature's tokenizer into a run directory.
+
+    Args:
+        miniature: folder of the embedded model whose class and vocabulary are taken.
+        run_dir: where `tiny_model/` is made.
+
+    Returns:
+        The folder, loadable like any other model.
+    """
+    folder = run_dir / "tiny_model"
+    config = AutoConfig.from_pretrained(miniature)
+    for name, value in (_T5 if config.is_encoder_decoder else _GPTJ).items():
+        setattr(config, name, value)
+    torch.manual_seed(0)
+    model: PreTrainedModel
+    if config.is_encoder_decoder:
+        model = AutoModelForSeq2SeqLM.from_config(config)
+        # Transformers ties a T5 built from a configuration; FLAN-T5 has its own output matrix.
+        model.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+    else:
+        model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(miniature).save_pretrained(folder)
+    return folder

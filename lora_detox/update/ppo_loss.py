@@ -1,0 +1,70 @@
+"""The clipped objective of PPO (Schulman et al. 2017, eq. 7 and 9), on masked tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """What the loss needs of given tokens; every tensor [B, R]."""
+
+    logprobs: Float[Tensor, "B R"]
+    values: Float[Tensor, "B R"]
+    advantages: Float[Tensor, "B R"]
+    returns: Float[Tensor, "B R"]
+    mask: Bool[Tensor, "B R"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoLoss:
+    """Sums over the batch's tokens, so that microbatches add up to their minibatch."""
+
+    policy: Float[Tensor, ""]
+    value: Float[Tensor, ""]
+    ratio: Float[Tensor, ""]
+    approx_kl: Float[Tensor, ""]
+    clipped: Float[Tensor, ""]
+    value_clipped: Float[Tensor, ""]
+
+
+def ppo_loss(
+    new_logprobs: Float[Tensor, "B R"],
+    new_values: Float[Tensor, "B R"],
+    batch: TokenBatch,
+    clip_range: float,
+    value_clip_range: float,
+) -> PpoLoss:
+    """Policy and value loss summed over real tokens.
+
+    policy: -min(ratio * A, clip(ratio, 1 - c, 1 + c) * A) with ratio = exp(new - old logprobs);
+    value: half of max((V - R)^2, (V_clipped - R)^2), V_clipped within `value_clip_range` of the
+    value at sampling time. Divide by the number of real tokens of the minibatch.
+
+    Args:
+        new_logprobs: under the policy being updated, with gradient.
+        new_values: of the value head being updated, with gradient.
+        batch: what was known at sampling time.
+        clip_range: c > 0.
+        value_clip_range: > 0, in units of the reward.
+
+    Returns:
+        Sums over the real tokens; `policy` and `value` carry gradient.
+    """
+    mask = batch.mask
+    log_ratio = (new_logprobs - batch.logprobs) * mask
+    ratio = log_ratio.exp()
+    free = -batch.advantages * ratio
+    clipped = -batch.advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    near = batch.values + (new_values - batch.values).clamp(-value_clip_range, value_clip_range)
+    free_error, near_error = (new_values - batch.returns) ** 2, (near - batch.returns) ** 2
+    return PpoLoss(
+        policy=(torch.maximum(free, clipped) * mask).sum(),
+        value=0.5 * (torch.maximum(free_error, near_error) * mask).sum(),
+        ratio=(ratio.detach() * mask).sum(),
+        approx_kl=0.5 * (log_ratio.detach() ** 2 * mask).sum(),
+        clipped=((clipped > free).detach() & mask).sum(),
+        value_clipped=((near_error > free_error).detach() & mask).sum(),
+    )

@@ -1,0 +1,136 @@
+"""What is sampled: aligned with the scorer, independent of batching, ended where it should be."""
+
+import pytest
+import torch
+
+from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.rollout.collect import partition_rows
+from lora_detox.rollout.sampling import draw
+from lora_detox.types import Sampling
+from tests.tiny import ARCHITECTURES, tiny_policy, tiny_prompts
+
+LENGTHS = [5, 9, 2, 7, 3, 11]
+
+
+PLAIN = Sampling()
+
+
+def generate(policy, sampling=PLAIN, batch_size=6, response_tokens=(8, 8), seed=3):
+    prompts = tiny_prompts(policy, LENGTHS)
+    return prompts, generate_responses(
+        policy, prompts, sampling, response_tokens=response_tokens, batch_size=batch_size, seed=seed
+    )
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=0.8, top_k=9, top_p=0.8, min_new_tokens=3)]
+)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_recomputed_logprobs_equal_the_sampled_ones(architecture, sampling):
+    policy = tiny_policy(architecture)
+    prompts, responses = generate(policy, sampling)
+    rollout = collect_rollout(
+        policy, prompts, responses, sampling, minibatch_size=3, microbatch_size=2, seed=0
+    )
+    torch.testing.assert_close(rollout.logprobs, responses.logprobs, rtol=1e-4, atol=1e-4)
+    assert rollout.logprobs[rollout.response_mask].isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_responses_do_not_depend_on_the_batch_size(architecture):
+    policy = tiny_policy(architecture)
+    _, together = generate(policy, batch_size=6)
+    _, alone = generate(policy, batch_size=1)
+    assert torch.equal(together.ids, alone.ids)
+    assert torch.equal(together.mask, alone.mask)
+    assert together.texts == alone.texts
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_greedy_equals_the_library(architecture):
+    policy = tiny_policy(architecture)
+    prompts, responses = generate(policy, Sampling(greedy=True))
+    library = policy.model.generate(
+        input_ids=prompts.query_ids,
+        attention_mask=prompts.query_mask.long(),
+        do_sample=False,
+        max_new_tokens=8,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    skip = 1 if policy.backbone.config.is_encoder_decoder else prompts.query_ids.shape[1]
+    library = library[:, skip:]
+    for row, mask in enumerate(responses.mask):
+        assert responses.ids[row][mask].tolist() == library[row][: int(mask.sum())].tolist()
+
+
+def test_rows_end_at_eos_which_is_kept_or_at_their_own_bound():
+    policy = tiny_policy("gptj")
+    _, responses = generate(policy, response_tokens=(2, 9), seed=5)
+    lengths = responses.mask.sum(1)
+    assert len(set(lengths.tolist())) > 1
+    for ids, mask in zip(responses.ids, responses.mask, strict=True):
+        kept = ids[mask].tolist()
+        assert 1 not in kept[:-1]
+        assert 1 <= len(kept) <= 9
+        assert kept[-1] == 1 or len(kept) >= 2
+        assert mask.tolist() == sorted(mask.tolist(), reverse=True)
+
+
+def test_masks_come_from_lengths_also_where_pad_is_eos():
+    policy = tiny_policy("gpt2")
+    policy.tokenizer.pad_token = "</s>"
+    _, responses = generate(policy)
+    ended = [ids[mask][-1] == 1 for ids, mask in zip(responses.ids, responses.mask, strict=True)]
+    assert any(ended)
+    assert all(responses.logprobs[responses.mask] < 0)
+
+
+def test_min_new_tokens_keeps_eos_away():
+    policy = tiny_policy("t5")
+    with torch.no_grad():
+        policy.backbone.lm_head.weight[1] += 5 * policy.backbone.lm_head.weight.std()
+    _, responses = generate(policy, Sampling(min_new_tokens=4))
+    assert (responses.mask.sum(1) >= 4).all()
+    assert not (responses.ids[:, :4] == 1).any()
+
+
+def test_draw_follows_the_distribution_and_never_takes_the_impossible():
+    logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0]])
+    uniforms = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
+    tokens = draw(logits.expand(20000, 4), uniforms, greedy=False)
+    share = torch.bincount(tokens, minlength=4) / 20000
+    torch.testing.assert_close(share, logits[0].softmax(0), rtol=0, atol=1e-4)
+    edge = draw(
+        logits.expand(2, 4), torch.tensor([0.0, 1 - 1e-12], dtype=torch.float64), greedy=False
+    )
+    assert edge.tolist() == [0, 3]
+
+
+def test_partition_holds_every_row_once_in_full_minibatches():
+    lengths = torch.randint(1, 50, (24,))
+    parts = partition_rows(lengths, minibatch_size=8, microbatch_size=4, seed=1)
+    assert [[len(m) for m in minibatch] for minibatch in parts] == [[4, 4]] * 3
+    rows = torch.cat([m for minibatch in parts for m in minibatch])
+    assert sorted(rows.tolist()) == list(range(24))
+    for long, short in parts:
+        assert lengths[long].min() >= lengths[short].max()
+    other = partition_rows(lengths, minibatch_size=8, microbatch_size=4, seed=2)
+    assert not all(
+        torch.equal(a, b)
+        for p, q in zip(parts, other, strict=True)
+        for a, b in zip(p, q, strict=True)
+    )
+
+
+def test_a_policy_that_says_nothing_still_has_one_action():
+    policy = tiny_policy("gptj")
+    with torch.no_grad():  # end-of-sequence at once
+        policy.backbone.lm_head.bias[1] = 100.0
+    prompts, responses = generate(policy)
+    assert responses.ids.tolist() == [[1]] * len(LENGTHS)
+    assert responses.texts == [""] * len(LENGTHS)
+    rollout = collect_rollout(
+        policy, prompts, responses, Sampling(), minibatch_size=6, microbatch_size=3, seed=0
+    )
+    assert rollout.response_mask.sum() == len(LENGTHS)
