@@ -6,6 +6,7 @@ DictConfig.
 """
 
 import difflib
+import math
 import os
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
@@ -411,7 +412,7 @@ def _check_ranges(settings: Settings) -> None:
             if value is None:
                 continue
             too_low = value <= 0 if keys is _POSITIVE else value < 0
-            if too_low or (keys is _UNIT and value > 1) or value != value:
+            if too_low or (keys is _UNIT and value > 1) or math.isnan(value):
                 raise SettingsError(f"{key}: got {value}, want {want}")
     if settings.generation.top_p == 0:
         raise SettingsError("generation.top_p: got 0, want a number above 0, at most 1")

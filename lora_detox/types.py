@@ -8,7 +8,7 @@ needs; responses are always padded right.
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,6 +40,19 @@ class PromptBatch:
         )
 
 
+@dataclass
+class FrozenStates:
+    """States of some rows that training cannot change; filled by the first pass over them.
+
+    Attributes:
+        encoded: encoder states of the queries, where no adapter is in the encoder.
+        lower: what the last decoder layer below the adapter returned.
+    """
+
+    encoded: Tensor | None = None
+    lower: Any = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
     """Stage 2: what the policy said, with its numbers at sampling time.
@@ -57,6 +70,8 @@ class Rollout:
             itself.
         full_kl: exact KL(policy || reference) at each position [B, R], nats; only for the
             `full` penalty.
+        frozen: states that no adapter can change, by minibatch and microbatch; None where there
+            are none.
     """
 
     prompts: PromptBatch
@@ -68,6 +83,7 @@ class Rollout:
     response_texts: list[str]
     minibatches: tuple[tuple[Int[Tensor, "_"], ...], ...]
     full_kl: Float[Tensor, "B R"] | None = None
+    frozen: tuple[tuple[FrozenStates | None, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +220,15 @@ class Policy(Protocol):
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
         sampling: Sampling,
+        frozen: FrozenStates | None = None,
     ) -> ResponseOutputs:
         """Logprobs, values and entropies of given responses, with gradient where enabled."""
+
+    def frozen_states(self) -> FrozenStates | None:
+        """An empty keeper for states that training cannot change; None if there are none."""
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Within this context the adapter is merged into the weights where that is exact enough."""
 
     def full_kl(
         self,
@@ -214,6 +237,7 @@ class Policy(Protocol):
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
         sampling: Sampling,
+        frozen: FrozenStates | None = None,
     ) -> Float[Tensor, "B R"]:
         """Exact KL(policy || reference) at each response position, nats."""
 

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PretrainedConfig, PreTrainedModel
 
+from lora_detox.types import FrozenStates
+
 
 @runtime_checkable
 class Writing(Protocol):
@@ -39,8 +41,9 @@ class Family(Protocol):
         query_mask: Bool[Tensor, "B Q"],
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
+        frozen: FrozenStates | None = None,
     ) -> Float[Tensor, "B R H"]:
-        """States from which each response token is predicted."""
+        """States from which each response token is predicted; `frozen` keeps the encoder's."""
 
     def write(
         self,
@@ -64,9 +67,14 @@ class EncoderDecoder:
         query_mask: Bool[Tensor, "B Q"],
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
+        frozen: FrozenStates | None = None,
     ) -> Float[Tensor, "B R H"]:
         """Decoder states for start token + response[:-1]; the encoder runs once."""
-        encoded = model.get_encoder()(input_ids=query_ids, attention_mask=query_mask.long())[0]
+        encoded = None if frozen is None else frozen.encoded
+        if encoded is None:
+            encoded = model.get_encoder()(input_ids=query_ids, attention_mask=query_mask.long())[0]
+        if frozen is not None:
+            frozen.encoded = encoded.detach()
         start = response_ids.new_full((len(response_ids), 1), model.config.decoder_start_token_id)
         hidden: Tensor = model.get_decoder()(
             input_ids=torch.cat([start, response_ids[:, :-1]], dim=1),
@@ -130,8 +138,9 @@ class DecoderOnly:
         query_mask: Bool[Tensor, "B Q"],
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
+        frozen: FrozenStates | None = None,
     ) -> Float[Tensor, "B R H"]:
-        """States of the last query token and of response[:-1]."""
+        """States of the last query token and of response[:-1]; there is no encoder to keep."""
         mask = torch.cat([query_mask, response_mask], dim=1)[:, :-1]
         ids = torch.cat([query_ids, response_ids], dim=1)[:, :-1]
         hidden: Tensor = model.base_model(

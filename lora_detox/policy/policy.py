@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.policy.families import Family, Writing, language_logits
+from lora_detox.policy.frozen import FrozenPart, merged
 from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
 from lora_detox.policy.value_head import ValueHead
-from lora_detox.types import DecodingSession, ResponseOutputs, Sampling
+from lora_detox.types import DecodingSession, FrozenStates, ResponseOutputs, Sampling
 
 REFERENCE_ADAPTER = "reference"
 """Name of the frozen copy of the adapter that training started from."""
@@ -40,6 +41,7 @@ class LoraPolicy:
         hidden_size = hidden_size or self.backbone.config.hidden_size
         self.value_head = ValueHead(hidden_size, device=self.device)
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
+        self._frozen_part = FrozenPart(self.backbone)
         self.model.eval()
 
     @property
@@ -81,6 +83,7 @@ class LoraPolicy:
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
         sampling: Sampling,
+        frozen: FrozenStates | None = None,
     ) -> ResponseOutputs:
         """Logprobs, values and entropies of given responses, with gradient where enabled.
 
@@ -92,11 +95,14 @@ class LoraPolicy:
             response_ids: padded right.
             response_mask: True at real response tokens, end-of-sequence included.
             sampling: the distribution that logprobs and entropies are of.
+            frozen: keeper of `frozen_states` for these very rows; the first pass fills it, later
+                ones skip what it holds.
 
         Returns:
             Tensors [B, R], 0 at padding. The entropy carries no gradient.
         """
-        hidden = self._hidden_at_tokens(query_ids, query_mask, response_ids, response_mask)
+        batch = (query_ids, query_mask, response_ids, response_mask)
+        hidden = self._hidden_at_tokens(*batch, frozen)
         positions = _positions_in_response(response_mask)
         logprobs, entropy = token_logprobs(
             hidden,
@@ -119,12 +125,13 @@ class LoraPolicy:
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
         sampling: Sampling,
+        frozen: FrozenStates | None = None,
     ) -> Float[Tensor, "B R"]:
         """Exact KL(policy || reference) at each response position [B, R], nats, 0 at padding."""
         batch = (query_ids, query_mask, response_ids, response_mask)
-        hidden = self._hidden_at_tokens(*batch)
+        hidden = self._hidden_at_tokens(*batch, frozen)
         with self.reference():
-            ref_hidden = self._hidden_at_tokens(*batch)
+            ref_hidden = self._hidden_at_tokens(*batch, frozen)
         positions = _positions_in_response(response_mask)
         kl = exact_kl(hidden, ref_hidden, positions, self._to_logits(sampling), self.vocabulary)
         return _unpack(kl, response_mask)
@@ -135,16 +142,19 @@ class LoraPolicy:
         query_mask: Bool[Tensor, "B Q"],
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
+        frozen: FrozenStates | None,
     ) -> Float[Tensor, "N H"]:
         """States behind the real response tokens; columns that are all padding are cut first."""
         queries, tokens = query_mask.any(dim=0), response_mask.any(dim=0)
-        hidden = self.family.response_hidden(
-            self.backbone,
-            query_ids[:, queries],
-            query_mask[:, queries],
-            response_ids[:, tokens],
-            response_mask[:, tokens],
-        )
+        with self._frozen_part.use(frozen):
+            hidden = self.family.response_hidden(
+                self.backbone,
+                query_ids[:, queries],
+                query_mask[:, queries],
+                response_ids[:, tokens],
+                response_mask[:, tokens],
+                frozen if self._frozen_part.encoder else None,
+            )
         return hidden[response_mask[:, tokens]]
 
     def _to_logits(self, sampling: Sampling) -> Any:
@@ -153,6 +163,14 @@ class LoraPolicy:
             return sampling_logits(logits, positions, sampling, self.eos_token_id)
 
         return to_logits
+
+    def frozen_states(self) -> FrozenStates | None:
+        """An empty keeper for states that training cannot change; None if there are none."""
+        return FrozenStates() if self._frozen_part.exists else None
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Within this context the adapter is merged into fp32 weights, to decode faster."""
+        return merged(self.backbone)
 
     @contextmanager
     def reference(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """PromptBatch -> Rollout: sample, then take logprobs, reference logprobs and values together."""
 
+from itertools import chain
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -44,20 +46,22 @@ def collect_rollout(
         microbatch_size=microbatch_size,
         seed=seed,
     )
+    frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
     logprobs, ref_logprobs, values, exact = (torch.zeros(responses.mask.shape) for _ in range(4))
-    for rows in (rows for minibatch in minibatches for rows in minibatch):
+    for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
         batch = (
             prompts.query_ids[rows],
             prompts.query_mask[rows],
             responses.ids[rows],
             responses.mask[rows],
         )
-        outputs = policy.respond(*batch, sampling)
-        logprobs[rows], values[rows] = outputs.logprobs.cpu(), outputs.values.cpu()
+        outputs = policy.respond(*batch, sampling, kept)
+        logprobs[rows.cpu()], values[rows.cpu()] = outputs.logprobs.cpu(), outputs.values.cpu()
         with policy.reference():
-            ref_logprobs[rows] = policy.respond(*batch, sampling).logprobs.cpu()
+            reference = policy.respond(*batch, sampling, kept)
+        ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
         if full_kl:
-            exact[rows] = policy.full_kl(*batch, sampling).cpu()
+            exact[rows.cpu()] = policy.full_kl(*batch, sampling, kept).cpu()
     device = responses.ids.device
     return Rollout(
         prompts=prompts,
@@ -69,6 +73,7 @@ def collect_rollout(
         response_texts=responses.texts,
         minibatches=minibatches,
         full_kl=exact.to(device) if full_kl else None,
+        frozen=frozen,
     )
 
 

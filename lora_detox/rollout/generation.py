@@ -61,17 +61,18 @@ def generate_responses(
     mask = torch.zeros((count, high), dtype=torch.bool, device=device)
     logprobs = torch.zeros((count, high), device=device)
     order = prompts.query_mask.sum(dim=1).argsort(descending=True, stable=True)
-    for rows in order.split(batch_size):
-        columns = prompts.query_mask[rows].any(dim=0)
-        query_ids, query_mask = prompts.query_ids[rows], prompts.query_mask[rows]
-        ids[rows], mask[rows], logprobs[rows] = sample_responses(
-            policy,
-            query_ids[:, columns],
-            query_mask[:, columns],
-            sampling,
-            bounds[rows],
-            uniforms[rows],
-        )
+    with policy.merged():
+        for rows in order.split(batch_size):
+            columns = prompts.query_mask[rows].any(dim=0)
+            query_ids, query_mask = prompts.query_ids[rows], prompts.query_mask[rows]
+            ids[rows], mask[rows], logprobs[rows] = sample_responses(
+                policy,
+                query_ids[:, columns],
+                query_mask[:, columns],
+                sampling,
+                bounds[rows],
+                uniforms[rows],
+            )
     width = max(1, int(mask.any(dim=0).sum()))
     ids, mask, logprobs = ids[:, :width], mask[:, :width], logprobs[:, :width]
     texts = policy.decode_texts(ids, mask)

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lora_detox.types import Advantages, Policy, Rollout, Sampling, UpdateStats
+from lora_detox.types import Advantages, FrozenStates, Policy, Rollout, Sampling, UpdateStats
 from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss
-
-Rows = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,7 @@ class PpoUpdate:
                 totals.epochs += 1
                 epoch = _Totals()
                 for index in torch.randperm(len(rollout.minibatches), generator=generator).tolist():
-                    self._minibatch(rollout, advantages, rollout.minibatches[index], totals, epoch)
+                    self._minibatch(rollout, advantages, index, totals, epoch)
                 limit = self.plan.target_kl
                 if limit is not None and epoch.mean("approx_kl") > 1.5 * limit:
                     totals.early_stopped = True
@@ -100,17 +98,18 @@ class PpoUpdate:
         self,
         rollout: Rollout,
         advantages: Advantages,
-        microbatches: Rows,
+        index: int,
         totals: _Totals,
         epoch: _Totals,
     ) -> None:
         """Accumulate the gradient of a minibatch and take one optimizer step, or none."""
-        plan = self.plan
+        plan, microbatches = self.plan, rollout.minibatches[index]
+        frozen = (None,) * len(microbatches) if rollout.frozen is None else rollout.frozen[index]
         tokens = int(sum(rollout.response_mask[rows].sum() for rows in microbatches))
         own, ratio_error = _Totals(), 0.0
         self.optimizer.zero_grad(set_to_none=True)
-        for rows in microbatches:
-            loss, entropy, error = self._microbatch(rollout, advantages, rows, tokens)
+        for rows, kept in zip(microbatches, frozen, strict=True):
+            loss, entropy, error = self._microbatch(rollout, advantages, rows, kept, tokens)
             ratio_error = max(ratio_error, error)
             for running in (own, totals, epoch):
                 running.add(loss, entropy, int(rollout.response_mask[rows].sum()))
@@ -129,7 +128,12 @@ class PpoUpdate:
         totals.norm += float(norm)
 
     def _microbatch(
-        self, rollout: Rollout, advantages: Advantages, rows: Tensor, minibatch_tokens: int
+        self,
+        rollout: Rollout,
+        advantages: Advantages,
+        rows: Tensor,
+        frozen: FrozenStates | None,
+        minibatch_tokens: int,
     ) -> tuple[PpoLoss, float, float]:
         """Forward and backward of some rows, weighted by their share of the minibatch's tokens."""
         plan, prompts = self.plan, rollout.prompts
@@ -139,6 +143,7 @@ class PpoUpdate:
             rollout.response_ids[rows],
             rollout.response_mask[rows],
             self.sampling,
+            frozen,
         )
         batch = TokenBatch(
             logprobs=rollout.logprobs[rows],
