@@ -4,6 +4,7 @@ Nothing heavy is imported before the composed settings have been checked.
 """
 
 import importlib
+import logging
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def run(config: DictConfig) -> tuple[float, ...]:
     """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
     try:
         settings = settings_from(config)
+        # While it is imported it speaks of kernels that a user can do nothing about.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
         objectives: tuple[float, ...] = stage.run(settings)
     except DetoxError:

@@ -46,8 +46,9 @@ def save_checkpoint(
         The folder of the checkpoint.
     """
     final = folder / _NAME.format(iteration)
+    for torn in folder.glob(".part-*"):  # what a killed process left
+        shutil.rmtree(torn)
     part = folder / f".part-{final.name}-{os.getpid()}"
-    shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     tensors = {f"parameter/{name}": p.detach().contiguous() for name, p in parameters.items()}
     saved = optimizer.state_dict()

@@ -6,6 +6,7 @@ DictConfig.
 """
 
 import difflib
+import importlib.util
 import math
 import os
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -18,6 +19,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import SettingsError
+
+TRACKERS = ("wandb", "trackio")
 
 
 class Stage(StrEnum):
@@ -218,6 +221,8 @@ class AlgorithmSettings:
     scale_scores: bool = True
     center_scores: bool = False
     score_clip: float | None = None
+    length_target: float | None = None
+    length_gain: float = 0.5
     whiten_rewards: bool = False
     whiten_advantages: bool = True
 
@@ -343,6 +348,7 @@ def check_settings(settings: Settings) -> None:
     _check_batches(settings.algorithm)
     _check_adapter(settings)
     _check_lengths(settings)
+    _check_packages(settings)
     _check_run_dir(settings)
 
 
@@ -360,6 +366,8 @@ _POSITIVE = (
     "algorithm.ratio_threshold",
     "algorithm.max_grad_norm",
     "algorithm.target_kl",
+    "algorithm.length_target",
+    "algorithm.length_gain",
     "algorithm.score_clip",
     "algorithm.value_learning_rate",
     "adapter.rank",
@@ -475,6 +483,26 @@ def _check_lengths(settings: Settings) -> None:
         raise SettingsError(
             f"task.template: got {settings.task.template!r}, want a text with {{prompt}} in it once"
         )
+
+
+def _check_packages(settings: Settings) -> None:
+    """What is optional is installed, found out without importing it."""
+    names = settings.tracker.names
+    for name in names:
+        if name not in {*TRACKERS, "tensorboard", "jsonl"}:
+            raise SettingsError(
+                f"tracker.names: got {name}, want {' or '.join(TRACKERS)} (metrics.jsonl and "
+                "TensorBoard are always written)"
+            )
+    needed = [("tracker.names", name, "trackers") for name in names if name in TRACKERS]
+    if settings.quantization.type is not QuantizationType.none:
+        needed.append(("quantization", "bitsandbytes", "quantization"))
+    for key, package, extra in needed:
+        if importlib.util.find_spec(package) is None:
+            raise SettingsError(
+                f"{key}: the package {package} is not installed; "
+                f"pip install 'lora-detox[{extra}]', or leave it out"
+            )
 
 
 def _check_run_dir(settings: Settings) -> None:

@@ -127,7 +127,7 @@ class UpdateStats:
     Attributes:
         policy_loss: clipped surrogate loss.
         value_loss: clipped squared error of the values (before `value_coef`).
-        entropy: mean entropy of the token distributions, nats.
+        entropy: mean entropy of the token distributions in the first ppo_epoch, nats.
         approx_kl: mean of 0.5 * (new_logprobs - logprobs)^2, policy before against after, nats.
         clip_fraction: share of tokens whose ratio was clipped, in [0, 1].
         value_clip_fraction: share of tokens whose value was clipped, in [0, 1].
@@ -221,6 +221,8 @@ class Policy(Protocol):
         response_mask: Bool[Tensor, "B R"],
         sampling: Sampling,
         frozen: FrozenStates | None = None,
+        *,
+        with_entropy: bool = True,
     ) -> ResponseOutputs:
         """Logprobs, values and entropies of given responses, with gradient where enabled."""
 

@@ -32,7 +32,11 @@ class AdvantagePlan:
 
 
 def estimate_advantages(
-    rollout: Rollout, score: Float[Tensor, "B"], kl_coef: float, plan: AdvantagePlan
+    rollout: Rollout,
+    score: Float[Tensor, "B"],
+    kl_coef: float,
+    plan: AdvantagePlan,
+    token_bonus: float = 0.0,
 ) -> Advantages:
     """What each token earned; everything is masked and taken over the whole rollout batch.
 
@@ -41,13 +45,14 @@ def estimate_advantages(
         score: one number per response, after scaling; higher is better.
         kl_coef: price of a nat of KL in units of the (scaled) score.
         plan: penalty, discount and whitening.
+        token_bonus: what each token earns, in units of the (scaled) score.
 
     Returns:
         Rewards, penalty, advantages and returns, each [B, R].
     """
     mask = rollout.response_mask
     penalty = ref_kl(rollout.logprobs, rollout.ref_logprobs, mask, plan.kl_penalty, rollout.full_kl)
-    rewards = token_rewards(score.to(mask.device), penalty, mask, kl_coef)
+    rewards = token_rewards(score.to(mask.device), penalty, mask, kl_coef, token_bonus)
     if plan.whiten_rewards:
         rewards = scale_only(rewards, mask)
     advantages = gae(rewards, rollout.values, mask, plan.gamma, plan.gae_lambda)

@@ -10,14 +10,18 @@ def token_rewards(
     ref_kl: Float[Tensor, "B R"],
     mask: Bool[Tensor, "B R"],
     kl_coef: float,
+    token_bonus: float = 0.0,
 ) -> Float[Tensor, "B R"]:
-    """r[t] = -kl_coef * ref_kl[t], plus the score at the last real token (Ziegler et al. 2019).
+    """r[t] = token_bonus - kl_coef * ref_kl[t], plus the score at the last real token.
+
+    Without the bonus this is Ziegler et al. 2019, section 2.2.
 
     Args:
         score: one number per response, higher is better.
         ref_kl: per-token penalty, nats.
         mask: True at real tokens; each row has at least one (end-of-sequence).
         kl_coef: price of a nat, >= 0.
+        token_bonus: what each real token earns, score units (see update.length_control).
 
     Returns:
         Rewards [B, R], 0 at padding.
@@ -31,4 +35,4 @@ def token_rewards(
         raise ValueError(f"rows {rows} have no response token; want at least one in each row")
     columns = torch.arange(mask.shape[1], device=mask.device)
     is_last = columns[None] == lengths[:, None] - 1
-    return -kl_coef * ref_kl * mask + score[:, None] * is_last
+    return (token_bonus - kl_coef * ref_kl) * mask + score[:, None] * is_last

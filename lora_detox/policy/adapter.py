@@ -86,14 +86,14 @@ def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
     if tuple(wanted) == ("all-linear",):
         matched = linear
     else:
-        absent = [w for w in wanted if not any(_named(name, w) for name in linear)]
+        absent = [w for w in wanted if not any(is_named(name, w) for name in linear)]
         if absent:
             candidates = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise SettingsError(
                 f"adapter.targets: {', '.join(absent)} matches no linear module of this "
                 f"{config.model_type} model; candidates: {', '.join(candidates)}, or all-linear"
             )
-        matched = [name for name in linear if any(_named(name, w) for w in wanted)]
+        matched = [name for name in linear if any(is_named(name, w) for w in wanted)]
     scoped = [name for name in matched if _in_scope(name, plan.scope, linear, config)]
     if not scoped:
         raise SettingsError(
@@ -105,7 +105,8 @@ def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
     return scoped
 
 
-def _named(name: str, target: str) -> bool:
+def is_named(name: str, target: str) -> bool:
+    """Whether PEFT's target selects the module of this dotted name."""
     return name == target or name.endswith("." + target)
 
 

@@ -42,7 +42,7 @@ class FrozenPart:
 
     @contextmanager
     def use(self, states: FrozenStates | None) -> Iterator[None]:
-        """Within this context a forward pass takes the lower layers from `states`, or fills them."""
+        """Within this context a forward pass takes the lower layers from `states` or fills them."""
         if states is None or self.depth == 0:
             yield
         elif states.lower is None:

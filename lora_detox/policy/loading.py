@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from huggingface_hub import HfApi, constants
+from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,11 +21,12 @@ from transformers import (
 )
 
 from lora_detox.errors import SettingsError
-from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_HUB_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +59,27 @@ class BackbonePlan:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device that "auto" means here: this process's GPU where there is one, else the CPU."""
+    """The device that "auto" means here: this process's GPU where there is one, else the CPU.
+
+    Args:
+        device: "auto", or a device as torch names it.
+
+    Returns:
+        The device.
+
+    Raises:
+        SettingsError: torch knows no such device, or this machine has none.
+    """
     if device != "auto":
-        return torch.device(device)
+        try:
+            named = torch.device(device)
+            torch.empty(0, device=named)
+        except (RuntimeError, AssertionError) as error:
+            raise SettingsError(
+                f"device={device} cannot be used here ({_first_line(error)}); want auto, cpu, "
+                "or cuda on a machine with a GPU"
+            ) from error
+        return named
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
@@ -115,20 +135,45 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
             f"{key}: {plan.path} is no model folder (it has no config.json); "
             "want a folder written by save_pretrained, or a hub id such as google/flan-t5-base"
         )
+    if not looks_local:
+        _check_hub(plan.path, plan.revision, key)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             os.path.expanduser(plan.path), revision=plan.revision
         )
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{key}: cannot read {plan.path!r} from the hub "
-            f"({str(error).strip().splitlines()[0]}). Without a network give a local folder: "
-            f"{key}=/path/to/folder (downloaded once with `hf download {plan.path}`)"
-        ) from error
+        if looks_local:
+            raise SettingsError(
+                f"{key}: {plan.path} is no model folder ({_first_line(error)}); want one "
+                "written by save_pretrained"
+            ) from error
+        raise _hub_error(plan.path, key, error) from error
     for name, value in vars(config).items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
             setattr(config, name, 0.0)
     return config
+
+
+def _check_hub(path: str, revision: str | None, key: str) -> None:
+    """One request with a short timeout: `from_pretrained` itself retries for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return  # from_pretrained then looks into the cache and fails at once
+    try:
+        HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
+    except Exception as error:
+        raise _hub_error(path, key, error) from error
+
+
+def _hub_error(path: str, key: str, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"{key}: cannot read {path!r} from the hub ({_first_line(error)}). Without a network give "
+        f"a local folder: {key}=/path/to/folder (downloaded once with `hf download {path}`), or "
+        "set HF_HUB_OFFLINE=1 to use what the cache holds"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig:
@@ -146,11 +191,29 @@ def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig
     """
     config = read_config(plan)
     resolve_dtype(plan, config)
+    _check_model_folder(plan.path)
     if plan.adapter is None:
         lora_config(adapter, config)
     else:
         _check_adapter_folder(plan.adapter)
+        _check_adapter_fits(plan.adapter, config)
     return config
+
+
+def _check_model_folder(path: str) -> None:
+    """Weights and tokenizer are there; Transformers makes up a tokenizer where it finds none."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return
+    for what, patterns in (
+        ("weights (*.safetensors)", ("*.safetensors",)),
+        ("tokenizer (tokenizer.json)", ("tokenizer*", "vocab*", "*.model")),
+    ):
+        if not any(any(folder.glob(pattern)) for pattern in patterns):
+            raise SettingsError(
+                f"policy.path: {path} has no {what}; want a folder in which save_pretrained of "
+                "both model and tokenizer wrote"
+            )
 
 
 def _check_adapter_folder(path: str) -> None:
@@ -166,6 +229,24 @@ def _check_adapter_folder(path: str) -> None:
                 f"policy.adapter: {path} has no {' and no '.join(missing)}; want a PEFT adapter "
                 "folder, as a run's adapter/ is"
             )
+
+
+def _check_adapter_fits(path: str, config: PretrainedConfig) -> None:
+    """The modules that a stored adapter names are in the model."""
+    key = "policy.adapter"
+    if not Path(path).expanduser().is_dir():
+        _check_hub(path, None, key)
+    try:
+        stored = PeftConfig.from_pretrained(os.path.expanduser(path))
+    except (OSError, ValueError) as error:
+        raise _hub_error(path, key, error) from error
+    targets = getattr(stored, "target_modules", None)
+    names = linear_names(config)
+    if isinstance(targets, set | list) and not any(is_named(n, t) for n in names for t in targets):
+        raise SettingsError(
+            f"{key}: {path} sits on {', '.join(sorted(targets))}, of which this "
+            f"{config.model_type} model has none; want an adapter that was made for it"
+        )
 
 
 def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
@@ -189,8 +270,9 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
         model: Any = get_peft_model(backbone, lora_config(adapter, config))
         model.peft_config["default"].base_model_name_or_path = plan.path
     else:
-        model = PeftModel.from_pretrained(backbone, plan.adapter, is_trainable=True)
-        model.load_adapter(plan.adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
+        start = os.path.expanduser(plan.adapter)
+        model = PeftModel.from_pretrained(backbone, start, is_trainable=True)
+        model.load_adapter(start, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
         model.set_adapter("default")
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
@@ -244,6 +326,11 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
     )
     if plan.quantization == "none":
         model.to(device)
+    for module in model.modules():
+        # On a CPU with avx512_bf16, bitsandbytes repacks 4-bit weights in the first pass without
+        # gradient, into a layout whose kernel has no backward: training would silently stand still.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     # A checkpoint's own generation defaults (top-k, minimum length, penalties) would make the
     # sampled distribution differ from the scored one.
     kept = {

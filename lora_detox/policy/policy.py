@@ -84,6 +84,8 @@ class LoraPolicy:
         response_mask: Bool[Tensor, "B R"],
         sampling: Sampling,
         frozen: FrozenStates | None = None,
+        *,
+        with_entropy: bool = True,
     ) -> ResponseOutputs:
         """Logprobs, values and entropies of given responses, with gradient where enabled.
 
@@ -97,6 +99,7 @@ class LoraPolicy:
             sampling: the distribution that logprobs and entropies are of.
             frozen: keeper of `frozen_states` for these very rows; the first pass fills it, later
                 ones skip what it holds.
+            with_entropy: False leaves the entropies 0 and saves their time.
 
         Returns:
             Tensors [B, R], 0 at padding. The entropy carries no gradient.
@@ -110,6 +113,7 @@ class LoraPolicy:
             positions,
             self._to_logits(sampling),
             self.vocabulary,
+            with_entropy=with_entropy,
         )
         return ResponseOutputs(
             logprobs=_unpack(logprobs, response_mask),

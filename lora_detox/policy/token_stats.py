@@ -1,11 +1,11 @@
 """From logits to what training needs of each token, in chunks so that [B, R, V] never exists."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from lora_detox.types import Sampling
 
@@ -60,33 +60,65 @@ def token_logprobs(
     positions: Int[Tensor, "N"],
     to_logits: ToLogits,
     vocabulary: int,
+    *,
+    with_entropy: bool = True,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Log-probability of each token and entropy of its distribution, both in nats.
 
-    With gradients on, each chunk's logits are recomputed in the backward pass where there is more
-    than one chunk, so the memory of the logits does not grow with the batch. The entropy carries no
-    gradient: it is watched, not trained.
+    The logits of a chunk exist once and for a moment only: where a gradient is wanted, each
+    token's derivative is taken in the forward pass, so that neither the memory nor the work of the
+    backward pass grows with the vocabulary. The entropy carries no gradient: it is watched, not
+    trained; without `with_entropy` it is 0.
     """
-
-    def stats(states: Tensor, ids: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        logits = to_logits(states, at)
-        normaliser = logits.logsumexp(dim=-1)
-        logprobs = logits.gather(-1, ids[:, None])[:, 0] - normaliser
-        with torch.no_grad():
-            log_p = logits - normaliser[:, None]
-            entropy = -(log_p.exp() * log_p.clamp(min=-1e4)).sum(dim=-1)
-        return logprobs, entropy
-
     size = max(1, CHUNK_ELEMENTS // vocabulary)
-    if len(hidden) <= size:
-        return stats(hidden, token_ids, positions)
-    chunks = [
-        checkpoint(stats, *part, use_reentrant=False) if torch.is_grad_enabled() else stats(*part)
-        for part in zip(
-            hidden.split(size), token_ids.split(size), positions.split(size), strict=True
-        )
-    ]
-    return torch.cat([c[0] for c in chunks]), torch.cat([c[1] for c in chunks])
+    parts = list(zip(hidden.split(size), token_ids.split(size), positions.split(size), strict=True))
+    if not (torch.is_grad_enabled() and hidden.requires_grad):
+        stats = [_chunk_stats(*part, to_logits, with_entropy=with_entropy) for part in parts]
+        return torch.cat([logprobs for logprobs, _ in stats]), torch.cat([e for _, e in stats])
+    logprobs, entropies, derivatives = [], [], []
+    for states, ids, at in parts:
+        leaf = states.detach().requires_grad_()
+        with torch.enable_grad():
+            logprob, entropy = _chunk_stats(leaf, ids, at, to_logits, with_entropy=with_entropy)
+        # Each token's logprob depends on its own state only, so the sum's gradient is row by row.
+        derivatives.append(torch.autograd.grad(logprob.sum(), leaf)[0])
+        logprobs.append(logprob.detach())
+        entropies.append(entropy)
+    linked = _WithDerivative.apply(hidden, torch.cat(logprobs), torch.cat(derivatives))
+    return linked, torch.cat(entropies)
+
+
+def _chunk_stats(
+    states: Float[Tensor, "n H"],
+    ids: Int[Tensor, "n"],
+    positions: Int[Tensor, "n"],
+    to_logits: ToLogits,
+    *,
+    with_entropy: bool,
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    logits = to_logits(states, positions)
+    normaliser = logits.logsumexp(dim=-1)
+    logprobs = logits.gather(-1, ids[:, None])[:, 0] - normaliser
+    if not with_entropy:
+        return logprobs, torch.zeros_like(logprobs.detach())
+    with torch.no_grad():
+        log_p = logits.detach() - normaliser.detach()[:, None]
+        entropy = -(log_p.exp() * log_p.clamp(min=-1e4)).sum(dim=-1)
+    return logprobs, entropy
+
+
+class _WithDerivative(torch.autograd.Function):
+    """Given values [N] as a function of states [N, H] with known derivatives [N, H]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, values: Tensor, derivatives: Tensor) -> Tensor:
+        ctx.save_for_backward(derivatives)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (derivatives,) = ctx.saved_tensors
+        return gradients[0].to(derivatives.dtype)[:, None] * derivatives, None, None
 
 
 def exact_kl(

@@ -60,12 +60,13 @@ class ComparisonRow:
     verdict: str
 
 
-def verdict(change: Mapping[str, Any], better: str) -> str:
+def verdict(change: Mapping[str, Any], better: str, digits: int = 12) -> str:
     """Judge a change by whether its interval is clear of zero.
 
     Args:
         change: {"mean", "ci95": [low, high]} of `summary.json`; null where not known.
         better: `lower`, `higher` or `neither`.
+        digits: decimals shown; a change that rounds to zero in them is no clear one.
 
     Returns:
         `not known` without an interval, `no clear change` where it holds zero, else `better` or
@@ -74,7 +75,7 @@ def verdict(change: Mapping[str, Any], better: str) -> str:
     low, high = change.get("ci95") or (None, None)
     if low is None or high is None or not _known(low) or not _known(high):
         return "not known"
-    if low <= 0 <= high:
+    if low <= 0 <= high or round(change.get("mean") or 0.0, digits) == 0:
         return "no clear change"
     if better not in {"lower", "higher"}:
         return "changed"
@@ -110,7 +111,7 @@ def comparison_rows(
                 after=number(mean_of(after.get(key)), digits),
                 change=number(change.get("mean"), digits, signed=True),
                 interval=_interval(change, digits),
-                verdict=verdict(change, wording.better),
+                verdict=verdict(change, wording.better, digits),
             )
         )
     return rows

@@ -55,10 +55,10 @@ def collect_rollout(
             responses.ids[rows],
             responses.mask[rows],
         )
-        outputs = policy.respond(*batch, sampling, kept)
+        outputs = policy.respond(*batch, sampling, kept, with_entropy=False)
         logprobs[rows.cpu()], values[rows.cpu()] = outputs.logprobs.cpu(), outputs.values.cpu()
         with policy.reference():
-            reference = policy.respond(*batch, sampling, kept)
+            reference = policy.respond(*batch, sampling, kept, with_entropy=False)
         ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
         if full_kl:
             exact[rows.cpu()] = policy.full_kl(*batch, sampling, kept).cpu()

@@ -13,7 +13,8 @@ import torch
 
 from lora_detox.checkpoint import restore_newest, save_checkpoint
 from lora_detox.embedded import embedded_path
-from lora_detox.metrics import summarise
+from lora_detox.errors import DetoxError
+from lora_detox.metrics import names, summarise
 from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
 from lora_detox.prompts import PromptSampler, PromptSets, fixed_batches, load_prompt_sets
 from lora_detox.report.jsonl import MetricsLog, write_json_atomic, write_text_atomic
@@ -34,9 +35,9 @@ from lora_detox.stages.plan import (
 )
 from lora_detox.stages.quiet import quieten_libraries
 from lora_detox.stages.resume import check_moved, check_same_settings, trained_checksum
-from lora_detox.stages.tiny import write_tiny_policy
+from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
 from lora_detox.types import Evaluation, PromptBatch, Sampling, Scorer
-from lora_detox.update import PpoUpdate
+from lora_detox.update import LengthControl, PpoUpdate
 
 EMBEDDED_POLICY = "embedded:policy"
 
@@ -54,7 +55,11 @@ def build_job(settings: Settings) -> Iterator["Job"]:
     Raises:
         DetoxError: whatever is wrong with settings, data or models; nothing has been trained.
     """
-    job = Job(settings)
+    try:
+        job = Job(settings)
+    except DetoxError:
+        remove_tiny_policy(Path(settings.run_dir))
+        raise
     try:
         yield job
     finally:
@@ -97,6 +102,7 @@ class Job:
         self.base_checksum = self.policy.base_checksum()
         self.kl_control = kl_control(settings.algorithm)
         self.scaler = score_scaler(settings.algorithm)
+        self.length = LengthControl(gain=settings.algorithm.length_gain)
         self.update = PpoUpdate(
             self.policy,
             self._optimizer(),
@@ -127,6 +133,8 @@ class Job:
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, asdict(evaluation))
         self._record({"iteration": 0, "evaluation": summarise(self.evaluate(self.validation))})
+        if share := self.settings.algorithm.length_target:
+            self.length.target = share * summarise(evaluation)[names.RESPONSE_TOKENS]
         return evaluation
 
     def progress(self) -> TrainingProgress:
@@ -222,7 +230,11 @@ class Job:
         return named | head
 
     def _save(self, done: int) -> None:
-        state = {"kl_coef": self.kl_control.kl_coef, "scaler": self.scaler.state()}
+        state = {
+            "kl_coef": self.kl_control.kl_coef,
+            "scaler": self.scaler.state(),
+            "length": self.length.state(),
+        }
         save_checkpoint(
             self.run_dir / "checkpoints",
             done,
@@ -239,6 +251,7 @@ class Job:
         done, state = found
         self.kl_control.kl_coef = state["kl_coef"]
         self.scaler.restore(state["scaler"])
+        self.length.restore(state["length"])
         self.clock.total.update(state["seconds"])
         return done
 

@@ -55,7 +55,11 @@ def train(job: Job) -> None:
                 scores = job.reward.score(prompts.texts, rollout.response_texts)
             check_start(job, iteration, rollout, responses)
             advantages = estimate_advantages(
-                rollout, job.scaler(scores.score), job.kl_control.kl_coef, plan.advantages
+                rollout,
+                job.scaler(scores.score),
+                job.kl_control.kl_coef,
+                plan.advantages,
+                job.length.token_bonus,
             )
             with job.clock("update"):
                 stats = job.update.step(rollout, advantages, iteration)

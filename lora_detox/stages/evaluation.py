@@ -73,6 +73,9 @@ class Evaluator:
         }
         return replace(evaluation, per_response={**evaluation.per_response, **distance})
 
+    def _respond(self, *batch: Tensor) -> Tensor:
+        return self.policy.respond(*batch, Sampling(), with_entropy=False).logprobs.cpu()
+
     @torch.no_grad()
     def _logprobs(self, prompts: PromptBatch, responses: Responses) -> tuple[Tensor, Tensor]:
         """Logprobs under policy and reference [B, R], on the CPU, at temperature 1."""
@@ -86,9 +89,9 @@ class Evaluator:
                 responses.ids[rows],
                 responses.mask[rows],
             )
-            logprobs[rows.cpu()] = self.policy.respond(*batch, Sampling()).logprobs.cpu()
+            logprobs[rows.cpu()] = self._respond(*batch)
             with self.policy.reference():
-                ref_logprobs[rows.cpu()] = self.policy.respond(*batch, Sampling()).logprobs.cpu()
+                ref_logprobs[rows.cpu()] = self._respond(*batch)
         return logprobs, ref_logprobs
 
 

@@ -84,6 +84,7 @@ def iteration_row(
         names.REF_KL: float(k1),
         names.REF_KL_K3: float(k3),
         names.KL_COEF: job.kl_control.kl_coef,
+        "token_bonus": job.length.token_bonus,
         "kl_cost": job.kl_control.kl_coef * float(k1),
         "score_std": job.scaler.std,
         names.RESPONSE_TOKENS: float(mask.sum(dim=1).float().mean()),
@@ -93,6 +94,8 @@ def iteration_row(
     row.update({f"score_{name}": float(part.mean()) for name, part in scores.parts.items()})
     row.update({f"seconds_{phase}": spent for phase, spent in job.clock.lap().items()})
     job.kl_control.update(float(k1), len(mask))
+    if job.length.target is not None:
+        job.length.update(row[names.RESPONSE_TOKENS])
     _check_alive(iteration, row, stats)
     return row
 

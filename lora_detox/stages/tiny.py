@@ -1,5 +1,6 @@
 """A random model of a few thousand weights in the shape of a miniature, for debug=smoke."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+_FOLDER = "tiny_model"
 _T5 = {
     "d_model": 16,
     "d_kv": 8,
@@ -33,7 +35,7 @@ def write_tiny_policy(miniature: Path, run_dir: Path) -> Path:
     Returns:
         The folder, loadable like any other model.
     """
-    folder = run_dir / "tiny_model"
+    folder = run_dir / _FOLDER
     config = AutoConfig.from_pretrained(miniature)
     for name, value in (_T5 if config.is_encoder_decoder else _GPTJ).items():
         setattr(config, name, value)
@@ -48,3 +50,9 @@ def write_tiny_policy(miniature: Path, run_dir: Path) -> Path:
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(miniature).save_pretrained(folder)
     return folder
+
+
+def remove_tiny_policy(run_dir: Path) -> None:
+    """Leave nothing of a run that was refused before it began."""
+    if not (run_dir / "config.yaml").exists():
+        shutil.rmtree(run_dir / _FOLDER, ignore_errors=True)

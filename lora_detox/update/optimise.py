@@ -72,7 +72,7 @@ class PpoUpdate:
             group.setdefault("initial_lr", group["lr"])
 
     def step(self, rollout: Rollout, advantages: Advantages, iteration: int) -> UpdateStats:
-        """Run the PPO epochs; the order of the minibatches is drawn from `iteration`.
+        """Run the PPO epochs; minibatch order and adapter dropout are drawn from `iteration`.
 
         A minibatch whose loss or gradient is not finite, or whose mean ratio exceeds
         `ratio_threshold`, leads to no optimizer step and counts as skipped. An epoch that ends with
@@ -81,6 +81,7 @@ class PpoUpdate:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.learning_rate_at(iteration)
         generator = torch.Generator().manual_seed(iteration)
+        torch.manual_seed(iteration)  # dropout has no generator of its own, and must resume alike
         totals = _Totals()
         with self.policy.training():
             for _ in range(self.plan.ppo_epochs):
@@ -109,7 +110,9 @@ class PpoUpdate:
         own, ratio_error = _Totals(), 0.0
         self.optimizer.zero_grad(set_to_none=True)
         for rows, kept in zip(microbatches, frozen, strict=True):
-            loss, entropy, error = self._microbatch(rollout, advantages, rows, kept, tokens)
+            loss, entropy, error = self._microbatch(
+                rollout, advantages, rows, kept, tokens, with_entropy=totals.epochs == 1
+            )
             ratio_error = max(ratio_error, error)
             for running in (own, totals, epoch):
                 running.add(loss, entropy, int(rollout.response_mask[rows].sum()))
@@ -134,6 +137,8 @@ class PpoUpdate:
         rows: Tensor,
         frozen: FrozenStates | None,
         minibatch_tokens: int,
+        *,
+        with_entropy: bool,
     ) -> tuple[PpoLoss, float, float]:
         """Forward and backward of some rows, weighted by their share of the minibatch's tokens."""
         plan, prompts = self.plan, rollout.prompts
@@ -144,6 +149,7 @@ class PpoUpdate:
             rollout.response_mask[rows],
             self.sampling,
             frozen,
+            with_entropy=with_entropy,
         )
         batch = TokenBatch(
             logprobs=rollout.logprobs[rows],
@@ -169,7 +175,7 @@ class PpoUpdate:
         return UpdateStats(
             policy_loss=totals.mean("policy"),
             value_loss=totals.mean("value"),
-            entropy=totals.entropy / max(totals.tokens, 1.0),
+            entropy=totals.entropy * totals.epochs / max(totals.tokens, 1.0),
             approx_kl=totals.mean("approx_kl"),
             clip_fraction=totals.mean("clipped"),
             value_clip_fraction=totals.mean("value_clipped"),

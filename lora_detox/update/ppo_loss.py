@@ -65,6 +65,6 @@ def ppo_loss(
         value=0.5 * (torch.maximum(free_error, near_error) * mask).sum(),
         ratio=(ratio.detach() * mask).sum(),
         approx_kl=0.5 * (log_ratio.detach() ** 2 * mask).sum(),
-        clipped=((clipped > free).detach() & mask).sum(),
-        value_clipped=((near_error > free_error).detach() & mask).sum(),
+        clipped=((clipped > free) & mask).sum(dtype=ratio.dtype),
+        value_clipped=((near_error > free_error) & mask).sum(dtype=ratio.dtype),
     )

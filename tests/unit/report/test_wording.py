@@ -71,3 +71,9 @@ def test_numbers_and_shortening():
     assert shorten("one two three", 20) == "one two three"
     assert shorten("one two three four", 11) == "... three four"
     assert shorten("x" * 50, 10) == "... " + "x" * 10
+
+
+def test_a_change_too_small_to_show_is_no_clear_change():
+    tiny = {"mean": -0.0003, "ci95": [-0.0005, -0.0001]}
+    assert verdict(tiny, "lower", digits=3) == "no clear change"
+    assert verdict(tiny, "lower", digits=4) == "better"

@@ -1,0 +1,171 @@
+"""Seconds per phase and peak memory of iterations of the arrow on a workload; prints one JSON line.
+
+    python recipes/benchmarks/iteration.py recipes/benchmarks/workloads/causal_125m.json \
+        [--dtype bfloat16] [--frozen] [--iterations 5] [--threads 2]
+
+The model is random, every response has the same fixed length and the scores are a fixed pattern, so
+that two implementations do the same work. The first iteration warms up and is not counted.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from tokenizers import Tokenizer, models
+from torch import nn
+from transformers import (
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from lora_detox.advantages import AdvantagePlan, estimate_advantages
+from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.families import family_of
+from lora_detox.policy.policy import LoraPolicy
+from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.types import PromptBatch, Sampling
+from lora_detox.update import PpoPlan, PpoUpdate
+
+
+def build_backbone(work: dict[str, Any]) -> PreTrainedModel:
+    """The workload's model with random weights; T5 untied, as its hub checkpoint is."""
+    if work["family"] == "gpt_neo":
+        return GPTNeoForCausalLM(GPTNeoConfig(**work["config"]))
+    model = T5ForConditionalGeneration(T5Config(**work["config"]))
+    model.lm_head = nn.Linear(model.config.d_model, model.config.vocab_size, bias=False)
+    return model
+
+
+def build_policy(work: dict[str, Any], *, dtype: torch.dtype, frozen: bool) -> LoraPolicy:
+    """A policy on that model, everything with the adapter placement of the workload."""
+    torch.manual_seed(0)
+    backbone = build_backbone(work).to(dtype).eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    adapter = work["adapter"]
+    plan = AdapterPlan(
+        rank=adapter["rank"],
+        alpha=adapter["alpha"],
+        targets=tuple(adapter["targets"]),
+        scope=work["frozen_scope"] if frozen else "all",
+    )
+    words = {f"t{i}": i for i in range(work["config"]["vocab_size"])}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="t2")),
+        pad_token="t0",
+        eos_token="t1",
+        unk_token="t2",
+    )
+    model = get_peft_model(backbone, lora_config(plan, backbone.config))
+    return LoraPolicy(model, tokenizer, family_of(backbone.config))
+
+
+def random_prompts(policy: LoraPolicy, work: dict[str, Any]) -> PromptBatch:
+    """Prompts whose lengths spread evenly over the workload's range."""
+    (low, high), size = work["query_tokens"], work["rollout_batch_size"]
+    lengths = [low + (high - low) * i // (size - 1) for i in range(size)]
+    ids = torch.zeros(size, high, dtype=torch.long)
+    mask = torch.zeros(size, high, dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        left = 0 if policy.family.padding_side == "right" else high - length
+        ids[row, left : left + length] = torch.randint(3, policy.vocabulary - 1, (length,))
+        mask[row, left : left + length] = True
+    blank: list[str] = [""] * size
+    return PromptBatch(
+        texts=blank, query_ids=ids, query_mask=mask, references=[[]] * size, row_ids=blank
+    )
+
+
+def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[str, list[float]]:
+    """Seconds of each phase of each iteration."""
+    length, size = work["response_tokens"], work["rollout_batch_size"]
+    sampling = Sampling(min_new_tokens=length)
+    ppo = PpoPlan(
+        ppo_epochs=work["ppo_epochs"],
+        clip_range=0.2,
+        value_clip_range=0.2,
+        value_coef=0.1,
+        max_grad_norm=None,
+        ratio_threshold=10.0,
+        target_kl=None,
+    )
+    advantage_plan = AdvantagePlan(
+        kl_penalty=KlPenalty.KL, gamma=1.0, gae_lambda=0.95, whiten_rewards=False
+    )
+    optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=work["learning_rate"])
+    update = PpoUpdate(policy, optimizer, ppo, sampling)
+    phases: dict[str, list[float]] = {"generate": [], "reference": [], "update": []}
+    for iteration in range(1 + iterations):
+        prompts = random_prompts(policy, work)
+        marks = [time.perf_counter()]
+        responses = generate_responses(
+            policy,
+            prompts,
+            sampling,
+            response_tokens=(length, length),
+            batch_size=size,
+            seed=iteration,
+        )
+        marks.append(time.perf_counter())
+        rollout = collect_rollout(
+            policy,
+            prompts,
+            responses,
+            sampling,
+            minibatch_size=work["minibatch_size"],
+            microbatch_size=work["minibatch_size"],
+            seed=iteration,
+        )
+        marks.append(time.perf_counter())
+        score = torch.tensor([float(i % 3) for i in range(size)])
+        advantages = estimate_advantages(rollout, score, 0.2, advantage_plan)
+        update.step(rollout, advantages, iteration)
+        marks.append(time.perf_counter())
+        for name, begin, end in zip(phases, marks, marks[1:], strict=False):
+            phases[name].append(end - begin)
+    return {name: seconds[1:] for name, seconds in phases.items()}
+
+
+def main() -> None:
+    """Measure one variant."""
+    warnings.filterwarnings("ignore")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workload", type=Path)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--frozen", action="store_true", help="adapters in the upper part only")
+    parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    work = json.loads(options.workload.read_text())
+    policy = build_policy(work, dtype=getattr(torch, options.dtype), frozen=options.frozen)
+    phases = measure(work, policy, options.iterations)
+    whole = [sum(parts) for parts in zip(*phases.values(), strict=True)]
+    result = {
+        "workload": work["name"],
+        "variant": options.dtype + (" frozen" if options.frozen else ""),
+        "threads": torch.get_num_threads(),
+        **{name: round(statistics.median(seconds), 3) for name, seconds in phases.items()},
+        "seconds": [round(one, 3) for one in whole],
+        "samples_per_second": round(work["rollout_batch_size"] / statistics.median(whole), 4),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

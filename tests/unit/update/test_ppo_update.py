@@ -1,0 +1,193 @@
+"""What an update does to real weights: each option has the effect that it is named after."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.types import Advantages, Sampling
+from lora_detox.update import PpoPlan, PpoUpdate
+from tests.tiny import DECODER_ONLY, ENCODER_DECODER, move, tiny_policy, tiny_prompts
+
+SAMPLING = Sampling()
+PLAN = {
+    "ppo_epochs": 1,
+    "clip_range": 0.2,
+    "value_clip_range": 0.2,
+    "value_coef": 0.1,
+    "max_grad_norm": None,
+    "ratio_threshold": 10.0,
+    "target_kl": None,
+}
+FAMILIES = pytest.mark.parametrize("architecture", [ENCODER_DECODER, DECODER_ONLY])
+
+
+class Trial:
+    """A tiny policy with 8 sampled responses and random advantages; SGD, so that moves add up."""
+
+    def __init__(self, architecture=DECODER_ONLY, minibatch_size=4, microbatch_size=4, **adapter):
+        self.policy = tiny_policy(architecture, **adapter)
+        prompts = tiny_prompts(self.policy, [5, 2, 7, 3, 4, 6, 2, 5])
+        responses = generate_responses(
+            self.policy, prompts, SAMPLING, response_tokens=(2, 6), batch_size=8, seed=3
+        )
+        self.rollout = collect_rollout(
+            self.policy,
+            prompts,
+            responses,
+            SAMPLING,
+            minibatch_size=minibatch_size,
+            microbatch_size=microbatch_size,
+            seed=5,
+        )
+        generator = torch.Generator().manual_seed(7)
+        mask = self.rollout.response_mask
+        draws = [torch.randn(mask.shape, generator=generator) * mask for _ in range(2)]
+        self.advantages = Advantages(
+            rewards=draws[0], ref_kl=draws[0] * 0, advantages=draws[0], returns=draws[1]
+        )
+        self.moves = []
+
+    def weights(self):
+        return torch.cat([p.detach().reshape(-1) for p in self.policy.trainable_parameters()])
+
+    def step(self, iteration=0, learning_rate=0.1, learning_rate_at=lambda _: 1.0, **changes):
+        """Stats of one update; `moves` gets the weight change of every optimizer step."""
+        self.optimizer = torch.optim.SGD(self.policy.trainable_parameters(), lr=learning_rate)
+        last = [self.weights()]
+
+        def record(*_):
+            last.append(self.weights())
+            self.moves.append(last[-1] - last[-2])
+
+        self.optimizer.register_step_post_hook(record)
+        plan = PpoPlan(**(PLAN | changes))
+        update = PpoUpdate(self.policy, self.optimizer, plan, SAMPLING, learning_rate_at)
+        return update.step(self.rollout, self.advantages, iteration)
+
+
+@FAMILIES
+def test_weights_do_not_depend_on_the_microbatch_size(architecture):
+    after = []
+    for microbatch_size in (1, 2, 4):
+        trial = Trial(architecture, microbatch_size=microbatch_size)
+        start = trial.weights()
+        trial.step(learning_rate=1e-3)
+        after.append(trial.weights() - start)
+    for other in after[1:]:
+        torch.testing.assert_close(other, after[0], rtol=1e-3, atol=1e-3 * float(other.abs().max()))
+
+
+@FAMILIES
+def test_the_first_ratio_is_one_and_a_stale_rollout_shows(architecture):
+    assert Trial(architecture).step().first_ratio_error < 1e-5
+    stale = Trial(architecture)
+    move(stale.policy, seed=9)
+    assert stale.step(ratio_threshold=1e9).first_ratio_error > 1e-2
+
+
+def test_every_optimizer_step_is_held_to_the_gradient_norm():
+    free, held = Trial(), Trial()
+    norm = free.step(ppo_epochs=3, learning_rate=1e-3).gradient_norm
+    bound = norm / 50
+    stats = held.step(ppo_epochs=3, learning_rate=1e-3, max_grad_norm=bound)
+    assert len(free.moves) == len(held.moves) == stats.optimizer_steps == 6
+    assert all(float(move.norm()) > 2e-3 * bound for move in free.moves)
+    for move_ in held.moves:
+        assert float(move_.norm()) == pytest.approx(1e-3 * bound, rel=0.02)
+    assert stats.gradient_norm > 5 * bound  # logged before clipping
+
+
+def test_a_ratio_beyond_the_threshold_takes_no_step():
+    trial = Trial()
+    trial.rollout = replace(trial.rollout, logprobs=trial.rollout.logprobs - 4)
+    start = trial.weights()
+    stats = trial.step(ppo_epochs=2)
+    assert (stats.optimizer_steps, stats.skipped_steps) == (0, 4)
+    assert torch.equal(trial.weights(), start)
+    assert stats.ratio == pytest.approx(math.exp(4), rel=1e-3)
+    assert trial.step(ratio_threshold=100.0).optimizer_steps == 2
+
+
+@pytest.mark.parametrize("where", ["advantages", "returns"])
+def test_a_loss_that_is_not_finite_skips_its_minibatch_only(where):
+    trial = Trial()
+    bad = trial.rollout.minibatches[0][0][0]
+    broken = getattr(trial.advantages, where).clone()
+    broken[bad, 0] = torch.nan
+    trial.advantages = replace(trial.advantages, **{where: broken})
+    start = trial.weights()
+    stats = trial.step(ppo_epochs=3)
+    assert (stats.optimizer_steps, stats.skipped_steps) == (3, 3)
+    assert trial.weights().isfinite().all()
+    assert not torch.equal(trial.weights(), start)
+
+
+def test_a_gradient_that_is_not_finite_takes_no_step():
+    trial = Trial()
+    parameter = next(iter(trial.policy.adapter_parameters()))
+    parameter.register_hook(lambda gradient: gradient * torch.inf)
+    start = trial.weights()
+    stats = trial.step(max_grad_norm=1.0)
+    assert (stats.optimizer_steps, stats.skipped_steps) == (0, 2)
+    assert torch.equal(trial.weights(), start)
+
+
+def test_target_kl_ends_the_update_after_the_epoch_that_exceeds_it():
+    stopped = Trial().step(ppo_epochs=4, learning_rate=1.0, target_kl=1e-6)
+    assert (stopped.ppo_epochs, stopped.optimizer_steps, stopped.early_stopped) == (1, 2, True)
+    free = Trial().step(ppo_epochs=4, learning_rate=1e-4, target_kl=1.0)
+    assert (free.ppo_epochs, free.optimizer_steps, free.early_stopped) == (4, 8, False)
+
+
+def test_the_value_coefficient_scales_what_the_value_head_learns():
+    moves = {}
+    for value_coef in (0.0, 0.1, 0.2):
+        trial = Trial(minibatch_size=8, microbatch_size=8, moved=False)
+        trial.step(value_coef=value_coef)
+        moves[value_coef] = torch.cat(
+            [p.detach().reshape(-1) for p in trial.policy.value_head.parameters()]
+        )
+    assert (moves[0.0] == 0).all()  # it starts from 0
+    assert moves[0.1].abs().max() > 0
+    torch.testing.assert_close(moves[0.2], 2 * moves[0.1])
+
+
+def test_the_schedule_sets_the_rate_of_each_iteration():
+    trial = Trial()
+    start = trial.weights()
+    stats = trial.step(iteration=3, learning_rate_at=lambda iteration: 0.0 if iteration else 1.0)
+    assert stats.learning_rate == 0.0
+    assert torch.equal(trial.weights(), start)
+    half = trial.step(iteration=3, learning_rate=0.2, learning_rate_at=lambda i: 1 / (i - 1))
+    assert half.learning_rate == pytest.approx(0.1)
+    assert not torch.equal(trial.weights(), start)
+
+
+def test_clipping_holds_the_policy_near_the_rollout():
+    """With many epochs on one rollout, a narrow clip range ends nearer to where it began."""
+    drift = {}
+    for clip_range in (0.01, 10.0):
+        trial = Trial()
+        stats = trial.step(
+            ppo_epochs=20, learning_rate=0.05, clip_range=clip_range, ratio_threshold=1e9
+        )
+        drift[clip_range] = stats.approx_kl
+        assert (stats.clip_fraction > 0.3) == (clip_range == 0.01)
+    assert drift[0.01] < 0.2 * drift[10.0]
+
+
+def test_adapter_dropout_draws_from_the_iteration_alone():
+    """Else a resumed run would not repeat what the interrupted one did."""
+    after = []
+    for seed in (1, 2):
+        trial = Trial(dropout=0.5)
+        torch.manual_seed(seed)
+        trial.step(iteration=4)
+        after.append(trial.weights())
+    plain = Trial()
+    plain.step(iteration=4)
+    assert torch.equal(*after)
+    assert not torch.equal(after[0], plain.weights())
