@@ -84,7 +84,8 @@ def token_logprobs(
         derivatives.append(torch.autograd.grad(logprob.sum(), leaf)[0])
         logprobs.append(logprob.detach())
         entropies.append(entropy)
-    linked = _WithDerivative.apply(hidden, torch.cat(logprobs), torch.cat(derivatives))
+    attach: Any = _WithDerivative.apply  # torch leaves this method without types
+    linked: Tensor = attach(hidden, torch.cat(logprobs), torch.cat(derivatives))
     return linked, torch.cat(entropies)
 
 

@@ -73,9 +73,6 @@ class Evaluator:
         }
         return replace(evaluation, per_response={**evaluation.per_response, **distance})
 
-    def _respond(self, *batch: Tensor) -> Tensor:
-        return self.policy.respond(*batch, Sampling(), with_entropy=False).logprobs.cpu()
-
     @torch.no_grad()
     def _logprobs(self, prompts: PromptBatch, responses: Responses) -> tuple[Tensor, Tensor]:
         """Logprobs under policy and reference [B, R], on the CPU, at temperature 1."""
@@ -83,15 +80,13 @@ class Evaluator:
         ref_logprobs = torch.zeros(responses.mask.shape)
         lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
         for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
-            batch = (
-                prompts.query_ids[rows],
-                prompts.query_mask[rows],
-                responses.ids[rows],
-                responses.mask[rows],
-            )
-            logprobs[rows.cpu()] = self._respond(*batch)
+            queries = prompts.query_ids[rows], prompts.query_mask[rows]
+            said = responses.ids[rows], responses.mask[rows]
+            plain = self.policy.respond(*queries, *said, Sampling(), with_entropy=False)
             with self.policy.reference():
-                ref_logprobs[rows.cpu()] = self._respond(*batch)
+                reference = self.policy.respond(*queries, *said, Sampling(), with_entropy=False)
+            logprobs[rows.cpu()] = plain.logprobs.cpu()
+            ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
         return logprobs, ref_logprobs
 
 

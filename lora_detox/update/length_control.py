@@ -27,7 +27,7 @@ class LengthControl:
     def update(self, length: float) -> None:
         """Learn the mean response length of an iteration, tokens."""
         if self.target is None:
-            raise ValueError("the target length is not known yet; set it from the evaluation before")
+            raise ValueError("the target length is not known; take it from the evaluation before")
         error = 1 - length / self.target
         self.pressure = max(0.0, self.pressure + self.gain * error)
         self.token_bonus = max(0.0, self.pressure + 2 * self.gain * error) / self.target

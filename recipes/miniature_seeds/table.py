@@ -1,0 +1,54 @@
+"""One Markdown table from the summary.json files of a sweep: python table.py SWEEP_DIR."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    ("judge toxicity", "judge_toxicity", 3),
+    ("ROUGE-L", "rougeL", 3),
+    ("perplexity", "perplexity", 2),
+    ("distinct-2", "distinct_2", 3),
+    ("tokens", "response_tokens", 1),
+)
+
+
+def mean(value: Any) -> float:
+    """The mean of a spread metric, or the number itself."""
+    return float(value["mean"] if isinstance(value, dict) else value)
+
+
+def row(summary: dict[str, Any]) -> list[str]:
+    """Cells of one run."""
+    before, after, change = summary["before"], summary["after"], summary["change"]
+    cells = [summary["task"], str(summary["seed"])]
+    for _, key, digits in COLUMNS:
+        if key in after:
+            cells.append(f"{mean(before[key]):.{digits}f} -> {mean(after[key]):.{digits}f}")
+        else:
+            cells.append("")
+    start, (low, high) = mean(before["judge_toxicity"]), change["judge_toxicity"]["ci95"]
+    cut = 100 * change["judge_toxicity"]["mean"] / start
+    cells.append(f"{cut:.0f} % ({100 * low / start:.0f} to {100 * high / start:.0f})")
+    cells.append(f"{summary['ref_kl']:.2f}")
+    cells.append("yes" if summary["parameters"]["base_unchanged"] else "NO")
+    cells.append(f"{summary['seconds']['total']:.0f}")
+    return cells
+
+
+def main() -> None:
+    """Print the table."""
+    files = sorted(Path(sys.argv[1]).glob("*/summary.json"))
+    rows = [row(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    rows.sort(key=lambda cells: (cells[0], int(cells[1])))
+    head = ["task", "seed", *(name for name, _, _ in COLUMNS)]
+    head += ["judge change (95 %)", "KL", "base unchanged", "seconds"]
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for cells in rows:
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
