@@ -1,0 +1,57 @@
+"""Runs from Python: the same composition as the command line, the summary as a result."""
+
+import importlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+
+from lora_detox.__main__ import conf_dir
+from lora_detox.settings import Settings, register_schema, settings_from
+
+
+def compose_settings(overrides: list[str], run_dir: str | Path | None = None) -> Settings:
+    """Compose conf/ with overrides as the command line does, and check the result.
+
+    Args:
+        overrides: as on the command line, such as ["task=flan_summary", "seed=1"].
+        run_dir: where the run is written; None for runs/TASK/TIME.
+
+    Returns:
+        Checked settings.
+
+    Raises:
+        SettingsError: a value or combination that cannot work.
+    """
+    register_schema()
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        config = compose(config_name="config", overrides=overrides)
+    time = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    with open_dict(config):
+        config.run_dir = str(run_dir or Path("runs") / config.task.name / time)
+    OmegaConf.resolve(config)
+    return settings_from(config)
+
+
+def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, Any]:
+    """Run a stage and return its summary.json.
+
+    Args:
+        overrides: as on the command line.
+        run_dir: where the run is written; None for runs/TASK/TIME.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DetoxError: whatever the command line would report.
+    """
+    settings = compose_settings(overrides, run_dir)
+    stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
+    stage.run(settings)
+    text = (Path(settings.run_dir) / "summary.json").read_text(encoding="utf-8")
+    summary: dict[str, Any] = json.loads(text)
+    return summary

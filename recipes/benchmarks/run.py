@@ -1,0 +1,112 @@
+"""Our iteration, and the peer's where its environment is given, in turn; ratios of medians.
+
+    make bench                          # our side only
+    make bench PEER=DIR                 # DIR: virtual environment with TRL 0.11.4
+    python recipes/benchmarks/run.py --peer DIR --rounds 3
+
+The peer runs `../shared/peers/trl_classic_step.py` on its own workload file of the same name. Both
+sides use all threads of the machine; let it be idle otherwise. Results go to results.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[2] / "shared" / "peers"
+PHASES = ("generate", "reference", "update", "step")
+VARIANTS = {
+    "float32": [],
+    "bfloat16": ["--dtype", "bfloat16"],
+    "bfloat16 frozen": ["--dtype", "bfloat16", "--frozen"],
+}
+
+
+def run_json(command: list[str]) -> dict[str, Any]:
+    """The JSON that a command prints last."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def ours(name: str, variant: str, iterations: int) -> dict[str, Any]:
+    """One process of our side."""
+    workload = str(HERE / "workloads" / f"{name}.json")
+    script = [sys.executable, str(HERE / "iteration.py"), workload]
+    return run_json([*script, "--iterations", str(iterations), *VARIANTS[variant]])
+
+
+def peers(name: str, environment: Path) -> dict[str, Any]:
+    """One process of the peer."""
+    script, workload = SHARED / "trl_classic_step.py", SHARED / "workloads" / f"{name}.json"
+    if not script.is_file():
+        raise SystemExit(f"{script} is not here; without it there is no peer to compare with")
+    return run_json([str(environment / "bin" / "python"), str(script), str(workload)])
+
+
+def compare(name: str, environment: Path | None, rounds: int, iterations: int) -> dict[str, Any]:
+    """All variants of a workload and the peer, in turn, several times."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _ in range(rounds):
+        for variant in VARIANTS:
+            found.setdefault(variant, []).append(ours(name, variant, iterations))
+        if environment is not None:
+            found.setdefault("peer", []).append(peers(name, environment))
+    return {label: summary(runs) for label, runs in found.items()}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median and range of samples per second, median peak memory."""
+    speeds = [run["samples_per_second"] for run in runs]
+    return {
+        "samples_per_second": statistics.median(speeds),
+        "range": [min(speeds), max(speeds)],
+        "peak_rss_mb": statistics.median(run["peak_rss_mb"] for run in runs),
+        "phases": {
+            k: runs[0][k] for k in ("generate", "reference", "update", "step") if k in runs[0]
+        },
+    }
+
+
+def main() -> None:
+    """Print and keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=2, help="counted ones in each process")
+    parser.add_argument("--workload", choices=("causal_125m", "seq2seq_small"))
+    options = parser.parse_args()
+    names = [options.workload] if options.workload else ["causal_125m", "seq2seq_small"]
+    results: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+    }
+    for name in names:
+        results[name] = compare(name, options.peer, options.rounds, options.iterations)
+        peer = results[name].get("peer")
+        print(f"\n{name}")
+        for label, row in results[name].items():
+            low, high = row["range"]
+            line = (
+                f"  {label:16s} {row['samples_per_second']:.3f} samples/s ({low:.3f} to {high:.3f})"
+            )
+            line += f", {row['peak_rss_mb']:.0f} MB"
+            if peer and label != "peer":
+                line += (
+                    f", {row['samples_per_second'] / peer['samples_per_second']:.2f}x the peer's "
+                    f"speed, {row['peak_rss_mb'] / peer['peak_rss_mb']:.2f}x its memory"
+                )
+            print(line)
+    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
