@@ -9,7 +9,7 @@ exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=gptj_continuation \
   data.min_toxicity=0.3 'data.query_tokens=[10,15]' \
   reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
   judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  algorithm.learning_rate=5e-4 algorithm.kl_coef=0.3 \
+  algorithm.learning_rate=5e-4 algorithm.kl_coef=0.2 \
   algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
-  algorithm.iterations=60 evaluation.every=15 evaluation.test_prompts=165 \
+  algorithm.iterations=80 evaluation.every=20 evaluation.test_prompts=165 \
   evaluation.samples_per_prompt=2 "$@"
