@@ -7,10 +7,13 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,6 +40,11 @@ def run(config: DictConfig) -> tuple[float, ...]:
     except DetoxError:
         _remove_if_empty(Path(config.run_dir))
         raise
+    except Exception as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            # Hydra keeps the error while other jobs run, and its frames would keep the models.
+            traceback.clear_frames(error.__traceback__)
+        raise
     return objectives
 
 
@@ -49,7 +57,7 @@ def main() -> int:
     except DetoxError as error:
         return _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _fail(_explain(error))
+        return _fail(explain(error, sys.argv[1:]))
     return 0
 
 
@@ -58,13 +66,13 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception, overrides: list[str]) -> str:
     """Hydra's message, with its cause and the keys that a mistyped one may have meant."""
     parts = [str(error).strip()]
     if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
         parts.append(str(error.__cause__).strip())
     groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
-    for override in sys.argv[1:]:
+    for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
         if key in "".join(parts) and (close := closest_keys(key, groups)) and key not in close:
             parts.append(f"{key}: did you mean {', '.join(close)}?")

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from lora_detox.__main__ import conf_dir
+from lora_detox.__main__ import conf_dir, explain
+from lora_detox.errors import SettingsError
 from lora_detox.settings import Settings, register_schema, settings_from
 
 
@@ -24,11 +27,14 @@ def compose_settings(overrides: list[str], run_dir: str | Path | None = None) ->
         Checked settings.
 
     Raises:
-        SettingsError: a value or combination that cannot work.
+        SettingsError: an unknown key, or a value or combination that cannot work.
     """
     register_schema()
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        config = compose(config_name="config", overrides=overrides)
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+            config = compose(config_name="config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(explain(error, overrides)) from error
     time = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     with open_dict(config):
         config.run_dir = str(run_dir or Path("runs") / config.task.name / time)

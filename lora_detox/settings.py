@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import SettingsError
+from lora_detox.stage_settings import ExportSettings, check_export
 
 TRACKERS = ("wandb", "trackio")
 
@@ -27,6 +28,8 @@ class Stage(StrEnum):
     """What `stage=` names; one module of lora_detox.stages each."""
 
     detox = "detox"
+    evaluate = "evaluate"
+    export = "export"
 
 
 class TaskKind(StrEnum):
@@ -90,6 +93,15 @@ class KlPenaltyType(StrEnum):
     abs = "abs"
     mse = "mse"
     full = "full"
+
+
+class Protocol(StrEnum):
+    """How stage=evaluate asks and counts."""
+
+    plain = "plain"
+    trl_guide = "trl_guide"
+    three_sets = "three_sets"
+    real_toxicity_prompts = "real_toxicity_prompts"
 
 
 class Schedule(StrEnum):
@@ -168,6 +180,8 @@ class DataSettings:
     split_fractions: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
     fields: FieldSettings = field(default_factory=FieldSettings)
     min_toxicity: float | None = None
+    max_toxicity: float | None = None
+    skip: str | None = None
     query_tokens: list[int] | None = None
     max_query_tokens: int = 512
     split_seed: int = 0
@@ -251,6 +265,12 @@ class EvaluationSettings:
     greedy: bool = False
     seed: int = 1000
     resamples: int = 1000
+    protocol: Protocol = Protocol.plain
+    models: list[Any] = field(default_factory=list)
+    prompts: int | None = None
+    samples: int | None = None
+    new_tokens: int | None = None
+    sets: dict[str, DataSettings] = field(default_factory=dict)
 
 
 @dataclass
@@ -288,6 +308,7 @@ class Settings:
     threads: int | None = None
     resume: bool = False
     run_dir: str = MISSING
+    run: str | None = None
     task: TaskSettings = field(default_factory=TaskSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
@@ -298,6 +319,7 @@ class Settings:
     algorithm: AlgorithmSettings = field(default_factory=AlgorithmSettings)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     debug: DebugSettings = field(default_factory=DebugSettings)
@@ -348,6 +370,9 @@ def check_settings(settings: Settings) -> None:
     _check_batches(settings.algorithm)
     _check_adapter(settings)
     _check_lengths(settings)
+    _check_protocol(settings)
+    if settings.stage is Stage.export:
+        check_export(settings.run, settings.export)
     _check_packages(settings)
     _check_run_dir(settings)
 
@@ -380,10 +405,15 @@ _POSITIVE = (
     "evaluation.samples_per_prompt",
     "evaluation.batch_size",
     "evaluation.resamples",
+    "evaluation.prompts",
+    "evaluation.samples",
+    "evaluation.new_tokens",
     "data.max_query_tokens",
     "data.limit",
     "reward.batch_size",
+    "reward.max_tokens",
     "judge.batch_size",
+    "judge.max_tokens",
     "checkpoint.keep",
     "threads",
 )
@@ -394,6 +424,7 @@ _NOT_NEGATIVE = (
     "algorithm.warmup_iterations",
     "generation.top_k",
     "generation.min_new_tokens",
+    "quantization.int8_threshold",
     "data.bad_row_limit",
     "checkpoint.every",
     "seed",
@@ -404,6 +435,7 @@ _UNIT = (
     "adapter.dropout",
     "generation.top_p",
     "data.min_toxicity",
+    "data.max_toxicity",
 )
 
 
@@ -485,6 +517,22 @@ def _check_lengths(settings: Settings) -> None:
         )
 
 
+def _check_protocol(settings: Settings) -> None:
+    if settings.stage is not Stage.evaluate:
+        return
+    evaluation, data = settings.evaluation, settings.data
+    if evaluation.protocol is Protocol.trl_guide and data.min_toxicity is None:
+        raise SettingsError(
+            "data.min_toxicity: got null; evaluation.protocol=trl_guide asks toxic prompts, so "
+            "name their least toxicity, as in data.min_toxicity=0.5 (or data=wiki_toxic)"
+        )
+    if evaluation.protocol is Protocol.three_sets and not evaluation.sets:
+        raise SettingsError(
+            "evaluation.sets: got none; evaluation.protocol=three_sets wants further sets, as in "
+            "+data@evaluation.sets.toxic=wiki_toxic +data@evaluation.sets.benign=wikitext"
+        )
+
+
 def _check_packages(settings: Settings) -> None:
     """What is optional is installed, found out without importing it."""
     names = settings.tracker.names
@@ -526,6 +574,8 @@ def _plain(node: Any) -> Any:
     """Dataclasses and enums as dicts and their values."""
     if is_dataclass(node):
         return {entry.name: _plain(getattr(node, entry.name)) for entry in fields(node)}
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
     return node.value if isinstance(node, StrEnum) else node
 
 

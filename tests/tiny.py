@@ -5,14 +5,22 @@ from peft import get_peft_model
 from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTJConfig,
     GPTJForCausalLM,
     GPTNeoConfig,
     GPTNeoForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
@@ -26,6 +34,8 @@ from lora_detox.types import PromptBatch
 
 VOCABULARY = 40
 ARCHITECTURES = ("t5", "gptj", "gpt_neo", "gpt2", "llama")
+MORE_ARCHITECTURES = ("bart", "opt", "bloom", "gpt_neox")
+"""Further ones, for the tests of alignment alone, so that the others stay quick."""
 ENCODER_DECODER, DECODER_ONLY = "t5", "gptj"
 _TOKENS = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
 
@@ -104,6 +114,8 @@ def tiny_backbone(architecture: str, seed: int = 0) -> PreTrainedModel:
                 **_TOKENS,
             )
         )
+    elif architecture in MORE_ARCHITECTURES:
+        model = _another_backbone(architecture)
     else:
         model = LlamaForCausalLM(
             LlamaConfig(
@@ -120,6 +132,65 @@ def tiny_backbone(architecture: str, seed: int = 0) -> PreTrainedModel:
         for parameter in model.parameters():
             parameter.mul_(2.0)
     return model.eval()
+
+
+def _another_backbone(architecture: str) -> PreTrainedModel:
+    if architecture == "bart":
+        model = BartForConditionalGeneration(
+            BartConfig(
+                d_model=16,
+                encoder_layers=2,
+                decoder_layers=3,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2,
+                encoder_ffn_dim=24,
+                decoder_ffn_dim=24,
+                max_position_embeddings=64,
+                scale_embedding=True,
+                forced_eos_token_id=None,
+                dropout=0.0,
+                decoder_start_token_id=0,
+                **_TOKENS,
+            )
+        )
+        model.final_logits_bias.normal_()  # 0 in a fresh model, where leaving it out shows nothing
+        return model
+    if architecture == "opt":  # as opt-350m: embeddings smaller than the states, norms after
+        return OPTForCausalLM(
+            OPTConfig(
+                hidden_size=16,
+                word_embed_proj_dim=8,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                ffn_dim=24,
+                max_position_embeddings=64,
+                do_layer_norm_before=False,
+                dropout=0.0,
+                **_TOKENS,
+            )
+        )
+    if architecture == "bloom":
+        return BloomForCausalLM(
+            BloomConfig(
+                hidden_size=16,
+                n_layer=3,
+                n_head=2,
+                hidden_dropout=0.0,
+                attention_dropout=0.0,
+                **_TOKENS,
+            )
+        )
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=24,
+            max_position_embeddings=64,
+            rotary_pct=0.5,
+            **_TOKENS,
+        )
+    )
 
 
 def tiny_policy(architecture: str, *, moved: bool = True, seed: int = 0, **adapter) -> LoraPolicy:

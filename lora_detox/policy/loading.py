@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from lora_detox.errors import SettingsError
+from lora_detox.hub import hub_reason
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
@@ -37,6 +38,8 @@ class BackbonePlan:
         path: hub id or local folder.
         revision: hub revision (branch, tag or commit), None for the default branch.
         adapter: folder or hub id of an adapter to start from, None for a fresh one.
+        frozen_reference: keep a frozen copy of that adapter as the reference policy; False takes
+            the bare backbone instead, for evaluation.
         dtype: "float32", "bfloat16", "float16", or "auto" (see `resolve_dtype`).
         quantization: "none", "int8" (LLM.int8) or "nf4" (QLoRA).
         int8_threshold: outlier threshold of LLM.int8.
@@ -49,6 +52,7 @@ class BackbonePlan:
     path: str
     revision: str | None = None
     adapter: str | None = None
+    frozen_reference: bool = True
     dtype: str = "auto"
     quantization: str = "none"
     int8_threshold: float = 6.0
@@ -147,7 +151,7 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
                 f"{key}: {plan.path} is no model folder ({_first_line(error)}); want one "
                 "written by save_pretrained"
             ) from error
-        raise _hub_error(plan.path, key, error) from error
+        raise _hub_error(plan.path, key, error, plan.revision) from error
     for name, value in vars(config).items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
             setattr(config, name, 0.0)
@@ -159,16 +163,23 @@ def _check_hub(path: str, revision: str | None, key: str) -> None:
     if constants.HF_HUB_OFFLINE:
         return  # from_pretrained then looks into the cache and fails at once
     try:
-        HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
+        info = HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
     except Exception as error:
-        raise _hub_error(path, key, error) from error
+        raise _hub_error(path, key, error, revision) from error
+    files = [sibling.rfilename for sibling in info.siblings or []]
+    if files and not any(name.endswith(".safetensors") for name in files):
+        raise SettingsError(
+            f"{key}: the hub's {path!r} has no safetensors weights at revision "
+            f"{revision or 'main'}, and pickled ones are not loaded; many such models have a "
+            "conversion waiting as a pull request: policy.revision=refs/pr/NUMBER"
+        )
 
 
-def _hub_error(path: str, key: str, error: Exception) -> SettingsError:
+def _hub_error(path: str, key: str, error: Exception, revision: str | None = None) -> SettingsError:
     return SettingsError(
-        f"{key}: cannot read {path!r} from the hub ({_first_line(error)}). Without a network give "
-        f"a local folder: {key}=/path/to/folder (downloaded once with `hf download {path}`), or "
-        "set HF_HUB_OFFLINE=1 to use what the cache holds"
+        f"{key}: cannot read {path!r} from the hub ({hub_reason(error, path, revision)}). Without "
+        f"a network give a local folder: {key}=/path/to/folder (downloaded once with "
+        f"`hf download {path}`), or set HF_HUB_OFFLINE=1 to use what the cache holds"
     )
 
 
@@ -272,8 +283,9 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     else:
         start = os.path.expanduser(plan.adapter)
         model = PeftModel.from_pretrained(backbone, start, is_trainable=True)
-        model.load_adapter(start, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
-        model.set_adapter("default")
+        if plan.frozen_reference:
+            model.load_adapter(start, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
+            model.set_adapter("default")
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
     policy = LoraPolicy(model, tokenizer, family_of(config))

@@ -6,6 +6,7 @@ be right; alternatives are guesses, so for references and toxicity it is fine if
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,61 @@ def read_rows(
         except _RowError as error:
             bad_rows.add(BadRow(where=raw.where, reason=str(error)))
     return rows
+
+
+def unfold_rows(raw_rows: Sequence[RawRow], fields: FieldMap) -> list[RawRow]:
+    """One row per prompt where a row holds a list of prompts (BOLD), with its own reference.
+
+    Args:
+        raw_rows: rows of one source.
+        fields: which column is what.
+
+    Returns:
+        The rows in their order; the others unchanged. Rows out of a list are named "row#place",
+        and so are their ids.
+    """
+    unfolded: list[RawRow] = []
+    for raw in raw_rows:
+        prompts = _look_up(raw.columns, fields.prompt)
+        if not isinstance(prompts, list):
+            unfolded.append(raw)
+            continue
+        references = _look_up(raw.columns, fields.references) if fields.references else None
+        if not isinstance(references, list) or len(references) != len(prompts):
+            references = [references] * len(prompts)
+        named = _look_up(raw.columns, fields.id) if fields.id else ABSENT
+        for place, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
+            # Keys as the settings name them, so that dotted names and alternatives still find them.
+            columns = {**raw.columns, fields.prompt.split("|")[0]: prompt}
+            if fields.references:
+                columns[fields.references.split("|")[0]] = reference
+            if fields.id and named is not ABSENT:
+                columns[fields.id.split("|")[0]] = f"{named}#{place}"
+            unfolded.append(RawRow(where=f"{raw.where}#{place}", columns=columns))
+    return unfolded
+
+
+def leave_out(
+    raw_rows: Sequence[RawRow], fields: FieldMap, pattern: re.Pattern[str] | None
+) -> list[RawRow]:
+    """Rows whose prompt does not match a pattern from end to end; they are no bad rows.
+
+    Args:
+        raw_rows: rows of one source.
+        fields: which column is the prompt.
+        pattern: for instance of blank lines and headings; None keeps every row.
+
+    Returns:
+        The rows that are left, in their order.
+    """
+    if pattern is None:
+        return list(raw_rows)
+    prompts = [_look_up(raw.columns, fields.prompt) for raw in raw_rows]
+    return [
+        raw
+        for raw, prompt in zip(raw_rows, prompts, strict=True)
+        if not (isinstance(prompt, str) and pattern.fullmatch(prompt))
+    ]
 
 
 def _check_columns(raw_rows: Sequence[RawRow], fields: FieldMap, needs_toxicity: bool) -> None:

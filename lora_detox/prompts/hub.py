@@ -8,6 +8,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from lora_detox.errors import DataError
+from lora_detox.hub import hub_reason
 from lora_detox.prompts.rows import RawRow
 
 _HUB_TIMEOUT_SECONDS = 5.0
@@ -84,7 +85,8 @@ def _check_reachable(path: str, revision: str | None) -> None:
     except HfHubHTTPError as error:  # the hub answered: missing, gated, private
         raise DataError(
             f"the hub has no readable data set `{path}`"
-            f"{f' at revision {revision}' if revision else ''}: {_first_line(error)}; "
+            f"{f' at revision {revision}' if revision else ''}: "
+            f"{hub_reason(error, path, revision)}; "
             f"change `data.path`, or {_LOCAL_ADVICE}"
         ) from error
     except Exception as error:

@@ -1,10 +1,11 @@
 """From a path to three sets of prompt rows."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_detox.errors import DataError
-from lora_detox.prompts.fields import FieldMap, field_map, read_rows
+from lora_detox.prompts.fields import FieldMap, field_map, leave_out, read_rows, unfold_rows
 from lora_detox.prompts.rows import (
     BadRow,
     BadRowLog,
@@ -33,6 +34,7 @@ class _Reading:
     rows: dict[str, list[PromptRow]]
     read: int
     bad_rows: BadRowLog
+    skipped: int = 0
 
 
 def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
@@ -45,6 +47,8 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
     split_names: Sequence[str] = SPLITS,
     fields: Mapping[str, str | None],
     min_toxicity: float | None = None,
+    max_toxicity: float | None = None,
+    skip: str | None = None,
     split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
     limit: int | None = None,
     bad_row_limit: int = 100,
@@ -64,6 +68,8 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
             `a|b` for alternatives; None or absent where there is none. `prompt` is needed; a single
             name has to exist (except `id`), alternatives of the others need not.
         min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
+        max_toxicity: keep prompts whose toxicity is at most this.
+        skip: leave out prompts that match this regular expression from end to end.
         split_fractions: shares of train, validation and test where one source is split.
         limit: at most this many rows in each split, > 0; a stable choice by `seed`.
         bad_row_limit: malformed rows skipped before it is an error, >= 0.
@@ -78,7 +84,7 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
     """
     columns = field_map(fields)
     fractions = _three_fractions(split_fractions)
-    _check_plain(columns, min_toxicity, limit, bad_row_limit)
+    _check_plain(columns, min_toxicity, max_toxicity, limit, bad_row_limit)
     names = _three_names(split_names)
     wanted = columns.top_level_columns()
     sources = open_sources(
@@ -88,9 +94,16 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
         if other is not None:
             sources[split] = open_split(other, split, split_names=names, columns=wanted)
     reading = _read_all(
-        sources, columns, BadRowLog(limit=bad_row_limit), needs_toxicity=min_toxicity is not None
+        sources,
+        columns,
+        BadRowLog(limit=bad_row_limit),
+        _pattern(skip),
+        needs_toxicity=min_toxicity is not None or max_toxicity is not None,
     )
-    toxic = {split: keep_toxic(rows, min_toxicity, split) for split, rows in reading.rows.items()}
+    toxic = {
+        split: keep_toxic(rows, min_toxicity, split, max_toxicity)
+        for split, rows in reading.rows.items()
+    }
     split_rows = complete_splits({name: kept.rows for name, kept in toxic.items()}, fractions, seed)
     disjoint, removed = remove_overlap(split_rows)
     chosen = {split: choose_rows(rows, limit, seed) for split, rows in disjoint.items()}
@@ -104,19 +117,33 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
 
 
 def _check_plain(
-    columns: FieldMap, min_toxicity: float | None, limit: int | None, bad_row_limit: int
+    columns: FieldMap,
+    min_toxicity: float | None,
+    max_toxicity: float | None,
+    limit: int | None,
+    bad_row_limit: int,
 ) -> None:
-    if min_toxicity is not None and not columns.toxicity:
-        raise DataError(
-            f"`data.min_toxicity` is {min_toxicity:g} but no column is named for the toxicity; "
-            "set `data.fields.toxicity`, or `data.min_toxicity=null`"
-        )
+    for name, bound in (("min_toxicity", min_toxicity), ("max_toxicity", max_toxicity)):
+        if bound is not None and not columns.toxicity:
+            raise DataError(
+                f"`data.{name}` is {bound:g} but no column is named for the toxicity; "
+                f"set `data.fields.toxicity`, or `data.{name}=null`"
+            )
     if limit is not None and limit <= 0:
         raise DataError(f"a limit of {limit} rows: want at least 1, or null; change `data.limit`")
     if bad_row_limit < 0:
         raise DataError(
             f"a limit of {bad_row_limit} bad rows: want 0 or more; change `data.bad_row_limit`"
         )
+
+
+def _pattern(skip: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if skip is None else re.compile(skip)
+    except re.error as error:
+        raise DataError(
+            f"`data.skip` is {skip!r}, which is no regular expression ({error}); want one, or null"
+        ) from error
 
 
 def _three_names(split_names: Sequence[str]) -> tuple[str, str, str]:
@@ -135,10 +162,15 @@ def _three_fractions(split_fractions: Sequence[float]) -> Fractions:
 
 
 def _read_all(
-    sources: Mapping[str, Source], columns: FieldMap, bad_rows: BadRowLog, *, needs_toxicity: bool
+    sources: Mapping[str, Source],
+    columns: FieldMap,
+    bad_rows: BadRowLog,
+    skip: re.Pattern[str] | None,
+    *,
+    needs_toxicity: bool,
 ) -> _Reading:
     rows: dict[str, list[PromptRow]] = {}
-    read = 0
+    read = skipped = 0
     for split, source in sources.items():
         raw_rows: list[RawRow] = []
         for row in source:
@@ -147,14 +179,17 @@ def _read_all(
                 bad_rows.add(row)
             else:
                 raw_rows.append(row)
-        rows[split] = read_rows(raw_rows, columns, bad_rows, needs_toxicity=needs_toxicity)
+        raw_rows = unfold_rows(raw_rows, columns)
+        kept = leave_out(raw_rows, columns, skip)
+        skipped += len(raw_rows) - len(kept)
+        rows[split] = read_rows(kept, columns, bad_rows, needs_toxicity=needs_toxicity)
         if not rows[split]:
             bad = f" ({'; '.join(bad_rows.examples)})" if bad_rows.examples else ""
             key = "data.path" if split == "train" else f"data.path` or `data.{split}_path"
             raise DataError(
                 f"the {split} data has no usable row{bad}: want at least one; change `{key}`"
             )
-    return _Reading(rows=rows, read=read, bad_rows=bad_rows)
+    return _Reading(rows=rows, read=read, bad_rows=bad_rows, skipped=skipped)
 
 
 def _report(
@@ -171,8 +206,10 @@ def _report(
         read=reading.read,
         bad=reading.bad_rows.count,
         bad_examples=tuple(reading.bad_rows.examples),
+        skipped=reading.skipped,
         null_toxicity=sum(kept.null_toxicity for kept in toxic.values()),
         below_threshold=sum(kept.below_threshold for kept in toxic.values()),
+        above_limit=sum(kept.above_limit for kept in toxic.values()),
         overlap_removed=overlap_removed,
         duplicates=duplicates,
         over_limit=sum(len(disjoint[split]) - len(chosen[split]) for split in chosen),

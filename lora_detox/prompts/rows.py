@@ -87,8 +87,10 @@ class LoadReport:
         read: rows met in every source, bad ones included.
         bad: rows skipped because they are malformed.
         bad_examples: the first few of them as "file:line: reason".
+        skipped: rows left out by the pattern `skip`.
         null_toxicity: rows dropped because a threshold is set and their toxicity is unknown.
         below_threshold: rows dropped because their toxicity is not above the threshold.
+        above_limit: rows dropped because their toxicity is above `max_toxicity`.
         overlap_removed: rows dropped because their prompt also stands in a later split.
         duplicates: rows kept although an earlier row of their split has the same prompt.
         over_limit: rows left out by `limit`.
@@ -104,6 +106,8 @@ class LoadReport:
     duplicates: int
     over_limit: int
     sizes: Mapping[str, int]
+    skipped: int = 0
+    above_limit: int = 0
 
     def describe(self) -> str:
         """One line for the console."""
@@ -111,7 +115,9 @@ class LoadReport:
         parts = [f"prompts: {sizes} (of {self.read} rows read)"]
         counts = {
             "not above the toxicity threshold": self.below_threshold,
+            "more toxic than the limit": self.above_limit,
             "of unknown toxicity": self.null_toxicity,
+            "skipped by the pattern": self.skipped,
             "removed because validation or test has the same prompt": self.overlap_removed,
             "duplicates kept": self.duplicates,
             "over the limit": self.over_limit,

@@ -25,11 +25,13 @@ class ToxicRows:
         rows: rows whose toxicity is above the threshold.
         null_toxicity: how many were dropped because it is unknown.
         below_threshold: how many were dropped because it is not above.
+        above_limit: how many were dropped because it is above the upper limit.
     """
 
     rows: Rows
     null_toxicity: int
     below_threshold: int
+    above_limit: int = 0
 
 
 def prompt_key(prompt: str) -> str:
@@ -44,13 +46,19 @@ def prompt_position(prompt: str, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def keep_toxic(rows: Sequence[PromptRow], min_toxicity: float | None, split: str) -> ToxicRows:
-    """Keep prompts that are more toxic than a threshold (strictly).
+def keep_toxic(
+    rows: Sequence[PromptRow],
+    min_toxicity: float | None,
+    split: str,
+    max_toxicity: float | None = None,
+) -> ToxicRows:
+    """Keep prompts that are more toxic than a threshold (strictly), and at most an upper limit.
 
     Args:
         rows: rows of one source.
         min_toxicity: threshold in the data set's own unit; None keeps everything.
         split: name of the source, for the message.
+        max_toxicity: upper limit in the same unit; None has none.
 
     Returns:
         The rows above it, and how many were dropped and why.
@@ -58,20 +66,25 @@ def keep_toxic(rows: Sequence[PromptRow], min_toxicity: float | None, split: str
     Raises:
         DataError: if nothing is left of a source that had rows.
     """
-    if min_toxicity is None:
+    if min_toxicity is None and max_toxicity is None:
         return ToxicRows(rows=list(rows), null_toxicity=0, below_threshold=0)
     known = [row.toxicity for row in rows if row.toxicity is not None]
-    kept = [row for row in rows if row.toxicity is not None and row.toxicity > min_toxicity]
+    low = -math.inf if min_toxicity is None else min_toxicity
+    high = math.inf if max_toxicity is None else max_toxicity
+    kept = [row for row in rows if row.toxicity is not None and low < row.toxicity <= high]
     if rows and not kept:
         highest = f"the highest toxicity is {max(known):.4g}" if known else "every toxicity is null"
         raise DataError(
-            f"none of the {len(rows)} {split} rows has a toxicity above {min_toxicity:g}: "
-            f"{highest} ({len(rows) - len(known)} are null); lower `data.min_toxicity`"
+            f"none of the {len(rows)} {split} rows has a toxicity above {low:g}"
+            f"{'' if max_toxicity is None else f' and at most {max_toxicity:g}'}: {highest} "
+            f"({len(rows) - len(known)} are null); lower `data.min_toxicity`"
+            f"{'' if max_toxicity is None else ' or raise `data.max_toxicity`'}"
         )
     return ToxicRows(
         rows=kept,
         null_toxicity=len(rows) - len(known),
-        below_threshold=len(known) - len(kept),
+        below_threshold=sum(one <= low for one in known),
+        above_limit=sum(one > high for one in known),
     )
 
 

@@ -8,7 +8,7 @@ lone surrogates, which would tear a line or fail to encode.
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -148,8 +148,13 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
 def write_samples(path: Path, before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
     """Write `samples.jsonl` in one step and return its rows (see `sample_rows`)."""
     rows = sample_rows(before, after)
-    write_text_atomic(path, "".join(_line(row) for row in rows))
+    write_rows(path, rows)
     return rows
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file in one step; values as `plain` accepts them."""
+    write_text_atomic(path, "".join(_line(row) for row in rows))
 
 
 def _line(row: Mapping[str, Any]) -> str:

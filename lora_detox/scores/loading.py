@@ -17,6 +17,7 @@ from transformers import (
 
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
+from lora_detox.hub import hub_reason
 from lora_detox.scores.heads import ClassifierHead
 from lora_detox.scores.labels import (
     civil_label_index,
@@ -231,7 +232,10 @@ def _check_hub(path: str, key: str, revision: str | None) -> None:
     try:
         HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
     except HfHubHTTPError as error:  # the hub answered: missing, gated, private
-        raise load_error(path, key, error) from error
+        raise ScorerError(
+            f"cannot load the classifier {path}: {hub_reason(error, path, revision)}; change "
+            f"`{key}.path` or `{key}.revision`, or {_local_advice(key)}"
+        ) from error
     except Exception as error:
         raise ScorerError(
             f"no local folder {path}, and the Hugging Face hub cannot be reached for it "

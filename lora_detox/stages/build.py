@@ -240,7 +240,7 @@ class Job:
             done,
             self._trained(),
             self.update.optimizer,
-            {**state, "seconds": self.clock.total},
+            {**state, "seconds": {**self.clock.total, "elapsed": self.clock.elapsed()}},
             keep=self.settings.checkpoint.keep,
         )
 
@@ -252,6 +252,7 @@ class Job:
         self.kl_control.kl_coef = state["kl_coef"]
         self.scaler.restore(state["scaler"])
         self.length.restore(state["length"])
+        self.clock.begin -= state["seconds"].pop("elapsed")
         self.clock.total.update(state["seconds"])
         return done
 
@@ -288,11 +289,13 @@ def load_data(settings: Settings) -> PromptSets:
         "split_names",
         "fields",
         "min_toxicity",
+        "max_toxicity",
+        "skip",
         "split_fractions",
         "limit",
         "bad_row_limit",
     )
-    if data["min_toxicity"] is None:
+    if data["min_toxicity"] is None and data["max_toxicity"] is None:
         data["fields"]["toxicity"] = None  # only the filter reads it
     if settings.task.kind is TaskKind.continuation:
         data["fields"]["references"] = None  # there is no ROUGE to take

@@ -10,5 +10,5 @@ exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary \
   data.test_path="$shared/data/toxic_turn.test.jsonl.gz" \
   reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
   judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  adapter.scope=decoder algorithm.learning_rate=5e-4 algorithm.length_target=1.0 \
-  algorithm.iterations=60 evaluation.every=15 evaluation.test_prompts=218 "$@"
+  adapter.scope=decoder algorithm.learning_rate=5e-4 algorithm.length_target=0.8 \
+  algorithm.iterations=80 evaluation.every=20 evaluation.test_prompts=218 "$@"

@@ -6,9 +6,16 @@ import torch
 from lora_detox.policy.loading import enable_checkpointing
 from lora_detox.policy.token_stats import sampling_logits
 from lora_detox.types import Sampling
-from tests.tiny import ARCHITECTURES, tiny_policy, tiny_prompts, tiny_responses
+from tests.tiny import (
+    ARCHITECTURES,
+    MORE_ARCHITECTURES,
+    tiny_policy,
+    tiny_prompts,
+    tiny_responses,
+)
 
 PLAIN = Sampling()
+EVERY_ARCHITECTURE = ARCHITECTURES + MORE_ARCHITECTURES
 SAMPLINGS = [PLAIN, Sampling(temperature=0.7, top_k=12, top_p=0.9, min_new_tokens=2)]
 
 
@@ -23,7 +30,7 @@ def slow_logits(policy, query, response, t):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_logprobs_and_entropy_match_a_forward_per_token(architecture, sampling):
     policy = tiny_policy(architecture)
     prompts = tiny_prompts(policy, [5, 9, 3])
@@ -49,7 +56,7 @@ def test_logprobs_and_entropy_match_a_forward_per_token(architecture, sampling):
     assert (outputs.values[~mask] == 0).all()
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_a_batch_equals_its_rows_alone(architecture):
     policy = tiny_policy(architecture)
     prompts = tiny_prompts(policy, [6, 2, 11, 4])
@@ -67,7 +74,7 @@ def test_a_batch_equals_its_rows_alone(architecture):
                 )
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_every_token_the_first_and_eos_included_has_a_gradient(architecture):
     policy = tiny_policy(architecture)
     prompts, (ids, mask) = tiny_prompts(policy, [5, 4]), tiny_responses([3, 5])
@@ -97,7 +104,7 @@ def test_the_t5_start_token_is_state_and_not_action():
     torch.testing.assert_close(-logprobs.sum() / mask.sum(), loss, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_reference_is_the_backbone_with_the_adapter_off(architecture):
     policy = tiny_policy(architecture)
     prompts, (ids, mask) = tiny_prompts(policy, [5, 4]), tiny_responses([3, 6])
@@ -114,7 +121,7 @@ def test_reference_is_the_backbone_with_the_adapter_off(architecture):
     assert all(p.requires_grad for p in policy.trainable_parameters())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_kl_to_the_reference_is_zero_before_training(architecture):
     policy = tiny_policy(architecture, moved=False)
     prompts, (ids, mask) = tiny_prompts(policy, [5, 4]), tiny_responses([3, 6])
@@ -127,7 +134,7 @@ def test_kl_to_the_reference_is_zero_before_training(architecture):
     assert policy.full_kl(*batch).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_full_kl_is_the_sum_over_the_vocabulary(architecture):
     policy = tiny_policy(architecture)
     prompts, (ids, mask) = tiny_prompts(policy, [5, 4]), tiny_responses([3, 4])

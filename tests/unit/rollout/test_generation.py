@@ -7,12 +7,13 @@ from lora_detox.rollout import collect_rollout, generate_responses
 from lora_detox.rollout.collect import partition_rows
 from lora_detox.rollout.sampling import draw
 from lora_detox.types import Sampling
-from tests.tiny import ARCHITECTURES, tiny_policy, tiny_prompts
+from tests.tiny import ARCHITECTURES, MORE_ARCHITECTURES, tiny_policy, tiny_prompts
 
 LENGTHS = [5, 9, 2, 7, 3, 11]
 
 
 PLAIN = Sampling()
+EVERY_ARCHITECTURE = ARCHITECTURES + MORE_ARCHITECTURES
 
 
 def generate(policy, sampling=PLAIN, batch_size=6, response_tokens=(8, 8), seed=3):
@@ -25,7 +26,7 @@ def generate(policy, sampling=PLAIN, batch_size=6, response_tokens=(8, 8), seed=
 @pytest.mark.parametrize(
     "sampling", [Sampling(), Sampling(temperature=0.8, top_k=9, top_p=0.8, min_new_tokens=3)]
 )
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_recomputed_logprobs_equal_the_sampled_ones(architecture, sampling):
     policy = tiny_policy(architecture)
     prompts, responses = generate(policy, sampling)
@@ -36,7 +37,7 @@ def test_recomputed_logprobs_equal_the_sampled_ones(architecture, sampling):
     assert rollout.logprobs[rollout.response_mask].isfinite().all()
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_responses_do_not_depend_on_the_batch_size(architecture):
     policy = tiny_policy(architecture)
     _, together = generate(policy, batch_size=6)
@@ -46,7 +47,7 @@ def test_responses_do_not_depend_on_the_batch_size(architecture):
     assert together.texts == alone.texts
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_greedy_equals_the_library(architecture):
     policy = tiny_policy(architecture)
     prompts, responses = generate(policy, Sampling(greedy=True))

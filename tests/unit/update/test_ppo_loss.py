@@ -18,9 +18,7 @@ def batch_of(seed=0, rows=5, width=7):
     lengths = torch.randint(1, width + 1, (rows,), generator=generator)
     mask = torch.arange(width)[None] < lengths[:, None]
     old, values = noise() - 3, noise()
-    batch = TokenBatch(
-        logprobs=old, values=values, advantages=noise(), returns=noise(), mask=mask
-    )
+    batch = TokenBatch(logprobs=old, values=values, advantages=noise(), returns=noise(), mask=mask)
     return old + noise(0.4), values + noise(0.5), batch
 
 

@@ -1,0 +1,123 @@
+"""What a trainer is built from: accelerator, reference, data loader."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, broadcast
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from transformers import PreTrainedTokenizerBase
+
+from lora_detox.classic.caution import caution
+from lora_detox.classic.config import PPOConfig
+from lora_detox.classic.models import PreTrainedModelWrapper
+from lora_detox.classic.reference import create_reference_model
+
+KEPT_COLUMNS = ("label", "query", "response")
+
+
+def check_arguments(config: Any, model: Any, tokenizer: Any, dataset: Any) -> None:
+    """Raise a ValueError for what no trainer can be built from."""
+    wanted = (
+        ("config", config, PPOConfig),
+        ("model", model, PreTrainedModelWrapper),
+        ("tokenizer", tokenizer, PreTrainedTokenizerBase),
+    )
+    for name, given, kind in wanted:
+        if not isinstance(given, kind):
+            raise ValueError(f"{name} must be a {kind.__name__}, got {type(given)}")
+    if dataset is not None and not isinstance(dataset, TorchDataset | datasets.Dataset):
+        raise ValueError(f"dataset must be a torch or datasets Dataset, got {type(dataset)}")
+    if not any(p.requires_grad for p in model.parameters() if p is not None):
+        raise ValueError(
+            "the model has no trainable parameter; load an adapter with is_trainable=True"
+        )
+    if model.is_peft_model and not any(
+        p.requires_grad for p in model.pretrained_model.parameters()
+    ):
+        raise ValueError(
+            "only the value head can learn: the adapter is frozen; load it with is_trainable=True"
+        )
+
+
+def build_accelerator(config: PPOConfig) -> Accelerator:
+    """An accelerator with the config's trackers; accumulation is the trainer's own."""
+    accelerator = Accelerator(
+        log_with=config.log_with,
+        project_config=ProjectConfiguration(**config.project_kwargs),
+        **config.accelerator_kwargs,
+    )
+    settings = config.to_dict()
+    if config.log_with == "tensorboard":
+        settings = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
+    accelerator.init_trackers(
+        config.tracker_project_name, config=settings, init_kwargs=config.tracker_kwargs
+    )
+    return accelerator
+
+
+def fill_in(config: PPOConfig, model: PreTrainedModelWrapper, processes: int) -> None:
+    """Write into the config what only a trainer knows."""
+    config.world_size = processes
+    config.is_encoder_decoder = model.encoder_decoder
+    config.is_peft_model = model.is_peft_model
+    config.backward_batch_size = config.mini_batch_size * config.gradient_accumulation_steps
+    config.global_backward_batch_size = config.backward_batch_size * processes
+    config.global_batch_size = config.batch_size * processes
+
+
+def reference_of(
+    model: PreTrainedModelWrapper, ref_model: Any, num_shared_layers: int | None
+) -> PreTrainedModelWrapper | None:
+    """The reference that the policy is held to; None means the policy without its adapter.
+
+    Args:
+        model: the policy.
+        ref_model: given by the program; used for PEFT policies too (TRL ignored it there).
+        num_shared_layers: for the copy that is made where none is given.
+
+    Returns:
+        A frozen model in eval mode, or None.
+
+    Raises:
+        ValueError: `ref_model` is no value-head model.
+    """
+    if ref_model is None:
+        return None if model.is_peft_model else create_reference_model(model, num_shared_layers)
+    if not isinstance(ref_model, PreTrainedModelWrapper):
+        raise ValueError(f"ref_model must be a value-head model or None, got {type(ref_model)}")
+    if ref_model is model:
+        raise ValueError("ref_model is the policy itself; use create_reference_model(model)")
+    if num_shared_layers is not None:
+        caution("num_shared_layers has no effect beside ref_model: both models stay as they are")
+    return ref_model.eval()
+
+
+def build_dataloader(
+    dataset: Any, collator: Callable[..., Any] | None, config: PPOConfig, model: Any
+) -> Any:
+    """Whole batches of `batch_size` rows in random order."""
+    if isinstance(dataset, datasets.Dataset) and config.remove_unused_columns:
+        kept = {*inspect.signature(model.forward).parameters, *KEPT_COLUMNS}
+        dataset = dataset.remove_columns([c for c in dataset.column_names if c not in kept])
+    return DataLoader(
+        dataset, batch_size=config.batch_size, collate_fn=collator, shuffle=True, drop_last=True
+    )
+
+
+def place(model: Any, device: torch.device) -> Any:
+    """Move a model unless its layers are quantized or were placed already."""
+    placed = getattr(model.backbone, "hf_device_map", None) is not None
+    quantized = model.is_loaded_in_8bit or model.is_loaded_in_4bit
+    return model if placed or quantized else model.to(device)
+
+
+def synchronise(model: Any) -> None:
+    """Give every process the main process's trainable weights."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            broadcast(parameter.data, from_process=0)

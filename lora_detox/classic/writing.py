@@ -1,0 +1,112 @@
+"""Generation through the wrapped model's own `generate`, with dropout off and LoRA merged."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lora_detox.classic.layout import pad
+from lora_detox.classic.models import PreTrainedModelWrapper
+from lora_detox.policy.frozen import merged
+
+
+def clean(options: dict[str, Any]) -> dict[str, Any]:
+    """Generation keywords of old programs as today's `generate` takes them.
+
+    Args:
+        options: may hold `min_length=-1`, `top_k=0.0`, lengths that are numpy integers.
+
+    Returns:
+        The same meaning in valid types.
+    """
+    new = dict(options)
+    if (new.get("min_length") or 0) <= 0:
+        new.pop("min_length", None)
+    for name in ("top_k", "max_new_tokens", "min_new_tokens", "max_length", "min_length"):
+        if new.get(name) is not None:
+            new[name] = int(new[name])
+    return new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How responses are written.
+
+    Attributes:
+        batch_size: queries that are answered together.
+        length_sampler: draws `max_new_tokens` for each batch.
+        eos_id: a response is cut after it; None leaves the rows as `generate` gave them.
+        return_prompt: leave the query before the response of a decoder-only model.
+        encoder_decoder: the model's family; its start token always stays.
+        pad_id: fills the padding.
+        options: generation keywords.
+    """
+
+    batch_size: int
+    length_sampler: Callable[[], int] | None
+    eos_id: int | None
+    return_prompt: bool
+    encoder_decoder: bool
+    pad_id: int
+    options: dict[str, Any]
+
+
+@torch.no_grad()
+def write(model: Any, queries: Sequence[Tensor], task: Task) -> list[Tensor]:
+    """Responses to any number of queries.
+
+    Args:
+        model: a value-head model.
+        queries: token ids, each one-dimensional.
+        task: how.
+
+    Returns:
+        One tensor of token ids for each query. What stands before a response is not searched for
+        its end.
+    """
+    responses = []
+    with writing_mode(model):
+        for start in range(0, len(queries), task.batch_size):
+            batch = queries[start : start + task.batch_size]
+            for query, row in zip(batch, _write_batch(model, batch, task), strict=True):
+                before = 1 if task.encoder_decoder else len(query)
+                ends = (row[before:] == (-1 if task.eos_id is None else task.eos_id)).nonzero()
+                stop = before + int(ends[0]) + 1 if len(ends) else len(row)
+                whole = task.return_prompt or task.encoder_decoder
+                responses.append(row[0 if whole else before : stop])
+    return responses
+
+
+def _write_batch(model: Any, queries: Sequence[Tensor], task: Task) -> list[Tensor]:
+    """Rows of `generate`: query and response, or start token and response."""
+    options = dict(task.options)
+    if task.length_sampler is not None:
+        options["max_new_tokens"] = task.length_sampler()
+    ids, mask = pad(queries, task.pad_id, "right" if task.encoder_decoder else "left")
+    rows = model.generate(input_ids=ids, attention_mask=mask.long(), **clean(options))
+    if task.encoder_decoder:
+        return list(rows)
+    return [row[ids.shape[1] - len(query) :] for row, query in zip(rows, queries, strict=True)]
+
+
+@contextmanager
+def writing_mode(model: PreTrainedModelWrapper) -> Iterator[None]:
+    """Dropout off, and LoRA added into fp32 weights while the model writes.
+
+    Args:
+        model: what writes.
+
+    Yields:
+        Nothing; afterwards every weight is the very tensor that it was.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with merged(model.backbone):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

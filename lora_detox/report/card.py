@@ -1,0 +1,129 @@
+"""README.md of an exported adapter: metadata that the Hub reads, and text that a person reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lora_detox.report.wording import MetricWording, comparison_rows, headline, mean_of
+
+_TASKS = {
+    True: ("summarization", "Summarization", "AutoModelForSeq2SeqLM"),
+    False: ("text-generation", "Text generation", "AutoModelForCausalLM"),
+}
+_IN_INDEX = ("toxicity", "judge_toxicity", "rouge1", "rouge2", "rougeL", "perplexity", "distinct_2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card says besides the figures.
+
+    Attributes:
+        name: of the adapter: the repository or the folder.
+        base: hub id or folder of the base.
+        base_revision: its commit, None where there is none.
+        base_on_hub: False where the base is a folder, which only this machine has.
+        encoder_decoder: whether the base has an encoder.
+        data: hub id or name of the prompts' data set.
+        data_on_hub: whether `data` is a hub id.
+        license: of the adapter, None states none.
+        settings: shown settings, name and value.
+        merged: what merging changed in the logits; None where nothing was merged.
+    """
+
+    name: str
+    base: str
+    base_revision: str | None
+    base_on_hub: bool
+    encoder_decoder: bool
+    data: str
+    data_on_hub: bool
+    license: str | None
+    settings: Sequence[tuple[str, str]]
+    merged: Mapping[str, Any] | None = None
+
+
+def model_card(
+    facts: CardFacts, summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]
+) -> str:
+    """The card of an adapter.
+
+    Args:
+        facts: what is exported.
+        summary: the `summary.json` dict of the run.
+        metrics: how each metric is shown (`metrics.names.METRICS`).
+
+    Returns:
+        README.md with YAML metadata in front.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown; nothing that a model wrote stands in it
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    has_change = bool(summary.get("change"))
+    text = environment.get_template("model_card.md.j2").render(
+        facts=facts,
+        auto=_TASKS[facts.encoder_decoder][2],
+        headline=headline(summary, metrics) if has_change else [],
+        rows=comparison_rows(summary, metrics) if has_change else [],
+        summary=summary,
+        scorers=list((summary.get("scorers") or {}).items()),
+        count=((summary.get("after") or {}).get("toxicity") or {}).get("n"),
+        trainable=(summary.get("parameters") or {}).get("trainable"),
+        kl=mean_of(summary.get("ref_kl")),
+    )
+    return f"---\n{card_data(facts, summary, metrics).to_yaml()}\n---\n{text}"
+
+
+def card_data(
+    facts: CardFacts, summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]
+) -> ModelCardData:
+    """The metadata block: base_model, library_name, datasets, tags and a model-index."""
+    task = _TASKS[facts.encoder_decoder][0]
+    return ModelCardData(
+        base_model=facts.base,
+        library_name="peft",
+        pipeline_tag=task,
+        license=facts.license,
+        language="en",
+        datasets=[facts.data] if facts.data_on_hub else None,
+        tags=["lora", "detoxification", "lora_detox", "peft"],
+        model_name=facts.name,
+        eval_results=_eval_results(facts, summary, metrics) or None,
+    )
+
+
+def _eval_results(
+    facts: CardFacts, summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]
+) -> list[EvalResult]:
+    """Each metric twice, before and after, with the scorer that measured it in its name."""
+    task, task_name, _ = _TASKS[facts.encoder_decoder]
+    scorers = summary.get("scorers") or {}
+    found = []
+    for key in _IN_INDEX:
+        for side in ("before", "after"):
+            value = mean_of((summary.get(side) or {}).get(key))
+            if value is None or key not in metrics:
+                continue
+            scorer = {"toxicity": "reward", "judge_toxicity": "judge"}.get(key, "")
+            by = f" by {scorers[scorer]}" if scorer in scorers else ""
+            found.append(
+                EvalResult(
+                    task_type=task,
+                    task_name=task_name,
+                    dataset_type=facts.data,
+                    dataset_name=f"{facts.data}, held-out prompts",
+                    dataset_split="test",
+                    metric_type=key,
+                    metric_name=f"{metrics[key].label}{by}, {side} training",
+                    metric_value=round(value, 6),
+                )
+            )
+    return found

@@ -1,0 +1,119 @@
+"""A table of results on the console, as Markdown, and as a self-contained page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from lora_detox.report.console import readable
+from lora_detox.report.jsonl import write_text_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells as text; numbers are formatted already.
+
+    Attributes:
+        columns: headings.
+        rows: one list of cells per row, as long as `columns`.
+        title: what stands above it, may be empty.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+
+    def filled(self) -> "Table":
+        """The same without columns that have no number in any row."""
+        kept = [
+            place
+            for place in range(len(self.columns))
+            if any(row[place] not in {"", "n/a"} for row in self.rows)
+        ]
+        return Table(
+            columns=[self.columns[place] for place in kept],
+            rows=[[row[place] for place in kept] for row in self.rows],
+            title=self.title,
+        )
+
+    def markdown(self) -> str:
+        """The table as Markdown; a bar in a cell is escaped."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
+
+
+def print_table(
+    table: Table, notes: Sequence[str], directory: Path, console: Console | None = None
+) -> None:
+    """Print a table with its notes; on a narrow terminal each row becomes a block of lines.
+
+    Args:
+        table: what to print; columns without any number are left out.
+        notes: sentences below it.
+        directory: where the results lie.
+        console: where to; None means standard output.
+    """
+    console = console or Console(highlight=False)
+    shown = table.filled()
+    widths = [
+        max(len(line[place]) for line in (shown.columns, *shown.rows))
+        for place in range(len(shown.columns))
+    ]
+    console.print()
+    if sum(widths) + 2 * len(widths) <= console.width:
+        printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=shown.title or None)
+        for place, column in enumerate(shown.columns):
+            justify = "left" if place == 0 else "right"
+            printed.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for row in shown.rows:
+            printed.add_row(*(readable(cell, console) for cell in row))
+        console.print(printed)
+    else:
+        for row in shown.rows:
+            console.print(readable(row[0], console), style="bold")
+            for column, cell in zip(shown.columns[1:], row[1:], strict=True):
+                if cell:
+                    console.print(readable(f"  {column:32} {cell}", console), soft_wrap=True)
+    for note in notes:
+        console.print(readable(note, console), soft_wrap=True)
+    console.print(readable(f"report   {directory / 'report.html'}", console), soft_wrap=True)
+    console.print(readable(f"summary  {directory / 'summary.json'}", console), soft_wrap=True)
+
+
+def write_page(
+    path: Path,
+    *,
+    title: str,
+    tables: Sequence[Table],
+    notes: Sequence[str],
+    settings_yaml: str,
+) -> None:
+    """Write tables as one self-contained page without scripts; every text is escaped.
+
+    Args:
+        path: the file to write.
+        title: heading.
+        tables: what to show.
+        notes: sentences below them.
+        settings_yaml: the resolved settings.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("tables.html.j2").render(
+        title=title,
+        tables=[table.filled() for table in tables],
+        notes=list(notes),
+        settings_yaml=settings_yaml,
+    )
+    write_text_atomic(path, page)

@@ -1,0 +1,72 @@
+"""The schema of the stages around reinforcement learning; `settings` puts it into the whole."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_detox.errors import SettingsError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass
+class ExportSettings:
+    """conf/export: what is made of a finished run, and where it goes."""
+
+    path: str | None = None
+    base_model: str | None = None
+    base_revision: str | None = None
+    merge: bool = False
+    repo_id: str | None = None
+    revision: str | None = None
+    private: bool = False
+    dry_run: bool = False
+    license: str | None = None
+    commit_message: str = "Upload LoRA adapter"
+
+
+def check_export(run: str | None, export: ExportSettings) -> None:
+    """What stage=export needs is there, found out from files alone.
+
+    Args:
+        run: folder of a finished run.
+        export: what is wanted of it.
+
+    Raises:
+        SettingsError: no such run, a run without adapter, or a name that is no repository.
+    """
+    if run is None:
+        raise SettingsError("run: no value given; stage=export wants a finished run, as in run=DIR")
+    folder = Path(run).expanduser()
+    wanted = ("config.yaml", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise SettingsError(
+            f"run: {run} has no {' and no '.join(missing)}; want the folder of a finished run of "
+            "stage=detox or stage=sft"
+        )
+    if not (folder / "summary.json").is_file():
+        raise SettingsError(
+            f"run: {run} has no summary.json, so it did not finish; end it with resume=true first"
+        )
+    if export.dry_run and export.repo_id is None:
+        raise SettingsError("export.dry_run: shows a push, so want export.repo_id=user/name")
+    for key, value in (("repo_id", export.repo_id), ("base_model", export.base_model)):
+        is_id = value is None or (HUB_ID.fullmatch(value) and len(value) <= 96)
+        if not is_id and not (key == "base_model" and "/" not in str(value)):
+            raise SettingsError(f"export.{key}: got {value!r}, want a hub id as user/name")
+    path = Path(export.path).expanduser() if export.path else folder / "export"
+    if path.exists() and any(path.iterdir()) and not (path / "adapter_config.json").is_file():
+        raise SettingsError(
+            f"export.path: {path} holds something else than an earlier export; name another folder"
+        )
+    if export.repo_id and export.base_model is None:
+        stored = json.loads((folder / "adapter/adapter_config.json").read_text(encoding="utf-8"))
+        base = str(stored.get("base_model_name_or_path"))
+        if Path(base).exists() or base.startswith((".", "/", "~")):
+            raise SettingsError(
+                f"export.base_model: the run was trained on the folder {Path(base).name}, which "
+                "nobody else can load; to push its adapter name the base on the hub, as in "
+                "export.base_model=google/flan-t5-base"
+            )

@@ -1,0 +1,237 @@
+"""stage=evaluate: measure any model or adapter on fixed prompts, without training.
+
+Several models in one call are asked the same prompts with the same seeds, one after the other, and
+make one table. Only generated text is scored.
+"""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from lora_detox.metrics import change, names, summarise
+from lora_detox.metrics.bootstrap import paired_interval
+from lora_detox.metrics.degeneration import Degeneration, degeneration
+from lora_detox.policy.loading import check_backbone, load_policy, resolve_device
+from lora_detox.policy.policy import LoraPolicy
+from lora_detox.prompts import fixed_batches
+from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
+from lora_detox.report.tables import print_table, write_page
+from lora_detox.settings import Protocol, Settings, TaskKind, settings_yaml
+from lora_detox.stages.build import check_scorers, load_scorers
+from lora_detox.stages.clock import Clock
+from lora_detox.stages.evaluated import NO_ADAPTER, EvaluatedModel, evaluated_models
+from lora_detox.stages.evaluation import Evaluator, repeat_prompts
+from lora_detox.stages.finish import device_name, peak_memory, versions
+from lora_detox.stages.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
+from lora_detox.stages.quiet import quieten_libraries
+from lora_detox.stages.tabulate import evaluation_notes, evaluation_table
+from lora_detox.types import Evaluation, PromptBatch, Scorer
+
+
+def run(settings: Settings) -> tuple[float, ...]:
+    """Evaluate each model on each set; print one table and write it down.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        Objectives of a sweep for the last model on the first set, both to minimise: toxicity (the
+        judge's where there is one), and -ROUGE-L or perplexity.
+
+    Raises:
+        DetoxError: whatever is wrong with settings, data or models, before weights load.
+    """
+    quieten_libraries()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    clock, device = Clock(), resolve_device(settings.device)
+    models, numbers = evaluated_models(settings), protocol_numbers(settings)
+    for model in models:
+        check_backbone(model.backbone(settings), NO_ADAPTER)
+    check_scorers(settings)
+    sets = prompt_sets(settings, numbers)
+    reward, judge = load_scorers(settings, device)
+    results = []
+    for model in models:
+        console = Console(highlight=False)
+        console.print(f"evaluating {model.name}", markup=False, soft_wrap=True)
+        results.append(_answers(settings, model, sets, numbers, (reward, judge), clock))
+    scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
+    summary = {
+        **_summary(settings, numbers, models, sets, results),
+        "scorers": scorers,
+        "seconds": {"total": clock.elapsed(), **clock.total},
+        "peak_memory_bytes": peak_memory(device),
+        "device": device_name(device),
+        "versions": versions(),
+    }
+    _write(settings, plain(summary), models, sets, results)
+    last = summary["models"][-1]["sets"]["in_distribution"]
+    toxicity = last.get(names.JUDGE_TOXICITY) or last[names.TOXICITY]
+    lost = last.get(names.PERPLEXITY)
+    return (toxicity["mean"], -last.get(names.ROUGEL, 0.0) if lost is None else lost)
+
+
+def _answers(
+    settings: Settings,
+    model: EvaluatedModel,
+    sets: list[PromptSet],
+    numbers: Numbers,
+    scorers: tuple[Scorer, Scorer | None],
+    clock: Clock,
+) -> dict[str, Evaluation]:
+    """What one model says to each set; it is freed before the next is loaded."""
+    policy = load_policy(model.backbone(settings), NO_ADAPTER)
+    rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
+    evaluate = Evaluator(
+        policy=policy,
+        reward=scorers[0],
+        judge=scorers[1],
+        sampling=numbers.sampling,
+        generation={
+            "response_tokens": numbers.response_tokens,
+            "batch_size": settings.evaluation.batch_size,
+        },
+        batch_size=settings.algorithm.microbatch_size,
+        seed=settings.evaluation.seed,
+        perplexity=rtp or settings.task.kind is TaskKind.continuation,
+        clock=clock,
+    )
+    found = {}
+    for one in sets:
+        prompts = repeat_prompts(_encode(settings, one, policy), numbers.samples)
+        found[one.role] = evaluate(prompts.to(policy.device))
+    del policy, evaluate
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return found
+
+
+def _encode(settings: Settings, one: PromptSet, policy: LoraPolicy) -> PromptBatch:
+    data = one.data
+    (batch,) = fixed_batches(
+        one.rows,
+        policy.tokenizer,
+        template=settings.task.template,
+        max_query_tokens=data.max_query_tokens,
+        query_tokens=None
+        if data.query_tokens is None
+        else (data.query_tokens[0], data.query_tokens[1]),
+        padding_side=policy.family.padding_side,
+        batch_size=len(one.rows),
+        add_special_tokens=policy.family.add_special_tokens,
+    )
+    return batch
+
+
+def _summary(
+    settings: Settings,
+    numbers: Numbers,
+    models: list[EvaluatedModel],
+    sets: list[PromptSet],
+    results: list[dict[str, Evaluation]],
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "stage": "evaluate",
+        "task": settings.task.name,
+        "protocol": settings.evaluation.protocol.value,
+        "seed": settings.evaluation.seed,
+        "prompts": {one.role: {"data": one.name, "prompts": len(one.rows)} for one in sets},
+        "samples_per_prompt": numbers.samples,
+        "response_tokens": list(numbers.response_tokens),
+        "sampling": vars(numbers.sampling),
+        "models": [
+            {
+                **vars(model),
+                "sets": {
+                    role: _numbers_of(evaluation, results[0][role], settings, numbers.samples)
+                    for role, evaluation in result.items()
+                },
+            }
+            for model, result in zip(models, results, strict=True)
+        ],
+    }
+
+
+def _numbers_of(
+    evaluation: Evaluation, first: Evaluation, settings: Settings, samples: int
+) -> dict[str, Any]:
+    """Metrics of one model on one set, and their change against the first model of the call."""
+    found = summarise(evaluation)
+    kl = evaluation.per_response[names.REF_KL]
+    found[names.REF_KL] = sum(kl) / len(kl)
+    rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
+    if rtp:
+        found["degeneration"] = degeneration(evaluation, samples).summary()
+    if evaluation is first or list(evaluation.prompts) != list(first.prompts):
+        return found  # another tokenizer cuts prompts elsewhere: nothing to pair
+    found["change"] = change(first, evaluation)
+    if rtp:
+        pair = degeneration(first, samples), degeneration(evaluation, samples)
+        found["degeneration"]["change"] = _degeneration_change(*pair)
+    return found
+
+
+def _degeneration_change(first: Degeneration, other: Degeneration) -> dict[str, Any]:
+    found = {}
+    for label, ours, theirs in (
+        ("expected_maximum_{}", other.maximum, first.maximum),
+        ("{}_probability", other.any_toxic, first.any_toxic),
+    ):
+        for key, values in ours.items():
+            interval = paired_interval(theirs[key], values)
+            found[label.format(key)] = {
+                "mean": interval.change,
+                "ci95": [interval.low, interval.high],
+            }
+    return found
+
+
+def _write(
+    settings: Settings,
+    summary: dict[str, Any],
+    models: list[EvaluatedModel],
+    sets: list[PromptSet],
+    results: list[dict[str, Evaluation]],
+) -> None:
+    run_dir = Path(settings.run_dir)
+    table, notes = evaluation_table(summary), evaluation_notes(summary, sets)
+    write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
+    write_rows(run_dir / "samples.jsonl", _samples(models, results))
+    write_page(
+        run_dir / "report.html",
+        title=f"Evaluation: {settings.evaluation.protocol.value}",
+        tables=[table],
+        notes=notes,
+        settings_yaml=settings_yaml(settings),
+    )
+    write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
+    print_table(table, notes, run_dir)
+
+
+def _samples(
+    models: list[EvaluatedModel], results: list[dict[str, Evaluation]]
+) -> list[dict[str, Any]]:
+    rows = []
+    keys = (names.TOXICITY, names.JUDGE_TOXICITY)
+    for model, result in zip(models, results, strict=True):
+        for role, evaluation in result.items():
+            columns = {
+                key: evaluation.per_response[key] for key in keys if key in evaluation.per_response
+            }
+            for place, response in enumerate(evaluation.responses):
+                rows.append(
+                    {
+                        "model": model.name,
+                        "set": role,
+                        "prompt": evaluation.prompts[place],
+                        "response": response,
+                        **{key: values[place] for key, values in columns.items()},
+                    }
+                )
+    return rows

@@ -1,0 +1,128 @@
+"""Every file under conf/ composes into settings, and says what each of its keys means."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from lora_detox.__main__ import conf_dir
+from lora_detox.errors import SettingsError
+from lora_detox.settings import Settings, known_keys, register_schema, settings_from, settings_yaml
+
+CONF = conf_dir()
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+OPTIONS = [(path.parent.as_posix(), path.stem) for path in FILES if path.parent != Path()]
+MISSING = "/data/of/the/test"
+
+
+@pytest.fixture(autouse=True)
+def schema():
+    register_schema()
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [f"run_dir={MISSING}/run", *overrides])
+
+
+def composed_option(group, option):
+    """With a value for whatever the option leaves open."""
+    try:
+        config = composed(f"{group}={option}")
+    except ConfigCompositionException:  # a group outside of the defaults list
+        group, config = f"+{group}", composed(f"+{group}={option}")
+    needed = [f"{key}={MISSING}" for key in OmegaConf.missing_keys(config)]
+    return composed(f"{group}={option}", *needed) if needed else config
+
+
+def test_there_are_files_to_compose():
+    assert len(OPTIONS) > 30
+    wanted = {"task", "policy", "adapter", "quantization", "data", "reward", "judge"}
+    wanted |= {"algorithm", "generation", "evaluation", "tracker", "debug"}
+    assert wanted <= {group for group, _ in OPTIONS}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_into_checked_settings(group, option):
+    config = composed_option(group, option)
+    assert isinstance(OmegaConf.to_object(config), Settings)
+    refusals = []
+    if (group, option) == ("adapter", "none"):
+        refusals.append("adapter=none asks for full-weight training")
+    if group == "tracker" and option != "default" and not importlib.util.find_spec(option):
+        refusals.append(f"tracker.names: the package {option} is not installed")
+    if not refusals:
+        settings_from(config)
+        return
+    with pytest.raises(SettingsError, match=refusals[0]):
+        settings_from(config)
+
+
+@pytest.mark.parametrize("task", [option for group, option in OPTIONS if group == "task"])
+@pytest.mark.parametrize("debug", [option for group, option in OPTIONS if group == "debug"])
+def test_each_task_composes_with_each_debugging_aid(task, debug):
+    settings = settings_from(composed(f"task={task}", f"debug={debug}"))
+    assert (settings.task.name, settings.debug.name) == (task, debug)
+
+
+def test_what_a_debugging_aid_says_holds():
+    """Keys of config.yaml itself must not win over the group that was asked for."""
+    smoke = settings_from(composed("debug=smoke"))
+    assert (smoke.checkpoint.every, smoke.algorithm.iterations, smoke.data.limit) == (1, 2, 400)
+    assert settings_from(composed("debug=smoke", "checkpoint.every=0")).checkpoint.every == 0
+
+
+def test_a_task_brings_its_data_and_lengths_and_an_override_wins():
+    settings = settings_from(composed("task=gptj_continuation"))
+    assert settings.data.path == "embedded:comments"
+    assert (settings.data.query_tokens, settings.generation.response_tokens) == ([10, 15], [20, 30])
+    other = composed("task=gptj_continuation", "data=real_toxicity_prompts", "seed=7")
+    assert settings_from(other).data.path == "allenai/real-toxicity-prompts"
+    assert settings_from(other).seed == 7
+
+
+def test_settings_are_free_of_omegaconf_and_come_back_from_their_yaml():
+    settings = settings_from(composed("adapter.targets=[q,v]", "data.query_tokens=[3,4]"))
+    assert type(settings.adapter.targets) is list
+    assert type(settings.data.query_tokens) is list
+    again = OmegaConf.merge(
+        OmegaConf.structured(Settings), OmegaConf.create(settings_yaml(settings))
+    )
+    assert OmegaConf.to_object(again) == settings
+
+
+def keys_with_comments(path):
+    """(dotted key, whether a comment stands on its line or above it) of one file."""
+    text = (CONF / path).read_text(encoding="utf-8")
+    whole = "@package _global_" in text or path.parent == Path()
+    stack = [] if whole else [(-1, path.parent.as_posix().replace("/", "."))]
+    previous = ""  # the heading of a file explains no key
+    for line in re.sub(r"\A(#.*\n)+", "", text).splitlines():
+        match = re.match(r"^( *)([a-z_0-9]+):(.*)$", line)
+        if match:
+            indent = len(match[1])
+            stack = [entry for entry in stack if entry[0] < indent]
+            stack.append((indent, match[2]))
+            dotted = ".".join(name for _, name in stack)
+            yield dotted, "#" in match[3] or previous.lstrip().startswith("#")
+        previous = line
+
+
+def test_every_key_is_explained_where_it_can_be_set():
+    commented = {key for path in FILES for key, says in keys_with_comments(path) if says}
+    keys = set(known_keys())
+    silent = {k for k in keys if k not in commented and k.rpartition(".")[0] not in commented}
+    assert not silent
+
+
+def test_the_files_name_no_key_beyond_the_schema():
+    known = set(known_keys())
+    known |= {k.rsplit(".", n)[0] for k in known for n in range(1, k.count(".") + 1)}
+    for path in FILES:
+        for key, _ in keys_with_comments(path):
+            first, last = key.split(".")[0], key.rsplit(".", 1)[-1]
+            assert key in known or first in {"hydra", "defaults"} or last == "defaults", (path, key)

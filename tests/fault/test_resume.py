@@ -1,0 +1,100 @@
+"""Killed at any moment, a run that is resumed ends as if nothing had happened, bit for bit."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lora_detox.api import run
+from lora_detox.errors import SettingsError
+
+ITERATIONS = 8
+OPTIONS = [
+    "task=gptj_continuation",
+    "debug=smoke",
+    f"algorithm.iterations={ITERATIONS}",
+    "algorithm.schedule=linear",
+    "algorithm.center_scores=true",
+    "adapter.dropout=0.1",  # draws from torch's own generator
+    "checkpoint.every=1",
+    "checkpoint.keep=3",
+    "evaluation.every=3",
+    "evaluation.test_prompts=8",
+    "generation.response_tokens=[4,8]",
+    "data.limit=60",
+    "threads=1",
+]
+
+
+def begin_and_kill(run_dir):
+    """Kill -9 a real run somewhere after its second checkpoint."""
+    command = [sys.executable, "-m", "lora_detox", *OPTIONS, f"hydra.run.dir={run_dir}"]
+    process = subprocess.Popen(
+        command, cwd=run_dir.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(run_dir.glob("checkpoints/iteration_*2")):
+            assert process.poll() is None, "the run ended before it was killed"
+            assert time.monotonic() < deadline, "the run did not get to its second checkpoint"
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.4))
+        assert process.poll() is None, "the run ended before it was killed"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (run_dir / "summary.json").exists()
+
+
+def result_of(run_dir):
+    """Everything of a finished run that time has no part in."""
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((run_dir / "summary.json").read_text())
+    return {
+        "adapter": (run_dir / "adapter" / "adapter_model.safetensors").read_bytes(),
+        "value head": (run_dir / "value_head.safetensors").read_bytes(),
+        "samples": (run_dir / "samples.jsonl").read_bytes(),
+        "metrics": [{k: v for k, v in r.items() if not k.startswith("seconds")} for r in rows],
+        "summary": {k: summary[k] for k in ("before", "after", "change", "ref_kl", "parameters")},
+    }
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_bit_for_bit_also_past_a_torn_checkpoint(tmp_path, capfd):
+    run(OPTIONS, tmp_path / "whole")
+    whole = result_of(tmp_path / "whole")
+    assert [row["iteration"] for row in whole["metrics"]] == list(range(ITERATIONS + 1))
+
+    killed = tmp_path / "killed"
+    begin_and_kill(killed)
+    (killed / "checkpoints" / ".part-iteration_000009-1").mkdir()  # as a kill while saving leaves
+    torn = tmp_path / "torn"
+    shutil.copytree(killed, torn)
+    newest = max(torn.glob("checkpoints/iteration_*"))
+    os.truncate(newest / "tensors.safetensors", 1000)
+
+    with pytest.raises(SettingsError, match=r"hydra.run.dir: .* already holds another run"):
+        run(OPTIONS, killed)
+    with pytest.raises(SettingsError) as refused:
+        run([*OPTIONS, "resume=true", "seed=5", "algorithm.learning_rate=0.5"], killed)
+    message = str(refused.value)
+    assert "algorithm.learning_rate: was 0.001" in message or "learning_rate: was" in message
+    assert "seed: was 0, now 5" in message
+    assert "clip_range" not in message
+
+    for run_dir in (killed, torn):
+        last = int(max(run_dir.glob("checkpoints/iteration_*")).name[-6:])
+        capfd.readouterr()
+        run([*OPTIONS, "resume=true"], run_dir)
+        begun = last - 1 if run_dir == torn else last
+        assert f"resumed after iteration {begun} of {ITERATIONS}" in capfd.readouterr().out
+        resumed = result_of(run_dir)
+        for part, value in whole.items():
+            assert resumed[part] == value, (run_dir.name, part)
+        assert not list(run_dir.glob("checkpoints/.part-*"))

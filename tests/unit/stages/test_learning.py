@@ -1,0 +1,68 @@
+"""It learns: a score that likes one token makes that token more frequent, and moves no base."""
+
+import pytest
+import torch
+
+from lora_detox.advantages import AdvantagePlan, ScoreScaler, estimate_advantages
+from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.types import Sampling
+from lora_detox.update import PpoPlan, PpoUpdate
+from tests.tiny import DECODER_ONLY, ENCODER_DECODER, tiny_policy, tiny_prompts
+
+LIKED, ITERATIONS = 7, 12
+ADVANTAGES = AdvantagePlan(
+    kl_penalty=KlPenalty.KL, gamma=1.0, gae_lambda=0.95, whiten_rewards=False
+)
+PPO = PpoPlan(
+    ppo_epochs=3,
+    clip_range=0.2,
+    value_clip_range=0.2,
+    value_coef=0.1,
+    max_grad_norm=1.0,
+    ratio_threshold=10.0,
+    target_kl=None,
+)
+
+
+def turn_the_arrow(policy):
+    """Share of the liked token in each iteration's responses."""
+    optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=0.01)
+    update, scaler = PpoUpdate(policy, optimizer, PPO, Sampling()), ScoreScaler()
+    shares = []
+    for iteration in range(ITERATIONS):
+        prompts = tiny_prompts(policy, [3, 5, 4, 6] * 8, seed=iteration)
+        responses = generate_responses(
+            policy, prompts, Sampling(), response_tokens=(6, 8), batch_size=32, seed=iteration
+        )
+        rollout = collect_rollout(
+            policy,
+            prompts,
+            responses,
+            Sampling(),
+            minibatch_size=16,
+            microbatch_size=16,
+            seed=iteration,
+        )
+        liked = (rollout.response_ids == LIKED) & rollout.response_mask
+        score = liked.sum(dim=1) / rollout.response_mask.sum(dim=1)
+        shares.append(float(score.mean()))
+        advantages = estimate_advantages(rollout, scaler(score), 0.01, ADVANTAGES)
+        update.step(rollout, advantages, iteration)
+    return shares
+
+
+@pytest.mark.parametrize("architecture", [ENCODER_DECODER, DECODER_ONLY])
+def test_a_rigged_score_raises_the_share_of_its_token_and_leaves_the_base_alone(architecture):
+    policy = tiny_policy(architecture, moved=False, targets=("all-linear",))
+    if architecture == DECODER_ONLY:  # its logits are too small for any state to prefer a token
+        with torch.no_grad():
+            policy.backbone.lm_head.weight.mul_(15)
+    base = policy.base_checksum()
+    start = {name: p.clone() for name, p in policy.model.named_parameters()}
+    shares = turn_the_arrow(policy)
+    assert shares[0] < 0.15
+    assert shares[-1] > 0.5
+    assert policy.base_checksum() == base
+    moved = {n for n, p in policy.model.named_parameters() if not torch.equal(p, start[n])}
+    assert moved == {n for n in start if "lora_" in n}

@@ -1,0 +1,120 @@
+"""Values and combinations that cannot work are found by plain code, before anything heavy."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from lora_detox.api import compose_settings
+from lora_detox.errors import SettingsError
+from lora_detox.settings import (
+    _NOT_NEGATIVE,
+    _POSITIVE,
+    _UNIT,
+    check_settings,
+    closest_keys,
+    known_keys,
+    settings_yaml,
+)
+
+ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return compose_settings(["task=gptj_continuation"], tmp_path / "run")
+
+
+def assign(settings, key, value):
+    *path, last = key.split(".")
+    for part in path:
+        settings = getattr(settings, part)
+    setattr(settings, last, value)
+
+
+def numbers(node, prefix=""):
+    """Keys of the schema that hold a number."""
+    for name, entry in node.__dataclass_fields__.items():
+        if hasattr(entry.type, "__dataclass_fields__"):
+            yield from numbers(entry.type, f"{prefix}{name}.")
+        elif entry.type in (int, float, int | None, float | None):
+            yield prefix + name
+
+
+def test_every_number_has_a_range(settings):
+    ranged = {*_POSITIVE, *_NOT_NEGATIVE, *_UNIT}
+    assert set(numbers(type(settings))) == ranged | ANY_NUMBER
+
+
+@pytest.mark.parametrize(
+    ("keys", "values"),
+    [
+        (_POSITIVE, [0, -1, float("nan")]),
+        (_NOT_NEGATIVE, [-1, float("nan")]),
+        (_UNIT, [-0.1, 1.1, float("nan")]),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values):
+    for key in keys:
+        original = settings
+        for part in key.split("."):
+            original = getattr(original, part)
+        for value in values:
+            assign(settings, key, value)
+            with pytest.raises(SettingsError, match=f"^{key}: got {value}, want "):
+                check_settings(settings)
+        assign(settings, key, original)
+    check_settings(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.split_fractions": [0.5, 0.5]}, "data.split_fractions: got .* sum to 1"),
+        ({"data.split_fractions": [0.5, 0.5, 0.5]}, "data.split_fractions: got .* sum to 1"),
+        ({"data.query_tokens": [5]}, "data.query_tokens: got"),
+        ({"generation.response_tokens": [0, 4]}, "generation.response_tokens: got"),
+        ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
+        ({"generation.top_p": 0}, "generation.top_p: got 0"),
+        ({"task.template": "{prompt} {prompt}"}, "task.template: got"),
+        ({"reward.path": None}, "reward.path: got null; want a classifier, or .*reward.function"),
+        (
+            {"reward.path": None, "reward.function": "m:f", "judge.path": None},
+            "judge.path: got null; with reward.function",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_its_key(settings, changes, message):
+    for key, value in changes.items():
+        assign(settings, key, value)
+    with pytest.raises(SettingsError, match=message):
+        check_settings(settings)
+
+
+@pytest.mark.parametrize("mark", ["summary.json", "metrics.jsonl", "checkpoints", "adapter"])
+def test_a_folder_with_a_run_is_only_for_resuming(settings, tmp_path, mark):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    check_settings(settings)
+    (folder / mark).mkdir()
+    with pytest.raises(SettingsError, match=f"already holds another run .{mark}.; .*resume=true"):
+        check_settings(settings)
+    settings.resume = True
+    check_settings(settings)
+
+
+def test_a_mistyped_key_finds_the_one_that_was_meant():
+    groups = ["policy", "algorithm"]
+    assert closest_keys("algorithm.leraning_rate", groups)[0] == "algorithm.learning_rate"
+    assert closest_keys("polcy", groups)[0] == "policy"
+    assert closest_keys("learning_rate", groups)[0].endswith("learning_rate")  # the group forgotten
+    assert "algorithm.iterations" in closest_keys("iterations", groups)
+    assert closest_keys("xyzzy", groups) == []
+
+
+def test_the_written_yaml_holds_every_key(settings):
+    written = OmegaConf.create(settings_yaml(settings))
+    for key in known_keys():
+        value = settings
+        for part in key.split("."):
+            value = getattr(value, part)
+        assert OmegaConf.select(written, key, default="absent") == value, key
