@@ -22,15 +22,17 @@ def mean(value: Any) -> float:
 def row(summary: dict[str, Any]) -> list[str]:
     """Cells of one run."""
     before, after, change = summary["before"], summary["after"], summary["change"]
-    cells = [summary["task"], str(summary["seed"])]
+    quantization = summary.get("quantization", "none")
+    cells = [summary["task"], quantization, str(summary["seed"])]
     for _, key, digits in COLUMNS:
         if key in after:
             cells.append(f"{mean(before[key]):.{digits}f} -> {mean(after[key]):.{digits}f}")
         else:
             cells.append("")
-    start, (low, high) = mean(before["judge_toxicity"]), change["judge_toxicity"]["ci95"]
-    cut = 100 * change["judge_toxicity"]["mean"] / start
-    cells.append(f"{cut:.0f} % ({100 * low / start:.0f} to {100 * high / start:.0f})")
+    moved = change["judge_toxicity"]
+    low, high = moved["ci95"]
+    cells.append(f"{moved['mean']:.3f} ({low:.3f} to {high:.3f})")
+    cells.append(f"{100 * moved['mean'] / mean(before['judge_toxicity']):.0f} %")
     cells.append(f"{summary['ref_kl']:.2f}")
     cells.append("yes" if summary["parameters"]["base_unchanged"] else "NO")
     cells.append(f"{summary['seconds']['total']:.0f}")
@@ -41,9 +43,9 @@ def main() -> None:
     """Print the table."""
     files = sorted(Path(sys.argv[1]).glob("*/summary.json"))
     rows = [row(json.loads(file.read_text(encoding="utf-8"))) for file in files]
-    rows.sort(key=lambda cells: (cells[0], int(cells[1])))
-    head = ["task", "seed", *(name for name, _, _ in COLUMNS)]
-    head += ["judge change (95 %)", "KL", "base unchanged", "seconds"]
+    rows.sort(key=lambda cells: (cells[0], cells[1], int(cells[2])))
+    head = ["task", "weights", "seed", *(name for name, _, _ in COLUMNS)]
+    head += ["judge change (95 % interval)", "relative", "KL", "base unchanged", "seconds"]
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
     for cells in rows:
