@@ -19,9 +19,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import SettingsError
-from lora_detox.stage_settings import ExportSettings, check_export
+from lora_detox.stage_settings import (
+    ExportSettings,
+    RewardModelSettings,
+    SftSettings,
+    check_export,
+)
 
 TRACKERS = ("wandb", "trackio")
+REWARD_TERMS = ("toxicity", "rouge", "length", "similarity")
 
 
 class Stage(StrEnum):
@@ -30,6 +36,8 @@ class Stage(StrEnum):
     detox = "detox"
     evaluate = "evaluate"
     export = "export"
+    sft = "sft"
+    reward_model = "reward_model"
 
 
 class TaskKind(StrEnum):
@@ -77,6 +85,13 @@ class ScoredText(StrEnum):
 
     response = "response"
     prompt_response = "prompt_response"
+
+
+class Combine(StrEnum):
+    """How the classifiers of an ensemble are combined."""
+
+    minimum = "minimum"
+    mean = "mean"
 
 
 class KlControlType(StrEnum):
@@ -182,6 +197,7 @@ class DataSettings:
     min_toxicity: float | None = None
     max_toxicity: float | None = None
     skip: str | None = None
+    prefixes: list[str] = field(default_factory=list)
     query_tokens: list[int] | None = None
     max_query_tokens: int = 512
     split_seed: int = 0
@@ -202,6 +218,11 @@ class ScorerSettings:
     batch_size: int = 64
     max_tokens: int | None = None
     probe: bool = True
+    ensemble: list[str] = field(default_factory=list)
+    combine: Combine = Combine.minimum
+    terms: dict[str, float] = field(default_factory=dict)
+    length_words: int = 20
+    signs: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -319,6 +340,8 @@ class Settings:
     algorithm: AlgorithmSettings = field(default_factory=AlgorithmSettings)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    sft: SftSettings = field(default_factory=SftSettings)
+    reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
@@ -369,6 +392,7 @@ def check_settings(settings: Settings) -> None:
     _check_ranges(settings)
     _check_batches(settings.algorithm)
     _check_adapter(settings)
+    _check_reward_terms(settings)
     _check_lengths(settings)
     _check_protocol(settings)
     if settings.stage is Stage.export:
@@ -408,11 +432,29 @@ _POSITIVE = (
     "evaluation.prompts",
     "evaluation.samples",
     "evaluation.new_tokens",
+    "sft.epochs",
+    "sft.max_steps",
+    "sft.learning_rate",
+    "sft.max_grad_norm",
+    "sft.batch_size",
+    "sft.gradient_accumulation",
+    "sft.max_response_tokens",
+    "sft.log_every",
+    "reward_model.rank",
+    "reward_model.epochs",
+    "reward_model.max_steps",
+    "reward_model.learning_rate",
+    "reward_model.batch_size",
+    "reward_model.max_tokens",
+    "reward_model.log_every",
+    "reward_model.identity_least",
     "data.max_query_tokens",
     "data.limit",
     "reward.batch_size",
     "reward.max_tokens",
     "judge.batch_size",
+    "reward.length_words",
+    "judge.length_words",
     "judge.max_tokens",
     "checkpoint.keep",
     "threads",
@@ -427,6 +469,10 @@ _NOT_NEGATIVE = (
     "quantization.int8_threshold",
     "data.bad_row_limit",
     "checkpoint.every",
+    "sft.warmup_steps",
+    "sft.weight_decay",
+    "reward_model.warmup_steps",
+    "reward_model.weight_decay",
     "seed",
 )
 _UNIT = (
@@ -436,6 +482,7 @@ _UNIT = (
     "generation.top_p",
     "data.min_toxicity",
     "data.max_toxicity",
+    "reward_model.toxic_from",
 )
 
 
@@ -488,6 +535,21 @@ def _check_adapter(settings: Settings) -> None:
         raise SettingsError(
             "judge.path: got null; with reward.function a classifier must measure toxicity"
         )
+
+
+def _check_reward_terms(settings: Settings) -> None:
+    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+        unknown = sorted(set(scorer.terms) - set(REWARD_TERMS))
+        if unknown:
+            raise SettingsError(
+                f"{key}.terms: got {', '.join(unknown)}, want some of {', '.join(REWARD_TERMS)}"
+            )
+        if scorer.terms and key == "judge":
+            raise SettingsError("judge.terms: a judge measures toxicity alone; want {}")
+        if (scorer.terms or scorer.ensemble) and scorer.path is None:
+            raise SettingsError(
+                f"{key}.path: got null; {key}.terms and {key}.ensemble want a classifier there"
+            )
 
 
 def _check_lengths(settings: Settings) -> None:
@@ -545,6 +607,8 @@ def _check_packages(settings: Settings) -> None:
     needed = [("tracker.names", name, "trackers") for name in names if name in TRACKERS]
     if settings.quantization.type is not QuantizationType.none:
         needed.append(("quantization", "bitsandbytes", "quantization"))
+    if settings.stage is Stage.sft and settings.task.kind is TaskKind.continuation:
+        needed.append(("stage=sft", "trl", "trl"))
     for key, package, extra in needed:
         if importlib.util.find_spec(package) is None:
             raise SettingsError(

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from lora_detox.errors import SettingsError
@@ -24,6 +25,62 @@ class ExportSettings:
     dry_run: bool = False
     license: str | None = None
     commit_message: str = "Upload LoRA adapter"
+
+
+class SftSchedule(StrEnum):
+    """How the learning rate of stage=sft and stage=reward_model moves."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+@dataclass
+class SftSettings:
+    """conf/sft: supervised fine-tuning of the adapter."""
+
+    epochs: float = 1.0
+    max_steps: int | None = None
+    learning_rate: float = 1e-3
+    schedule: SftSchedule = SftSchedule.linear
+    warmup_steps: int = 10
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    batch_size: int = 16
+    gradient_accumulation: int = 1
+    max_response_tokens: int = 128
+    log_every: int = 10
+
+
+class ClassifierTraining(StrEnum):
+    """Which weights of a classifier learn."""
+
+    full = "full"
+    lora = "lora"
+
+
+@dataclass
+class RewardModelSettings:
+    """conf/reward_model: fine-tuning of a sequence classifier."""
+
+    path: str = "embedded:reward"
+    revision: str | None = None
+    training: ClassifierTraining = ClassifierTraining.full
+    rank: int = 8
+    labels: list[str] = field(default_factory=lambda: ["nothate", "hate"])
+    toxic_from: float = 0.5
+    epochs: float = 1.0
+    max_steps: int | None = None
+    learning_rate: float = 1e-4
+    schedule: SftSchedule = SftSchedule.linear
+    warmup_steps: int = 10
+    weight_decay: float = 0.01
+    batch_size: int = 32
+    max_tokens: int = 128
+    log_every: int = 10
+    test_sets: dict[str, str] = field(default_factory=dict)
+    identity_field: str = "identity|target"
+    identity_least: int = 20
 
 
 def check_export(run: str | None, export: ExportSettings) -> None:

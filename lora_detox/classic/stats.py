@@ -67,9 +67,7 @@ def step_stats(kl_coef: float, data: Mapping[str, Any]) -> dict[str, Any]:
         "objective/logprobs": data["logprobs"],
         "objective/ref_logprobs": data["ref_logprobs"],
         "objective/kl_coef": kl_coef,
-        "objective/entropy": (-data["logprobs"] * mask).sum(dim=-1).mean()
-        if data["logprobs"].shape == mask.shape
-        else data["train_stats"]["policy/entropy"].mean(),
+        "objective/entropy": (-data["logprobs"] * mask).sum(dim=-1).mean(),
         "ppo/mean_non_score_reward": masked_mean(data["non_score_reward"], mask),
         "ppo/mean_scores": scores.mean(),
         "ppo/std_scores": spread_of(scores),

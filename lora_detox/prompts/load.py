@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lora_detox.errors import DataError
 from lora_detox.prompts.fields import FieldMap, field_map, leave_out, read_rows, unfold_rows
@@ -23,6 +23,7 @@ from lora_detox.prompts.splits import (
     complete_splits,
     keep_toxic,
     prompt_key,
+    prompt_position,
     remove_overlap,
 )
 
@@ -49,6 +50,7 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
     min_toxicity: float | None = None,
     max_toxicity: float | None = None,
     skip: str | None = None,
+    prefixes: Sequence[str] = (),
     split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
     limit: int | None = None,
     bad_row_limit: int = 100,
@@ -70,6 +72,7 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
         min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
         max_toxicity: keep prompts whose toxicity is at most this.
         skip: leave out prompts that match this regular expression from end to end.
+        prefixes: texts of which each prompt gets one in front, by a hash of its own text.
         split_fractions: shares of train, validation and test where one source is split.
         limit: at most this many rows in each split, > 0; a stable choice by `seed`.
         bad_row_limit: malformed rows skipped before it is an error, >= 0.
@@ -108,6 +111,9 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
     disjoint, removed = remove_overlap(split_rows)
     chosen = {split: choose_rows(rows, limit, seed) for split, rows in disjoint.items()}
     report = _report(reading, toxic, disjoint, chosen, removed)
+    chosen = {
+        split: [_prefixed(row, prefixes, seed) for row in rows] for split, rows in chosen.items()
+    }
     return PromptSets(
         train=chosen["train"],
         validation=chosen["validation"],
@@ -144,6 +150,13 @@ def _pattern(skip: str | None) -> re.Pattern[str] | None:
         raise DataError(
             f"`data.skip` is {skip!r}, which is no regular expression ({error}); want one, or null"
         ) from error
+
+
+def _prefixed(row: PromptRow, prefixes: Sequence[str], seed: int) -> PromptRow:
+    if not prefixes:
+        return row
+    place = int(prompt_position(row.prompt, seed + 1) * len(prefixes))
+    return replace(row, prompt=prefixes[place] + row.prompt)
 
 
 def _three_names(split_names: Sequence[str]) -> tuple[str, str, str]:

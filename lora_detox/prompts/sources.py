@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox.embedded import corpus
+from lora_detox.embedded.labelled import labelled_rows
 from lora_detox.errors import DataError
 from lora_detox.prompts.files import (
     DATA_SUFFIXES,
@@ -19,6 +20,7 @@ from lora_detox.prompts.rows import BadRow, RawRow
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED_PREFIX = "embedded:"
+_LABELLED_ROWS = {"train": 4000, "validation": 400, "test": 800}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 Source = Iterable[RawRow | BadRow]
@@ -106,12 +108,21 @@ def _open_file(path: Path, key: str) -> Source:
 
 
 def _embedded_sources(path: str, key: str) -> dict[str, Source]:
-    readers = {"dialogues": corpus.dialogue_rows, "comments": corpus.comment_rows}
+    readers = {
+        "dialogues": corpus.dialogue_rows,
+        "comments": corpus.comment_rows,
+        "labelled": _labelled_rows,
+    }
     name = path.removeprefix(EMBEDDED_PREFIX)
     if name not in readers:
         known = ", ".join(EMBEDDED_PREFIX + one for one in readers)
         raise DataError(f"no embedded data set `{path}`; want {known}; change `{key}`")
     return {split: _embedded_rows(path, split, readers[name](split)) for split in SPLITS}
+
+
+def _labelled_rows(split: str) -> list[dict[str, Any]]:
+    """Texts of the half that the embedded reward was not trained on."""
+    return labelled_rows(split, 1, _LABELLED_ROWS[split])
 
 
 def _embedded_rows(path: str, split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RawRow]:

@@ -6,6 +6,7 @@ the toxicity behind it. A scorer that cannot say raises ScorerError; nothing cou
 Files: `classifier` (a sequence classifier, the usual reward and judge), `labels` (which output is
 the civil one), `heads` (score and toxicity out of logits), `loading` (checks before weights are
 read), `windows` (long texts), `functions` (any Python function), `composite` (weighted sums),
+`terms` (ROUGE, length, similarity, ensembles),
 `probe` (is the sign right?), `contract` (what every scorer has to keep).
 """
 
@@ -17,16 +18,21 @@ from lora_detox.scores.heads import ClassifierHead
 from lora_detox.scores.labels import civil_label_index
 from lora_detox.scores.loading import check_classifier
 from lora_detox.scores.probe import ProbeResult, probe_scorer
+from lora_detox.scores.terms import EnsembleScorer, SignedScorer, score_prompts, text_term
 
 __all__ = [
     "ClassifierHead",
     "ClassifierScorer",
     "CompositeScorer",
+    "EnsembleScorer",
     "FunctionScorer",
     "ProbeResult",
     "ScoreTerm",
+    "SignedScorer",
     "check_classifier",
     "check_scorer",
     "civil_label_index",
     "probe_scorer",
+    "score_prompts",
+    "text_term",
 ]

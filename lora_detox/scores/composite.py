@@ -1,8 +1,9 @@
 """A weighted sum of scorers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -73,7 +74,29 @@ class CompositeScorer:
         Raises:
             ScorerError: if a term fails.
         """
-        scored = {name: term.scorer.score(prompts, responses) for name, term in self._terms.items()}
+        return self.score_columns(prompts, responses, {})
+
+    def score_columns(
+        self, prompts: list[str], responses: list[str], columns: Mapping[str, Sequence[Any]]
+    ) -> Scores:
+        """Sum the terms, with the columns for those that read any.
+
+        Args:
+            prompts: B prompt texts.
+            responses: B response texts.
+            columns: `references` and others, one entry per response.
+
+        Returns:
+            As `score`.
+        """
+        scored = {}
+        for name, term in self._terms.items():
+            with_columns = getattr(term.scorer, "score_columns", None)
+            scored[name] = (
+                term.scorer.score(prompts, responses)
+                if with_columns is None
+                else with_columns(prompts, responses, columns)
+            )
         total: Float[Tensor, "B"] = torch.zeros(len(responses))
         for name, term in self._terms.items():
             total = total + term.weight * scored[name].score

@@ -2,8 +2,9 @@
 
 import importlib
 import importlib.util
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,7 @@ class FunctionScorer:
     ) -> None:
         self._function = import_function(function, key) if isinstance(function, str) else function
         self._companion = companion
+        self._takes_columns = _takes_keywords(self._function)
         spoken = (
             function if isinstance(function, str) else getattr(function, "__name__", "function")
         )
@@ -59,9 +61,28 @@ class FunctionScorer:
         Raises:
             ScorerError: if the function fails or does not return B finite numbers.
         """
+        return self.score_columns(prompts, responses, {})
+
+    def score_columns(
+        self, prompts: list[str], responses: list[str], columns: Mapping[str, Sequence[Any]]
+    ) -> Scores:
+        """Call the function once, with the columns of the rows as keywords, as TRL does.
+
+        Args:
+            prompts: B prompt texts.
+            responses: B response texts.
+            columns: `references` and others, one entry per response.
+
+        Returns:
+            As `score`.
+
+        Raises:
+            ScorerError: as `score`.
+        """
         toxic = self._companion.score(prompts, responses)
+        given = dict(columns) if self._takes_columns else {}
         try:
-            returned = self._function(prompts=list(prompts), completions=list(responses))
+            returned = self._function(prompts=list(prompts), completions=list(responses), **given)
             values = [float(value) for value in returned]
         except Exception as error:
             raise ScorerError(
@@ -81,6 +102,15 @@ class FunctionScorer:
             parts={self._name: score, **toxic.parts},
             scorer_id=self.scorer_id,
         )
+
+
+def _takes_keywords(function: RewardFunction) -> bool:
+    """Whether a function takes any keyword, as TRL's reward functions do with **kwargs."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
 def import_function(name: str, key: str = "reward") -> RewardFunction:

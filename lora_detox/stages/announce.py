@@ -22,6 +22,9 @@ REAL_MODELS = {
 }
 
 
+SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
+
+
 def announce(job: "Job") -> None:
     """Print what this run is made of."""
     console = Console(highlight=False)
@@ -61,9 +64,15 @@ def _first_line(settings: Settings) -> str:
     if settings.policy.path.startswith("embedded:"):
         return (
             f"Miniature run: policy and data are the small ones inside the package. Real models: "
-            f"python -m lora_detox task={settings.task.name} {REAL_MODELS[settings.task.kind]}"
+            f"python -m lora_detox task={settings.task.name} {_real_models(settings)}"
         )
     return f"Detox run: task {settings.task.name}, {settings.algorithm.iterations} iterations."
+
+
+def _real_models(settings: Settings) -> str:
+    if settings.task.name in SENTIMENT_TASKS:
+        return "policy=gpt2 data=imdb reward=imdb_sentiment judge=none"
+    return REAL_MODELS[settings.task.kind]
 
 
 def _scorer(scorer: object) -> str:

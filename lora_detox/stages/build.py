@@ -20,8 +20,18 @@ from lora_detox.prompts import PromptSampler, PromptSets, fixed_batches, load_pr
 from lora_detox.report.jsonl import MetricsLog, write_json_atomic, write_text_atomic
 from lora_detox.report.progress import TrainingProgress
 from lora_detox.report.trackers import flat_numbers, open_trackers
-from lora_detox.scores import ClassifierScorer, FunctionScorer, check_classifier, probe_scorer
-from lora_detox.settings import ScorerSettings, Settings, TaskKind, settings_yaml
+from lora_detox.scores import (
+    ClassifierScorer,
+    CompositeScorer,
+    EnsembleScorer,
+    FunctionScorer,
+    ScoreTerm,
+    SignedScorer,
+    check_classifier,
+    probe_scorer,
+    text_term,
+)
+from lora_detox.settings import ScorerSettings, Settings, Stage, TaskKind, settings_yaml
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
@@ -132,7 +142,7 @@ class Job:
         evaluation = self.evaluate(self.test_prompts)
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, asdict(evaluation))
-        self._record({"iteration": 0, "evaluation": summarise(self.evaluate(self.validation))})
+        self.record({"iteration": 0, "evaluation": summarise(self.evaluate(self.validation))})
         if share := self.settings.algorithm.length_target:
             self.length.target = share * summarise(evaluation)[names.RESPONSE_TOKENS]
         return evaluation
@@ -150,7 +160,7 @@ class Job:
             check_moved(self.policy, self._adapter_at_start)
         if done % evaluation.every == 0 or done == self.plan.iterations:
             row["evaluation"] = summarise(self.evaluate(self.validation))
-        self._record(row)
+        self.record(row)
         progress.update(done, row)
         every = self.settings.checkpoint.every
         if every and done % every == 0:
@@ -271,7 +281,8 @@ class Job:
         )
         self._files = [self._log, *self._trackers]
 
-    def _record(self, row: dict[str, Any]) -> None:
+    def record(self, row: dict[str, Any]) -> None:
+        """Write a row of metrics.jsonl and tell the trackers."""
         self._log.write(row)
         for tracker in self._trackers:
             tracker.log(row["iteration"], flat_numbers(row))
@@ -291,13 +302,14 @@ def load_data(settings: Settings) -> PromptSets:
         "min_toxicity",
         "max_toxicity",
         "skip",
+        "prefixes",
         "split_fractions",
         "limit",
         "bad_row_limit",
     )
     if data["min_toxicity"] is None and data["max_toxicity"] is None:
         data["fields"]["toxicity"] = None  # only the filter reads it
-    if settings.task.kind is TaskKind.continuation:
+    if settings.task.kind is TaskKind.continuation and settings.stage is not Stage.sft:
         data["fields"]["references"] = None  # there is no ROUGE to take
     return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
 
@@ -307,6 +319,8 @@ def check_scorers(settings: Settings) -> None:
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
         if scorer.path is not None:
             check_classifier(scorer.path, scorer.label, key, scorer.revision)
+            for path in scorer.ensemble:
+                check_classifier(path, None, key)
 
 
 def load_scorers(settings: Settings, device: torch.device) -> tuple[Scorer, Scorer | None]:
@@ -334,10 +348,44 @@ def _load_scorer(
             device=device,
             key=key,
         )
+    if settings.ensemble and scorer is not None:
+        others = [_ensemble_member(path, settings, key, device) for path in settings.ensemble]
+        scorer = EnsembleScorer([scorer, *others], settings.combine.value)
     if settings.function is not None and scorer is not None:
         scorer = FunctionScorer(settings.function, scorer, key=key)
+    if settings.terms and scorer is not None:
+        scorer = _composite(scorer, settings)
     if settings.path is None and settings.function is None:
         return None
     if settings.probe and scorer is not None:
         probe_scorer(scorer, key)
-    return scorer
+    return SignedScorer(scorer, settings.signs) if settings.signs and scorer else scorer
+
+
+def _ensemble_member(
+    path: str, settings: ScorerSettings, key: str, device: torch.device
+) -> ClassifierScorer:
+    return ClassifierScorer(
+        path,
+        output=settings.output.value,
+        text=settings.text.value,
+        batch_size=settings.batch_size,
+        max_tokens=settings.max_tokens,
+        device=device,
+        key=key,
+    )
+
+
+def _composite(scorer: Scorer, settings: ScorerSettings) -> CompositeScorer:
+    """Weighted terms; toxicity is always that of the classifier, whatever its weight."""
+    weights = {"toxicity": 0.0, **settings.terms}
+    return CompositeScorer(
+        {
+            name: ScoreTerm(
+                scorer=scorer if name == "toxicity" else text_term(name, settings.length_words),
+                weight=weight,
+            )
+            for name, weight in weights.items()
+        },
+        toxicity_from="toxicity",
+    )

@@ -7,6 +7,7 @@ the model together.
 
 from lora_detox.advantages import estimate_advantages
 from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
@@ -52,7 +53,7 @@ def train(job: Job) -> None:
                     seed=job.seed(iteration),
                 )
             with job.clock("score"):
-                scores = job.reward.score(prompts.texts, rollout.response_texts)
+                scores = score_prompts(job.reward, prompts, rollout.response_texts)
             check_start(job, iteration, rollout, responses)
             advantages = estimate_advantages(
                 rollout,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lora_detox.metrics import kl, measure_responses, names
 from lora_detox.rollout import Responses, generate_responses
+from lora_detox.scores import score_prompts
 from lora_detox.stages.clock import Clock
 from lora_detox.types import Evaluation, Policy, PromptBatch, Sampling, Scorer
 
@@ -52,7 +53,7 @@ class Evaluator:
                 self.policy, prompts, self.sampling, **self.generation, seed=self.seed
             )
             logprobs, ref_logprobs = self._logprobs(prompts, responses)
-            scores = self.reward.score(prompts.texts, responses.texts)
+            scores = score_prompts(self.reward, prompts, responses.texts)
             judged = self.judge.score(prompts.texts, responses.texts) if self.judge else None
             nll = (-ref_logprobs).sum(dim=1).tolist() if self.perplexity else None
             evaluation = measure_responses(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from lora_detox.errors import ExportError
 from lora_detox.metrics import names
@@ -80,7 +81,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     target = Path(export.path).expanduser() if export.path else source.folder / "export"
     plan = _plan(source, settings)
     config = read_config(plan, "run")
-    commit = getattr(config, "_commit_hash", None)
+    commit = _commit_read(plan)
     revision = export.base_revision or plan.revision or (None if export.base_model else commit)
     base = export.base_model or source.base
     rows, expected = _expected_logits(plan)
@@ -139,6 +140,15 @@ def _temporary(target: Path) -> Path:
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
     return written
+
+
+def _commit_read(plan: BackbonePlan) -> str | None:
+    """The hub commit that the cache holds of a model; None for a folder."""
+    if Path(plan.path).expanduser().is_dir():
+        return None
+    file = cached_file(plan.path, "config.json", revision=plan.revision)
+    commit: str | None = extract_commit_hash(file, None)
+    return commit
 
 
 def _write_adapter(source: FinishedRun, written: Path, base: str, revision: str | None) -> None:

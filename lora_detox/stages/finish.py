@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "evaluate", "hydra-core")
 
 
-def finish(job: "Job", before: Evaluation) -> tuple[float, ...]:
+def finish(
+    job: "Job", before: Evaluation, facts: Mapping[str, Any] | None = None
+) -> tuple[float, ...]:
     """Write adapter, value head, samples, summary and report; print the table.
 
     Args:
         job: after training.
         before: test prompts answered by the policy as it started.
+        facts: further entries of the summary, in the place of those of stage=detox.
 
     Returns:
         The sweep objectives: toxicity after, quality lost.
@@ -38,7 +42,7 @@ def finish(job: "Job", before: Evaluation) -> tuple[float, ...]:
     run_dir, settings = job.run_dir, job.settings
     after = job.evaluate(job.test_prompts)
     job.policy.save(run_dir / "adapter", run_dir)
-    summary = plain(_summary(job, before, after))
+    summary = plain({**_summary(job, before, after), **(facts or {})})
     samples = write_samples(run_dir / "samples.jsonl", before, after)
     write_report(
         run_dir / "report.html",
@@ -74,6 +78,7 @@ def _summary(job: "Job", before: Evaluation, after: Evaluation) -> dict[str, Any
         "policy": settings.policy.path,
         "algorithm": settings.algorithm.name,
         "seed": settings.seed,
+        "quantization": settings.quantization.type.value,
         "before": summarise(before),
         "after": summarise(after),
         "change": change(before, after),

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 LFS_SUFFIXES = (".safetensors", ".parquet", ".bin", ".gz")
 _API = re.compile(r"/api/(?P<kind>model|dataset)s/(?P<id>[^/]+/[^/]+)(?:/(?P<rest>.*))?")
 _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
@@ -208,6 +210,8 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> tuple[bytes, dict[str, str]]:
         if self.place == "/api/repos/create":
             return self._create(json.loads(self.body))
+        if self.place == "/api/validate-yaml":
+            return _json({"errors": _card_errors(json.loads(self.body)["content"]), "warnings": []})
         if match := _LFS.fullmatch(self.place):
             self._writable(match["id"])
             return self._lfs_batch(json.loads(self.body))
@@ -335,3 +339,12 @@ def serve() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _card_errors(card: str) -> list[dict[str, str]]:
+    """What the hub holds against the header of a model card: that it is no mapping in YAML."""
+    try:
+        header = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
+    except yaml.YAMLError as error:
+        return [{"message": str(error)}]
+    return [] if isinstance(header, dict) else [{"message": "the header is no mapping"}]

@@ -76,6 +76,7 @@ def test_an_export_is_pushed_refused_where_it_should_be_and_loads_with_plain_pef
     assert "rights to write" in found["not_mine"]
     assert "may only read" in found["read_only"]
 
+    assert isinstance(found["pushed"], dict), found["pushed"]
     pushed = found["pushed"]["pushed"]
     repo = hub.repos["model", "writer/adapter"]
     assert repo.private

@@ -25,7 +25,7 @@ from lora_detox.classic import (
     AutoModelForCausalLMWithValueHead,
     AutoModelForSeq2SeqLMWithValueHead,
 )
-from lora_detox.classic.weights import read_value_head, translate
+from lora_detox.classic.weights import find_file, read_value_head, translate
 from lora_detox.policy.value_head import ValueHead
 from tests.tiny import ARCHITECTURES, tiny_backbone
 from tests.unit.classic.programs import lora_config, policy, quiet_trainer, wrapper_of
@@ -332,3 +332,8 @@ def test_index_names_the_files_of_the_head(tmp_path):
     places = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
     file = places["v_head.summary.weight"]
     assert "v_head.summary.weight" in load_file(tmp_path / file)
+
+
+def test_a_file_that_is_not_there_is_none(tmp_path):
+    assert find_file(str(tmp_path), "adapter_config.json") is None
+    assert find_file("someone/something", "adapter_config.json") is None  # offline, not cached

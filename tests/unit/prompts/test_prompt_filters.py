@@ -60,3 +60,17 @@ def test_bounds_on_both_sides(write_rows):
         load_prompt_sets(path=path, fields=fields, max_toxicity=-0.5)
     with pytest.raises(DataError, match=r"`data\.max_toxicity` is 0\.5 but no column"):
         load_prompt_sets(path=path, fields={"prompt": "prompt"}, max_toxicity=0.5)
+
+
+def test_each_row_gets_one_prefix_whatever_else_is_there(write_rows):
+    rows = [{"prompt": f"p{i}"} for i in range(40)]
+    prefixes = ["[a] ", "[b] "]
+
+    def prefixed(count):
+        path = write_rows("rows.jsonl", rows[:count])
+        sets = load_prompt_sets(path=path, fields={"prompt": "prompt"}, prefixes=prefixes)
+        return {row.prompt for row in sets.train + sets.validation + sets.test}
+
+    every = prefixed(40)
+    assert {text[:4] for text in every} == set(prefixes)
+    assert prefixed(20) <= every

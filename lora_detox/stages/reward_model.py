@@ -1,0 +1,259 @@
+"""stage=reward_model: fine-tune a sequence classifier that then serves as reward or judge."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, TaskType, get_peft_model
+from rich.console import Console
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
+
+from lora_detox.errors import ScorerError, SettingsError
+from lora_detox.metrics.classification import classification_figures, identity_gap
+from lora_detox.policy.loading import resolve_device
+from lora_detox.report.jsonl import MetricsLog, plain, write_json_atomic, write_text_atomic
+from lora_detox.report.tables import Table, print_table, write_page
+from lora_detox.report.wording import number
+from lora_detox.scores import ClassifierScorer, probe_scorer
+from lora_detox.scores.loading import load_error, resolve_classifier
+from lora_detox.settings import Settings, settings_yaml
+from lora_detox.stage_settings import ClassifierTraining
+from lora_detox.stages.clock import Clock
+from lora_detox.stages.finish import device_name, peak_memory, versions
+from lora_detox.stages.labelled import LabelledTexts, labelled_splits, test_set
+from lora_detox.stages.quiet import quieten_libraries
+from lora_detox.stages.supervised import LossLog
+
+_KEY = "reward_model"
+_COLUMNS = (
+    ("n", "texts", 0),
+    ("accuracy", "accuracy", 3),
+    ("f1", "F1", 3),
+    ("auc", "AUC", 3),
+    ("calibration_error", "calibration error", 3),
+    ("false_positive_rate", "false positives", 3),
+)
+
+
+def run(settings: Settings) -> tuple[float, ...]:
+    """Measure, fine-tune, save, and measure what was saved through the scorer that will use it.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        1 - AUC on the test split of `data`, to minimise.
+
+    Raises:
+        DetoxError: what cannot work, before weights load; or a saved classifier that does not
+            tell insults from courtesies.
+    """
+    quieten_libraries()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    clock, device, run_dir = Clock(), resolve_device(settings.device), Path(settings.run_dir)
+    if len(set(settings.reward_model.labels)) != 2:
+        raise SettingsError(
+            f"{_KEY}.labels: got {settings.reward_model.labels}, want two names: [civil, toxic]"
+        )
+    place = resolve_classifier(settings.reward_model.path, _KEY, settings.reward_model.revision)
+    civil, id2label = _labels(place, settings)
+    splits = labelled_splits(settings)
+    sets = {"test": splits["test"]} | {
+        name: test_set(name, path, settings)
+        for name, path in settings.reward_model.test_sets.items()
+    }
+    before = _figures(place, id2label[civil], sets, settings, device) if _has_labels(place) else {}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
+    folder = run_dir / "classifier"
+    with clock("update"):
+        facts = _train(place, (civil, id2label), splits["train"], settings, device, folder)
+    after = _figures(str(folder), id2label[civil], sets, settings, device)
+    scorer = ClassifierScorer(str(folder), label=id2label[civil], device=device, key=_KEY)
+    probe = probe_scorer(scorer, _KEY)
+    summary = {
+        "schema": 1,
+        "stage": "reward_model",
+        "path": settings.reward_model.path,
+        "data": settings.data.path,
+        "seed": settings.seed,
+        "labels": {str(index): name for index, name in id2label.items()},
+        "civil": id2label[civil],
+        "training": settings.reward_model.training.value,
+        "examples": {name: len(split.texts) for name, split in splits.items()},
+        "before": before,
+        "after": after,
+        "probe": vars(probe),
+        "scorer": scorer.scorer_id,
+        **facts,
+        "seconds": {"total": clock.elapsed(), **clock.total},
+        "peak_memory_bytes": peak_memory(device),
+        "device": device_name(device),
+        "versions": versions(),
+    }
+    _write(settings, plain(summary), folder)
+    return (1 - float(after["test"].get("auc", 0.0)),)
+
+
+def _labels(place: str, settings: Settings) -> tuple[int, dict[int, str]]:
+    """Which output is civil, and the names: those of the classifier where it has them."""
+    model, (civil, toxic) = settings.reward_model, settings.reward_model.labels
+    try:
+        config: Any = AutoConfig.from_pretrained(place, revision=model.revision)
+    except Exception as error:
+        raise load_error(model.path, _KEY, error) from error
+    known = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    if _has_labels(place) and len(known) == 2:
+        names = {name.lower(): index for index, name in known.items()}
+        if civil.lower() in names and toxic.lower() in names:
+            return names[civil.lower()], known
+        raise ScorerError(
+            f"{model.path} has the labels {', '.join(known.values())}, want those of "
+            f"`{_KEY}.labels`={[civil, toxic]}; name its own there, the civil one first"
+        )
+    return 0, {0: civil, 1: toxic}
+
+
+def _has_labels(place: str) -> bool:
+    """Whether the start is a trained classifier rather than an encoder."""
+    architectures = AutoConfig.from_pretrained(place).architectures or []
+    return any("SequenceClassification" in name for name in architectures)
+
+
+def _figures(
+    path: str,
+    civil: str,
+    sets: dict[str, LabelledTexts],
+    settings: Settings,
+    device: torch.device,
+) -> dict[str, Any]:
+    scorer = ClassifierScorer(
+        path, label=civil, batch_size=settings.reward.batch_size, device=device, key=_KEY
+    )
+    found: dict[str, Any] = {}
+    for name, one in sets.items():
+        toxicity = scorer.score([""] * len(one.texts), one.texts).toxicity.tolist()
+        found[name] = classification_figures(toxicity, one.toxic)
+        gap = identity_gap(
+            toxicity, one.toxic, one.identities, least=settings.reward_model.identity_least
+        )
+        if gap is not None:
+            found[name]["identity_gap"] = gap
+    return found
+
+
+def _train(
+    place: str,
+    labels: tuple[int, dict[int, str]],
+    texts: LabelledTexts,
+    settings: Settings,
+    device: torch.device,
+    folder: Path,
+) -> dict[str, Any]:
+    """Fine-tune and save; returns steps and the number of weights that learned."""
+    model_settings, (civil, id2label) = settings.reward_model, labels
+    tokenizer = AutoTokenizer.from_pretrained(place, revision=model_settings.revision)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        place,
+        revision=model_settings.revision,
+        num_labels=2,
+        id2label=id2label,
+        label2id={name: index for index, name in id2label.items()},
+        dtype=torch.float32,
+        use_safetensors=True,
+    ).to(device)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if model_settings.training is ClassifierTraining.lora:
+        config = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=model_settings.rank,
+            lora_alpha=2 * model_settings.rank,
+            target_modules="all-linear",
+        )
+        model = get_peft_model(model, config)
+    encoded = tokenizer(texts.texts, truncation=True, max_length=model_settings.max_tokens)
+    rows = [
+        {"input_ids": ids, "labels": 1 - civil if toxic else civil}
+        for ids, toxic in zip(encoded["input_ids"], texts.toxic, strict=True)
+    ]
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    with MetricsLog(Path(settings.run_dir) / "metrics.jsonl") as log:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(settings, device),
+            train_dataset=Dataset.from_list(rows),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[LossLog(log.write)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    steps = int(trainer.state.global_step)
+    if model_settings.training is ClassifierTraining.lora:
+        model = model.merge_and_unload()
+    model.eval().save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    del model, trainer
+    gc.collect()
+    return {"iterations": steps, "parameters": {"trainable": trainable}}
+
+
+def _arguments(settings: Settings, device: torch.device) -> TrainingArguments:
+    model = settings.reward_model
+    return TrainingArguments(
+        output_dir=str(Path(settings.run_dir) / "checkpoints"),
+        num_train_epochs=model.epochs,
+        max_steps=model.max_steps or -1,
+        learning_rate=model.learning_rate,
+        lr_scheduler_type=model.schedule.value,
+        warmup_steps=model.warmup_steps,
+        weight_decay=model.weight_decay,
+        per_device_train_batch_size=model.batch_size,
+        logging_steps=model.log_every,
+        save_strategy="no",
+        report_to=[],
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=device.type == "cpu",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _write(settings: Settings, summary: dict[str, Any], folder: Path) -> None:
+    run_dir, rows = Path(settings.run_dir), []
+    for when in ("before", "after"):
+        for name, figures in summary[when].items():
+            gap = figures.get("identity_gap") or {}
+            cells = [number(figures.get(key), digits) for key, _, digits in _COLUMNS]
+            rows.append([name, when, *cells, number(gap.get("gap"), 3)])
+    table = Table(
+        columns=["set", "when", *(label for _, label, _ in _COLUMNS), "identity gap"], rows=rows
+    )
+    notes = [
+        "Toxic is the positive class, from a probability of 0.5 on. The identity gap is the "
+        "largest minus the smallest false-positive rate over identities that civil texts mention.",
+        f"Use it: reward=local reward.path={folder} reward.label={summary['civil']}",
+    ]
+    write_page(
+        run_dir / "report.html",
+        title="Reward model",
+        tables=[table],
+        notes=notes,
+        settings_yaml=settings_yaml(settings),
+    )
+    write_json_atomic(run_dir / "summary.json", summary)
+    print_table(table, notes, run_dir, Console(highlight=False))

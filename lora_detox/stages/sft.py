@@ -1,0 +1,65 @@
+"""stage=sft: supervised fine-tuning of an adapter, which stage=detox can then start from.
+
+The run directory is that of stage=detox: `adapter/`, `summary.json` with the same metrics before
+and after, samples and report.
+"""
+
+from lora_detox.errors import SettingsError
+from lora_detox.settings import Settings
+from lora_detox.stages.build import Job, build_job
+from lora_detox.stages.finish import finish
+from lora_detox.stages.supervised import (
+    check_sft_packages,
+    make_trainer,
+    mean_loss,
+    training_examples,
+)
+
+
+def run(settings: Settings) -> tuple[float, ...]:
+    """Evaluate, fine-tune, evaluate again, report.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        Objectives of a sweep, both to minimise: toxicity after, and -ROUGE-L or perplexity.
+
+    Raises:
+        DetoxError: what cannot work, before training.
+    """
+    if settings.resume:
+        raise SettingsError("resume: stage=sft keeps no checkpoints; name another hydra.run.dir")
+    with build_job(settings) as job:
+        before = job.before()
+        facts = fine_tune(job)
+        return finish(job, before, {"stage": "sft", "algorithm": "sft", **facts})
+
+
+def fine_tune(job: Job) -> dict[str, object]:
+    """Train the adapter on the references of the training rows.
+
+    Args:
+        job: whose policy learns.
+
+    Returns:
+        Facts for the summary: steps, examples, and the loss per token on the validation rows.
+    """
+    settings, policy = job.settings, job.policy
+    encoder_decoder = bool(policy.backbone.config.is_encoder_decoder)
+    check_sft_packages(encoder_decoder=encoder_decoder)
+    train, validation = (
+        training_examples(rows, policy.tokenizer, settings, encoder_decoder=encoder_decoder)
+        for rows in (job.data.train, job.data.validation[: settings.evaluation.validation_prompts])
+    )
+    loss_before = mean_loss(policy, validation, settings.sft.batch_size)
+    trainer = make_trainer(policy, train, settings, job.record)
+    with job.clock("update"):
+        trainer.train()
+    policy.model.eval()
+    steps = int(trainer.state.global_step)
+    return {
+        "iterations": steps,
+        "examples": len(train),
+        "loss": {"before": loss_before, "after": mean_loss(policy, validation, 16)},
+    }

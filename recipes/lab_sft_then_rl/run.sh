@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# A summarizer's adapter by SFT on DialogSum, then RL from it: bash recipes/lab_sft_then_rl/run.sh
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+shared=${SHARED:-../shared}
+out=${OUT:-runs/lab_sft_then_rl}
+lab=(task=flan_summary policy=local policy.path="$shared/lab/t5-dialogue"
+  reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate
+  judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral
+  data=local data.test_path="$shared/data/toxic_turn.test.jsonl.gz"
+  adapter.rank=32 'adapter.targets=[all-linear]' evaluation.test_prompts=218 "$@")
+python=${PYTHON:-.venv/bin/python}
+
+"$python" -m lora_detox stage=sft "${lab[@]}" hydra.run.dir="$out/sft" \
+  data.path="$shared/data/dialogsum.train.jsonl.gz" data.max_query_tokens=128 \
+  data.validation_path="$shared/data/dialogsum.dev.jsonl.gz" \
+  sft.max_steps=200 sft.learning_rate=2e-3 sft.batch_size=8 sft.max_response_tokens=48
+"$python" -m lora_detox stage=detox "${lab[@]}" hydra.run.dir="$out/rl" \
+  policy.adapter="$out/sft/adapter" \
+  data.path="$shared/data/toxic_turn.train.jsonl.gz" \
+  data.validation_path="$shared/data/toxic_turn.dev.jsonl.gz" \
+  algorithm.iterations=25 algorithm.rollout_batch_size=16 algorithm.learning_rate=5e-4 \
+  algorithm.length_target=1.0 evaluation.every=25
+"$python" -m lora_detox stage=evaluate "${lab[@]}" hydra.run.dir="$out/table" \
+  data.path="$shared/data/toxic_turn.train.jsonl.gz" \
+  "evaluation.models=['$shared/lab/t5-dialogue','$out/sft','$out/rl']"
