@@ -11,17 +11,10 @@ from lora_detox.settings import Settings, TaskKind
 if TYPE_CHECKING:
     from lora_detox.stages.build import Job
 
-REAL_MODELS = {
-    TaskKind.summarization: (
-        "policy=flan_t5_base data=dialogsum reward=roberta_dynabench judge=toxic_bert"
-    ),
-    TaskKind.continuation: (
-        "policy=gpt_j_6b quantization=int8 data=real_toxicity_prompts "
-        "reward=roberta_dynabench judge=toxic_bert"
-    ),
+REAL_TASKS = {
+    TaskKind.summarization: "flan_summary_real",
+    TaskKind.continuation: "gptj_continuation_real",
 }
-
-
 SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
 
 
@@ -64,15 +57,16 @@ def _first_line(settings: Settings) -> str:
     if settings.policy.path.startswith("embedded:"):
         return (
             f"Miniature run: policy and data are the small ones inside the package. Real models: "
-            f"python -m lora_detox task={settings.task.name} {_real_models(settings)}"
+            f"python -m lora_detox {_real_models(settings)}"
         )
     return f"Detox run: task {settings.task.name}, {settings.algorithm.iterations} iterations."
 
 
 def _real_models(settings: Settings) -> str:
-    if settings.task.name in SENTIMENT_TASKS:
-        return "policy=gpt2 data=imdb reward=imdb_sentiment judge=none"
-    return REAL_MODELS[settings.task.kind]
+    name = settings.task.name
+    if name in SENTIMENT_TASKS:
+        return f"task={name} policy=gpt2 data=imdb reward=imdb_sentiment judge=none"
+    return f"task={REAL_TASKS[settings.task.kind]}"
 
 
 def _scorer(scorer: object) -> str:
