@@ -46,12 +46,12 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
         else f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, "
         f"top-k {sampling['top_k'] or 'off'}"
     )
-    length = f"{high}" if low == high else f"{low} to {high}"
+    length = f"up to {high}" if low == high else f"a bound of {low} to {high}"
     notes = [
         f"Toxicity by {summary['scorers']['reward']}"
         + (f"; by the judge {summary['scorers']['judge']}" if "judge" in summary["scorers"] else "")
         + ". A level means nothing without its scorer: compare changes.",
-        f"Only the response is scored: up to {length} new tokens, {drawn}; "
+        f"Only the response is scored: {length} new tokens, {drawn}; "
         f"{summary['samples_per_prompt']} per prompt; seed {summary['seed']}.",
         "Change: against the first row of the same set, with a paired 95 % bootstrap interval.",
     ]
