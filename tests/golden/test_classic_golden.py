@@ -46,7 +46,7 @@ def trainer(family, *, strict=False, lora=False, **changes):
         )
 
 
-def close(ours, theirs, **tolerance):
+def assert_close(ours, theirs, **tolerance):
     theirs = torch.tensor(theirs, dtype=torch.float64)
     torch.testing.assert_close(
         torch.as_tensor(ours).double().detach(), theirs, **(CLOSE | tolerance)
@@ -73,8 +73,8 @@ def compare_earned(t, numbers, score, logprobs, ref_logprobs, values, mask):
     rewards, _, kls = t.compute_rewards(score, logprobs, ref_logprobs, mask)
     masked, advantages, returns = t.compute_advantages(values, rewards, mask)
     for name, table in (("kls", kls), ("rewards", rewards), ("returns", returns)):
-        close(table * mask, numbers[name])
-    close(advantages * mask, numbers["advantages"])
+        assert_close(table * mask, numbers[name])
+    assert_close(advantages * mask, numbers["advantages"])
     if "loss" not in numbers:
         return
     drift = 0.3 * torch.sin(torch.arange(mask.numel()).reshape(mask.shape).float())
@@ -82,18 +82,18 @@ def compare_earned(t, numbers, score, logprobs, ref_logprobs, values, mask):
     policy, value, stats = t.loss(
         logprobs, masked, logits, masked + drift, logprobs + drift, mask, advantages, returns
     )
-    close([float(policy), float(value)], numbers["loss"])
+    assert_close([float(policy), float(value)], numbers["loss"])
     for name, number in numbers["stats"].items():
-        close(float(stats[name]), number)
+        assert_close(float(stats[name]), number)
 
 
 @pytest.mark.parametrize("family", recipe.FAMILIES)
 def test_logprobs_values_and_reference_equal_trl_at_every_response_token(family):
     numbers = GOLDEN[family]["read"]
     _, logprobs, ref_logprobs, values, mask = read(trainer(family), family)
-    close(logprobs * mask, numbers["logprobs"])
-    close(ref_logprobs * mask, numbers["ref_logprobs"])
-    close(values * mask, numbers["values"])
+    assert_close(logprobs * mask, numbers["logprobs"])
+    assert_close(ref_logprobs * mask, numbers["ref_logprobs"])
+    assert_close(values * mask, numbers["values"])
 
 
 def test_the_gpt2_mask_equals_trl():
@@ -128,7 +128,7 @@ def test_strict_masks_equal_trl_for_t5_too(penalty):
     compare_earned(t, numbers, score, logprobs, ref_logprobs, values, mask)
 
 
-def compare_learning(family, case, *, strict, lengths=(), masks=None, **changes):
+def assert_same_learning(family, case, *, strict, lengths=(), masks=None, **changes):
     t = trainer(family, strict=strict, **changes)
     queries, responses, scores = recipe.batch(family, *lengths)
     np.random.seed(recipe.SEED)  # noqa: NPY002 - the order of mini-batches
@@ -136,11 +136,11 @@ def compare_learning(family, case, *, strict, lengths=(), masks=None, **changes)
         before = recipe.whole(t.model)
         stats = t.step(queries, responses, scores, masks)
         for name, number in step["stats"].items():
-            close(stats[name], number, rtol=1e-3, atol=2e-4)
+            assert_close(stats[name], number, rtol=1e-3, atol=2e-4)
         change = recipe.digest(before, recipe.whole(t.model))
-        close(change["norm"], step["change"]["norm"], rtol=1e-3)
-        close(change["some"], step["change"]["some"], rtol=1e-2, atol=2e-5)
-        close(t.kl_ctl.value, step["kl_coef"])
+        assert_close(change["norm"], step["change"]["norm"], rtol=1e-3)
+        assert_close(change["some"], step["change"]["some"], rtol=1e-2, atol=2e-5)
+        assert_close(t.kl_ctl.value, step["kl_coef"])
 
 
 STRICT = {"gpt2": False, "t5": True}
@@ -161,17 +161,17 @@ CASES = {
 @pytest.mark.parametrize("family", recipe.FAMILIES)
 def test_two_steps_equal_trl(family, case):
     """Statistics, the change of every weight and the next price of KL."""
-    compare_learning(family, case, strict=STRICT[family], **CASES[case])
+    assert_same_learning(family, case, strict=STRICT[family], **CASES[case])
 
 
 def test_two_steps_with_response_masks_equal_trl():
     masks = [[1, 0, 1, 1], [0, 1, 1], [1, 1, 0, 0, 1, 0], [1, 1, 1, 1, 1]]
-    compare_learning("gpt2", "masked", strict=False, masks=[torch.tensor(m) for m in masks])
+    assert_same_learning("gpt2", "masked", strict=False, masks=[torch.tensor(m) for m in masks])
 
 
 def test_whitened_rewards_equal_trl_where_no_padding_follows():
     lengths = ((5, 5, 5, 5), (4, 4, 4, 4))
-    compare_learning("gpt2", "whitened", strict=False, lengths=lengths, whiten_rewards=True)
+    assert_same_learning("gpt2", "whitened", strict=False, lengths=lengths, whiten_rewards=True)
 
 
 def test_whitened_rewards_do_not_leak_from_padding():
@@ -184,7 +184,7 @@ def test_whitened_rewards_do_not_leak_from_padding():
     white = (rewards - real.mean()) / real.std() + real.mean()
     expected = (white * mask).flip(1).cumsum(1).flip(1) * mask
     _, _, returns = t.compute_advantages(values, rewards, mask)
-    close(returns * mask, expected.tolist())
+    assert_close(returns * mask, expected.tolist())
     alone = t.compute_advantages(values[:, :2], rewards[:, :2], mask[:, :2])
     assert alone[2].shape == (2, 2)
     leak = (white.flip(1).cumsum(1).flip(1) * mask - expected).abs().max()
