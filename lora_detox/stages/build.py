@@ -16,26 +16,15 @@ from lora_detox.embedded import embedded_path
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names, summarise
 from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
-from lora_detox.prompts import PromptSampler, PromptSets, fixed_batches, load_prompt_sets
+from lora_detox.prompts import PromptSampler, fixed_batches
 from lora_detox.report.jsonl import MetricsLog, write_json_atomic, write_text_atomic
 from lora_detox.report.progress import TrainingProgress
 from lora_detox.report.trackers import flat_numbers, open_trackers
-from lora_detox.scores import (
-    ClassifierScorer,
-    CompositeScorer,
-    EnsembleScorer,
-    FunctionScorer,
-    ScoreTerm,
-    SignedScorer,
-    check_classifier,
-    probe_scorer,
-    text_term,
-)
-from lora_detox.settings import ScorerSettings, Settings, Stage, TaskKind, settings_yaml
+from lora_detox.settings import Settings, TaskKind, settings_yaml
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
-from lora_detox.stages.plan import (
+from lora_detox.stages.plans import (
     adapter_plan,
     backbone_plan,
     kl_control,
@@ -45,8 +34,9 @@ from lora_detox.stages.plan import (
 )
 from lora_detox.stages.quiet import quieten_libraries
 from lora_detox.stages.resume import check_moved, check_same_settings, trained_checksum
+from lora_detox.stages.sources import check_scorers, load_data, load_scorers
 from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
-from lora_detox.types import Evaluation, PromptBatch, Sampling, Scorer
+from lora_detox.types import Evaluation, PromptBatch, Sampling
 from lora_detox.update import LengthControl, PpoUpdate
 
 EMBEDDED_POLICY = "embedded:policy"
@@ -286,106 +276,3 @@ class Job:
         self._log.write(row)
         for tracker in self._trackers:
             tracker.log(row["iteration"], flat_numbers(row))
-
-
-def load_data(settings: Settings) -> PromptSets:
-    """Read, filter and split the prompts as conf/data says."""
-    data = asdict(settings.data)
-    keys = (
-        "path",
-        "validation_path",
-        "test_path",
-        "config_name",
-        "revision",
-        "split_names",
-        "fields",
-        "min_toxicity",
-        "max_toxicity",
-        "skip",
-        "prefixes",
-        "split_fractions",
-        "limit",
-        "bad_row_limit",
-    )
-    if data["min_toxicity"] is None and data["max_toxicity"] is None:
-        data["fields"]["toxicity"] = None  # only the filter reads it
-    if settings.task.kind is TaskKind.continuation and settings.stage is not Stage.sft:
-        data["fields"]["references"] = None  # there is no ROUGE to take
-    return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
-
-
-def check_scorers(settings: Settings) -> None:
-    """Find out from configurations alone whether reward and judge can be told apart and read."""
-    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
-        if scorer.path is not None:
-            check_classifier(scorer.path, scorer.label, key, scorer.revision)
-            for path in scorer.ensemble:
-                check_classifier(path, None, key)
-
-
-def load_scorers(settings: Settings, device: torch.device) -> tuple[Scorer, Scorer | None]:
-    """Reward and judge, each probed with plain insults and courtesies."""
-    judge = _load_scorer(settings.judge, "judge", device, None)
-    reward = _load_scorer(settings.reward, "reward", device, judge)
-    if reward is None:
-        raise ValueError("a reward needs a classifier or a function")  # settings checked it
-    return reward, judge
-
-
-def _load_scorer(
-    settings: ScorerSettings, key: str, device: torch.device, companion: Scorer | None
-) -> Scorer | None:
-    scorer: Scorer | None = companion
-    if settings.path is not None:
-        scorer = ClassifierScorer(
-            settings.path,
-            label=settings.label,
-            output=settings.output.value,
-            text=settings.text.value,
-            batch_size=settings.batch_size,
-            max_tokens=settings.max_tokens,
-            revision=settings.revision,
-            device=device,
-            key=key,
-        )
-    if settings.ensemble and scorer is not None:
-        others = [_ensemble_member(path, settings, key, device) for path in settings.ensemble]
-        scorer = EnsembleScorer([scorer, *others], settings.combine.value)
-    if settings.function is not None and scorer is not None:
-        scorer = FunctionScorer(settings.function, scorer, key=key)
-    if settings.terms and scorer is not None:
-        scorer = _composite(scorer, settings)
-    if settings.path is None and settings.function is None:
-        return None
-    if settings.probe and scorer is not None:
-        probe_scorer(scorer, key)
-    return SignedScorer(scorer, settings.signs) if settings.signs and scorer else scorer
-
-
-def _ensemble_member(
-    path: str, settings: ScorerSettings, key: str, device: torch.device
-) -> ClassifierScorer:
-    return ClassifierScorer(
-        path,
-        output=settings.output.value,
-        text=settings.text.value,
-        batch_size=settings.batch_size,
-        max_tokens=settings.max_tokens,
-        device=device,
-        key=key,
-    )
-
-
-def _composite(scorer: Scorer, settings: ScorerSettings) -> CompositeScorer:
-    """Weighted terms; toxicity is always that of the classifier, whatever its weight."""
-    weights = {"toxicity": 0.0, **settings.terms}
-    return CompositeScorer(
-        {
-            name: ScoreTerm(
-                scorer=scorer if name == "toxicity" else text_term(name, settings.length_words),
-                weight=weight,
-            )
-            for name, weight in weights.items()
-        },
-        toxicity_from="toxicity",
-    )

@@ -20,13 +20,13 @@ from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
 from lora_detox.settings import Protocol, Settings, TaskKind, settings_yaml
-from lora_detox.stages.build import check_scorers, load_scorers
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluated import NO_ADAPTER, EvaluatedModel, evaluated_models
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
 from lora_detox.stages.finish import device_name, peak_memory, versions
 from lora_detox.stages.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.stages.quiet import quieten_libraries
+from lora_detox.stages.sources import check_scorers, load_scorers
 from lora_detox.stages.tabulate import evaluation_notes, evaluation_table
 from lora_detox.types import Evaluation, PromptBatch, Scorer
 

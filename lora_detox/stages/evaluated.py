@@ -12,7 +12,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import BackbonePlan
 from lora_detox.settings import Settings
-from lora_detox.stages.plan import backbone_plan
+from lora_detox.stages.plans import backbone_plan
 
 _KEYS = ("path", "revision", "adapter", "name")
 _EMBEDDED_POLICY = "embedded:policy"

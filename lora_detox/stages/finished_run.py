@@ -51,7 +51,7 @@ def read_run(folder: Path) -> FinishedRun:
     """Read a run directory.
 
     Args:
-        folder: checked by `stage_settings.check_export`.
+        folder: checked by `settings.check_export`.
 
     Returns:
         Its settings, figures and adapter description.

@@ -6,7 +6,7 @@ from pathlib import Path
 from lora_detox.prompts import PromptRow
 from lora_detox.prompts.splits import choose_rows
 from lora_detox.settings import DataSettings, Protocol, Settings
-from lora_detox.stages.build import load_data
+from lora_detox.stages.sources import load_data
 from lora_detox.types import Sampling
 
 

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
 )
 
 from lora_detox.errors import ExportError
-from lora_detox.stage_settings import ExportSettings
+from lora_detox.settings import ExportSettings
 
 MERGED = "merged"
 

@@ -26,8 +26,7 @@ from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
 from lora_detox.scores import ClassifierScorer, probe_scorer
 from lora_detox.scores.loading import load_error, resolve_classifier
-from lora_detox.settings import Settings, settings_yaml
-from lora_detox.stage_settings import ClassifierTraining
+from lora_detox.settings import ClassifierTraining, Settings, settings_yaml
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.finish import device_name, peak_memory, versions
 from lora_detox.stages.labelled import LabelledTexts, labelled_splits, test_set

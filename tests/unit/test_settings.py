@@ -5,15 +5,8 @@ from omegaconf import OmegaConf
 
 from lora_detox.api import compose_settings
 from lora_detox.errors import SettingsError
-from lora_detox.settings import (
-    _NOT_NEGATIVE,
-    _POSITIVE,
-    _UNIT,
-    check_settings,
-    closest_keys,
-    known_keys,
-    settings_yaml,
-)
+from lora_detox.settings import check_settings, closest_keys, known_keys, settings_yaml
+from lora_detox.settings.checks import NOT_NEGATIVE, POSITIVE, UNIT
 
 ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
 
@@ -40,16 +33,16 @@ def numbers(node, prefix=""):
 
 
 def test_every_number_has_a_range(settings):
-    ranged = {*_POSITIVE, *_NOT_NEGATIVE, *_UNIT}
+    ranged = {*POSITIVE, *NOT_NEGATIVE, *UNIT}
     assert set(numbers(type(settings))) == ranged | ANY_NUMBER
 
 
 @pytest.mark.parametrize(
     ("keys", "values"),
     [
-        (_POSITIVE, [0, -1, float("nan")]),
-        (_NOT_NEGATIVE, [-1, float("nan")]),
-        (_UNIT, [-0.1, 1.1, float("nan")]),
+        (POSITIVE, [0, -1, float("nan")]),
+        (NOT_NEGATIVE, [-1, float("nan")]),
+        (UNIT, [-0.1, 1.1, float("nan")]),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values):

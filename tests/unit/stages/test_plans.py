@@ -3,7 +3,7 @@
 import pytest
 
 from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule
-from lora_detox.stages.plan import kl_control, learning_rate_schedule, score_scaler
+from lora_detox.stages.plans import kl_control, learning_rate_schedule, score_scaler
 from lora_detox.update import AdaptiveKl, FixedKl
 
 

@@ -1,0 +1,100 @@
+"""What a key can be where it is one of a few words."""
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """What `stage=` names; one module of lora_detox.stages each."""
+
+    detox = "detox"
+    evaluate = "evaluate"
+    export = "export"
+    sft = "sft"
+    reward_model = "reward_model"
+
+
+class TaskKind(StrEnum):
+    """What the policy is for, which decides the quality metric."""
+
+    summarization = "summarization"
+    continuation = "continuation"
+
+
+class Dtype(StrEnum):
+    """Numbers of the frozen backbone."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class AdapterType(StrEnum):
+    """What is trained."""
+
+    lora = "lora"
+    none = "none"
+
+
+class QuantizationType(StrEnum):
+    """How the frozen weights are stored."""
+
+    none = "none"
+    int8 = "int8"
+    nf4 = "nf4"
+
+
+class ScoreOutput(StrEnum):
+    """Which number of a classifier is the score."""
+
+    logit = "logit"
+    softmax = "softmax"
+    logprob = "logprob"
+    sigmoid = "sigmoid"
+
+
+class ScoredText(StrEnum):
+    """What a classifier reads."""
+
+    response = "response"
+    prompt_response = "prompt_response"
+
+
+class Combine(StrEnum):
+    """How the classifiers of an ensemble are combined."""
+
+    minimum = "minimum"
+    mean = "mean"
+
+
+class KlControlType(StrEnum):
+    """Whether the price of a nat moves."""
+
+    adaptive = "adaptive"
+    fixed = "fixed"
+
+
+class KlPenaltyType(StrEnum):
+    """Which estimate of the KL to the reference is charged."""
+
+    kl = "kl"
+    abs = "abs"
+    mse = "mse"
+    full = "full"
+
+
+class Protocol(StrEnum):
+    """How stage=evaluate asks and counts."""
+
+    plain = "plain"
+    trl_guide = "trl_guide"
+    three_sets = "three_sets"
+    real_toxicity_prompts = "real_toxicity_prompts"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves over the iterations."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"

@@ -1,0 +1,82 @@
+"""What Hydra composed -> plain dataclasses, once; below this nobody sees a DictConfig."""
+
+import difflib
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lora_detox.errors import SettingsError
+from lora_detox.settings.checks import check_settings
+from lora_detox.settings.groups import Settings
+
+
+def register_schema() -> None:
+    """Make the schema known to Hydra under the name that conf/config.yaml starts from."""
+    ConfigStore.instance().store(name="settings_schema", node=Settings)
+
+
+def settings_from(config: DictConfig) -> Settings:
+    """Plain, resolved and checked settings from what Hydra composed.
+
+    Args:
+        config: the composed configuration.
+
+    Returns:
+        Settings without any trace of OmegaConf.
+
+    Raises:
+        SettingsError: a mandatory key without a value, or a combination that cannot work.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise SettingsError(
+            f"{', '.join(missing)}: no value given; set it, as in {missing[0]}=VALUE"
+        )
+    try:
+        settings = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise SettingsError(str(error)) from error
+    if not isinstance(settings, Settings):
+        raise TypeError(f"the composed configuration is a {type(settings).__name__}, not Settings")
+    check_settings(settings)
+    return settings
+
+
+def settings_yaml(settings: Settings) -> str:
+    """The resolved settings as YAML, as config.yaml of the run directory holds them."""
+    text: str = OmegaConf.to_yaml(OmegaConf.create(_plain(settings)))
+    return text
+
+
+def _plain(node: Any) -> Any:
+    """Dataclasses and enums as dicts and their values."""
+    if is_dataclass(node):
+        return {entry.name: _plain(getattr(node, entry.name)) for entry in fields(node)}
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    return node.value if isinstance(node, StrEnum) else node
+
+
+def known_keys(node: type = Settings, prefix: str = "") -> list[str]:
+    """Every key that can be set, dotted."""
+    keys: list[str] = []
+    for entry in fields(node):
+        nested = entry.type
+        if isinstance(nested, type) and is_dataclass(nested):
+            keys += known_keys(nested, f"{prefix}{entry.name}.")
+        else:
+            keys.append(prefix + entry.name)
+    return keys
+
+
+def closest_keys(key: str, groups: list[str]) -> list[str]:
+    """Known keys and groups that a mistyped one may have meant."""
+    candidates = known_keys() + groups
+    close = difflib.get_close_matches(key, candidates, n=3, cutoff=0.6)
+    last = key.rsplit(".", 1)[-1]
+    close += [k for k in candidates if k.rsplit(".", 1)[-1] == last and k not in close]
+    return close[:4]

@@ -1,0 +1,246 @@
+"""The groups of conf/ and the whole that they make, with types and defaults.
+
+Meaning, unit, range and source of each key stand beside it in the YAML files of conf/.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from lora_detox.settings.choices import (
+    AdapterType,
+    Combine,
+    Dtype,
+    KlControlType,
+    KlPenaltyType,
+    Protocol,
+    QuantizationType,
+    Schedule,
+    ScoredText,
+    ScoreOutput,
+    Stage,
+    TaskKind,
+)
+from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
+
+
+@dataclass
+class TaskSettings:
+    """conf/task: what is asked of the policy."""
+
+    name: str = MISSING
+    kind: TaskKind = MISSING
+    template: str = "{prompt}"
+    miniature: str = MISSING
+
+
+@dataclass
+class PolicySettings:
+    """conf/policy: which model."""
+
+    path: str = MISSING
+    revision: str | None = None
+    adapter: str | None = None
+    dtype: Dtype = Dtype.auto
+    gradient_checkpointing: bool = False
+    allow_fp16_t5: bool = False
+
+
+@dataclass
+class AdapterSettings:
+    """conf/adapter: what learns."""
+
+    type: AdapterType = AdapterType.lora
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=list)
+    scope: str = "all"
+    rslora: bool = False
+    dora: bool = False
+
+
+@dataclass
+class QuantizationSettings:
+    """conf/quantization: how the frozen weights are stored."""
+
+    type: QuantizationType = QuantizationType.none
+    int8_threshold: float = 6.0
+    double_quant: bool = True
+
+
+@dataclass
+class FieldSettings:
+    """Columns of a data source."""
+
+    prompt: str = MISSING
+    references: str | None = None
+    toxicity: str | None = None
+    id: str | None = None
+
+
+@dataclass
+class DataSettings:
+    """conf/data: where prompts come from, filtered and cut how."""
+
+    path: str = MISSING
+    validation_path: str | None = None
+    test_path: str | None = None
+    config_name: str | None = None
+    revision: str | None = None
+    split_names: list[str] = field(default_factory=lambda: ["train", "validation", "test"])
+    split_fractions: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
+    fields: FieldSettings = field(default_factory=FieldSettings)
+    min_toxicity: float | None = None
+    max_toxicity: float | None = None
+    skip: str | None = None
+    prefixes: list[str] = field(default_factory=list)
+    query_tokens: list[int] | None = None
+    max_query_tokens: int = 512
+    split_seed: int = 0
+    limit: int | None = None
+    bad_row_limit: int = 100
+
+
+@dataclass
+class ScorerSettings:
+    """conf/reward and conf/judge: who scores."""
+
+    path: str | None = MISSING
+    revision: str | None = None
+    label: str | None = None
+    output: ScoreOutput = ScoreOutput.logit
+    text: ScoredText = ScoredText.response
+    function: str | None = None
+    batch_size: int = 64
+    max_tokens: int | None = None
+    probe: bool = True
+    ensemble: list[str] = field(default_factory=list)
+    combine: Combine = Combine.minimum
+    terms: dict[str, float] = field(default_factory=dict)
+    length_words: int = 20
+    signs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class AlgorithmSettings:
+    """conf/algorithm: the update and its numbers."""
+
+    name: str = MISSING
+    iterations: int = MISSING
+    rollout_batch_size: int = MISSING
+    minibatch_size: int = MISSING
+    microbatch_size: int = MISSING
+    ppo_epochs: int = MISSING
+    learning_rate: float = MISSING
+    value_learning_rate: float | None = None
+    schedule: Schedule = Schedule.constant
+    warmup_iterations: int = 0
+    weight_decay: float = 0.0
+    kl_control: KlControlType = KlControlType.adaptive
+    kl_coef: float = 0.2
+    kl_target: float = 6.0
+    kl_horizon: float = 10000
+    kl_penalty: KlPenaltyType = KlPenaltyType.kl
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    value_clip_range: float = 0.2
+    value_coef: float = 0.1
+    max_grad_norm: float | None = None
+    target_kl: float | None = None
+    ratio_threshold: float = 10.0
+    scale_scores: bool = True
+    center_scores: bool = False
+    score_clip: float | None = None
+    length_target: float | None = None
+    length_gain: float = 0.5
+    whiten_rewards: bool = False
+    whiten_advantages: bool = True
+
+
+@dataclass
+class GenerationSettings:
+    """conf/generation: how responses are sampled."""
+
+    response_tokens: list[int] = MISSING
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_new_tokens: int = 0
+    batch_size: int = 32
+
+
+@dataclass
+class EvaluationSettings:
+    """conf/evaluation: when, on how much."""
+
+    every: int = MISSING
+    validation_prompts: int = MISSING
+    test_prompts: int = MISSING
+    samples_per_prompt: int = 1
+    batch_size: int = 64
+    greedy: bool = False
+    seed: int = 1000
+    resamples: int = 1000
+    protocol: Protocol = Protocol.plain
+    models: list[Any] = field(default_factory=list)
+    prompts: int | None = None
+    samples: int | None = None
+    new_tokens: int | None = None
+    sets: dict[str, DataSettings] = field(default_factory=dict)
+
+
+@dataclass
+class TrackerSettings:
+    """conf/tracker: who else is told."""
+
+    names: list[str] = field(default_factory=list)
+    project: str = "lora_detox"
+
+
+@dataclass
+class DebugSettings:
+    """conf/debug: aids."""
+
+    name: str = "none"
+    tiny_model: bool = False
+    reuse_first_batch: bool = False
+
+
+@dataclass
+class CheckpointSettings:
+    """When the state of training is saved."""
+
+    every: int = 0
+    keep: int = 2
+
+
+@dataclass
+class Settings:
+    """Everything a run needs; see conf/config.yaml for the groups that fill it."""
+
+    stage: Stage = Stage.detox
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    resume: bool = False
+    run_dir: str = MISSING
+    run: str | None = None
+    task: TaskSettings = field(default_factory=TaskSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    reward: ScorerSettings = field(default_factory=ScorerSettings)
+    judge: ScorerSettings = field(default_factory=ScorerSettings)
+    algorithm: AlgorithmSettings = field(default_factory=AlgorithmSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    sft: SftSettings = field(default_factory=SftSettings)
+    reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    debug: DebugSettings = field(default_factory=DebugSettings)
