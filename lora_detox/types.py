@@ -63,7 +63,7 @@ class Rollout:
         response_mask: True at sampled tokens [B, R]; made from lengths, never from ids.
         logprobs: log p of each sampled token under the policy [B, R], nats, 0 at padding.
         ref_logprobs: the same under the reference policy [B, R].
-        values: value head estimates [B, R], reward units, 0 at padding.
+        values: value head estimates [B, R], reward units, 0 at padding and without value head.
         response_texts: B decoded responses without special tokens.
         minibatches: row indices by minibatch and microbatch; the same microbatches serve here and
             in the update, so that a backbone whose numbers depend on the batch (int8) agrees with
@@ -110,14 +110,17 @@ class Advantages:
     Attributes:
         rewards: -kl_coef * ref_kl, plus the score at the last real token [B, R].
         ref_kl: the chosen per-token penalty against the reference [B, R], nats.
-        advantages: generalised advantage estimates [B, R], whitened where asked.
-        returns: advantages before whitening + values [B, R].
+        advantages: how much better than the baseline [B, R], whitened where asked.
+        returns: what the value head should have said; without one, the reward to go [B, R].
+        kl_coef_in_loss: price of a nat of KL that the update charges itself; 0 where `rewards`
+            are charged.
     """
 
     rewards: Float[Tensor, "B R"]
     ref_kl: Float[Tensor, "B R"]
     advantages: Float[Tensor, "B R"]
     returns: Float[Tensor, "B R"]
+    kl_coef_in_loss: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,8 @@ class UpdateStats:
 
     Attributes:
         policy_loss: clipped surrogate loss.
-        value_loss: clipped squared error of the values (before `value_coef`).
+        value_loss: clipped squared error of the values (before `value_coef`); None, as the value
+            clip fraction, without value head.
         entropy: mean entropy of the token distributions in the first ppo_epoch, nats.
         approx_kl: mean of 0.5 * (new_logprobs - logprobs)^2, policy before against after, nats.
         clip_fraction: share of tokens whose ratio was clipped, in [0, 1].
@@ -142,11 +146,11 @@ class UpdateStats:
     """
 
     policy_loss: float
-    value_loss: float
+    value_loss: float | None
     entropy: float
     approx_kl: float
     clip_fraction: float
-    value_clip_fraction: float
+    value_clip_fraction: float | None
     ratio: float
     first_ratio_error: float
     gradient_norm: float
@@ -207,6 +211,10 @@ class Policy(Protocol):
     @property
     def pad_token_id(self) -> int:
         """Id that fills padding."""
+
+    @property
+    def has_value_head(self) -> bool:
+        """Whether values are estimated; without a head they are 0."""
 
     def decoding(
         self, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"], sampling: Sampling

@@ -193,12 +193,20 @@ def _another_backbone(architecture: str) -> PreTrainedModel:
     )
 
 
-def tiny_policy(architecture: str, *, moved: bool = True, seed: int = 0, **adapter) -> LoraPolicy:
+def tiny_policy(
+    architecture: str,
+    *,
+    moved: bool = True,
+    seed: int = 0,
+    with_value_head: bool = True,
+    **adapter,
+) -> LoraPolicy:
     """A policy; `moved` gives adapter and value head random weights, as after some training."""
     backbone = tiny_backbone(architecture, seed)
     plan = AdapterPlan(**({"rank": 2, "alpha": 4.0} | adapter))
     model = get_peft_model(backbone, lora_config(plan, backbone.config))
-    policy = LoraPolicy(model, tiny_tokenizer(), family_of(backbone.config))
+    family = family_of(backbone.config)
+    policy = LoraPolicy(model, tiny_tokenizer(), family, with_value_head=with_value_head)
     if moved:
         move(policy, seed + 1)
     return policy

@@ -1,6 +1,7 @@
 """Stage 4: Rollout + Scores -> Advantages. Pure functions of tensors."""
 
+from lora_detox.advantages.baselines import Baseline, RunningMean
 from lora_detox.advantages.estimate import AdvantagePlan, estimate_advantages
 from lora_detox.advantages.score_scaling import ScoreScaler
 
-__all__ = ["AdvantagePlan", "ScoreScaler", "estimate_advantages"]
+__all__ = ["AdvantagePlan", "Baseline", "RunningMean", "ScoreScaler", "estimate_advantages"]

@@ -10,7 +10,7 @@ def token_rewards(
     ref_kl: Float[Tensor, "B R"],
     mask: Bool[Tensor, "B R"],
     kl_coef: float,
-    token_bonus: float = 0.0,
+    token_bonus: float | Float[Tensor, "B R"] = 0.0,
 ) -> Float[Tensor, "B R"]:
     """r[t] = token_bonus - kl_coef * ref_kl[t], plus the score at the last real token.
 
@@ -21,7 +21,7 @@ def token_rewards(
         ref_kl: per-token penalty, nats.
         mask: True at real tokens; each row has at least one (end-of-sequence).
         kl_coef: price of a nat, >= 0.
-        token_bonus: what each real token earns, score units (see update.length_control).
+        token_bonus: what each real token earns, score units (see update.budget).
 
     Returns:
         Rewards [B, R], 0 at padding.
@@ -36,3 +36,20 @@ def token_rewards(
     columns = torch.arange(mask.shape[1], device=mask.device)
     is_last = columns[None] == lengths[:, None] - 1
     return (token_bonus - kl_coef * ref_kl) * mask + score[:, None] * is_last
+
+
+def sequence_rewards(
+    rewards: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
+) -> Float[Tensor, "B R"]:
+    """The whole response as one action: the sum of a row's rewards at its last real token.
+
+    Args:
+        rewards: per token.
+        mask: True at real tokens; each row has at least one.
+
+    Returns:
+        Rewards [B, R], 0 but at the last real token of each row.
+    """
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    is_last = columns[None] == mask.sum(dim=1, keepdim=True) - 1
+    return (rewards * mask).sum(dim=1, keepdim=True) * is_last

@@ -47,6 +47,7 @@ class BackbonePlan:
         device: "auto", "cpu", "cuda", "cuda:1".
         gradient_checkpointing: recompute activations in the backward pass.
         allow_fp16_t5: load T5 in fp16 although its activations overflow.
+        value_head: whether a value head learns beside the adapter.
     """
 
     path: str
@@ -60,6 +61,7 @@ class BackbonePlan:
     device: str = "auto"
     gradient_checkpointing: bool = False
     allow_fp16_t5: bool = False
+    value_head: bool = True
 
 
 def resolve_device(device: str) -> torch.device:
@@ -269,7 +271,7 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
         adapter: the fresh adapter where `plan.adapter` is None.
 
     Returns:
-        A policy whose only trainable parameters are the adapter and the value head.
+        A policy whose only trainable parameters are those of the adapter and the value head.
 
     Raises:
         SettingsError: see `check_backbone`; also an adapter without trainable parameters.
@@ -288,7 +290,7 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
             model.set_adapter("default")
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
-    policy = LoraPolicy(model, tokenizer, family_of(config))
+    policy = LoraPolicy(model, tokenizer, family_of(config), with_value_head=plan.value_head)
     if not any(p.requires_grad for p in model.parameters()):
         raise SettingsError(
             "policy.adapter: the adapter has no trainable parameter, so nothing would be learned"

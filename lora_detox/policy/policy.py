@@ -32,14 +32,22 @@ class LoraPolicy:
         model: PEFT model with a trainable adapter "default" and maybe a frozen "reference".
         tokenizer: padded on the family's side, with pad and end-of-sequence tokens.
         family: encoder-decoder or decoder-only.
+        with_value_head: False for algorithms that estimate no values; these are 0 then.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, family: Family) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        family: Family,
+        *,
+        with_value_head: bool = True,
+    ) -> None:
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.backbone = model.get_base_model()
         hidden_size = getattr(self.backbone.config, "word_embed_proj_dim", None)  # OPT-350m
         hidden_size = hidden_size or self.backbone.config.hidden_size
-        self.value_head = ValueHead(hidden_size, device=self.device)
+        self.value_head = ValueHead(hidden_size, device=self.device) if with_value_head else None
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
         self._frozen_part = FrozenPart(self.backbone)
         self.model.eval()
@@ -59,6 +67,11 @@ class LoraPolicy:
     def pad_token_id(self) -> int:
         """Id that fills padding; may equal `eos_token_id`, so masks never come from ids."""
         return int(self.tokenizer.pad_token_id)
+
+    @property
+    def has_value_head(self) -> bool:
+        """Whether values are estimated; without a head they are 0."""
+        return self.value_head is not None
 
     def decoding(
         self, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"], sampling: Sampling
@@ -117,9 +130,15 @@ class LoraPolicy:
         )
         return ResponseOutputs(
             logprobs=_unpack(logprobs, response_mask),
-            values=_unpack(self.value_head(hidden), response_mask),
+            values=_unpack(self._values(hidden), response_mask),
             entropy=_unpack(entropy, response_mask),
         )
+
+    def _values(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
+        if self.value_head is None:
+            return torch.zeros(len(hidden), device=hidden.device)
+        values: Tensor = self.value_head(hidden)
+        return values
 
     @torch.no_grad()
     def full_kl(
@@ -200,13 +219,18 @@ class LoraPolicy:
             self.model.eval()
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Adapter parameters, then the value head's."""
+        """Adapter parameters, then the value head's where there is one."""
         yield from self.adapter_parameters()
-        yield from self.value_head.parameters()
+        yield from self.head_parameters()
 
     def adapter_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the adapter that learns."""
         return (p for p in self.model.parameters() if p.requires_grad)
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the value head; none without one."""
+        if self.value_head is not None:
+            yield from self.value_head.parameters()
 
     def base_checksum(self) -> str:
         """BLAKE2b digest of every weight and buffer that is not an adapter's, by name and bytes."""
@@ -224,16 +248,17 @@ class LoraPolicy:
         total = sum(_elements(p) for p in self.model.parameters())
         return {
             "trainable": trainable,
-            "total": total + sum(p.numel() for p in self.value_head.parameters()),
+            "total": total + sum(p.numel() for p in self.head_parameters()),
         }
 
     def save(self, adapter_directory: Path, head_directory: Path) -> None:
-        """Write the adapter in PEFT's format and the value head beside it."""
+        """Write the adapter in PEFT's format, and beside it the value head where there is one."""
         self.model.save_pretrained(
             adapter_directory, safe_serialization=True, selected_adapters=["default"]
         )
         self.tokenizer.save_pretrained(adapter_directory)
-        self.value_head.save(head_directory)
+        if self.value_head is not None:
+            self.value_head.save(head_directory)
 
     def decode_texts(
         self, response_ids: Int[Tensor, "B R"], response_mask: Bool[Tensor, "B R"]

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox.errors import SettingsError
-from lora_detox.settings.choices import AdapterType, Protocol, QuantizationType, Stage, TaskKind
+from lora_detox.settings.choices import (
+    AdapterType,
+    BaselineType,
+    KlPenaltyType,
+    KlPlace,
+    Protocol,
+    QuantizationType,
+    Stage,
+    TaskKind,
+)
 from lora_detox.settings.groups import AlgorithmSettings, Settings
 from lora_detox.settings.stages import check_export
 
@@ -26,6 +35,7 @@ def check_settings(settings: Settings) -> None:
     """
     _check_ranges(settings)
     _check_batches(settings.algorithm)
+    _check_algorithm(settings.algorithm)
     _check_adapter(settings)
     _check_reward_terms(settings)
     _check_lengths(settings)
@@ -42,6 +52,7 @@ POSITIVE = (
     "algorithm.minibatch_size",
     "algorithm.microbatch_size",
     "algorithm.ppo_epochs",
+    "algorithm.responses_per_prompt",
     "algorithm.learning_rate",
     "algorithm.kl_target",
     "algorithm.kl_horizon",
@@ -113,6 +124,7 @@ NOT_NEGATIVE = (
 UNIT = (
     "algorithm.gamma",
     "algorithm.gae_lambda",
+    "algorithm.baseline_decay",
     "adapter.dropout",
     "generation.top_p",
     "data.min_toxicity",
@@ -144,6 +156,7 @@ def _check_batches(algorithm: AlgorithmSettings) -> None:
     for small_key, large_key in (
         ("minibatch_size", "rollout_batch_size"),
         ("microbatch_size", "minibatch_size"),
+        ("responses_per_prompt", "rollout_batch_size"),
     ):
         small, large = getattr(algorithm, small_key), getattr(algorithm, large_key)
         if large % small:
@@ -151,6 +164,29 @@ def _check_batches(algorithm: AlgorithmSettings) -> None:
                 f"algorithm.{small_key}={small} does not divide algorithm.{large_key}={large}; "
                 f"want one of {[n for n in range(1, large + 1) if large % n == 0]}"
             )
+
+
+GROUPED = (BaselineType.leave_one_out, BaselineType.group_mean)
+
+
+def _check_algorithm(algorithm: AlgorithmSettings) -> None:
+    baseline, group = algorithm.baseline, algorithm.responses_per_prompt
+    if group < 2 and (baseline in GROUPED or algorithm.group_std):
+        asked = f"baseline={baseline.value}" if baseline in GROUPED else "group_std=true"
+        raise SettingsError(
+            f"algorithm.responses_per_prompt: got {group}; algorithm.{asked} compares responses to "
+            "the same prompt, so want 2 or more"
+        )
+    if algorithm.group_std and baseline is BaselineType.value:
+        raise SettingsError(
+            "algorithm.group_std: divides what stands above a group's baseline; want false with "
+            "algorithm.baseline=value"
+        )
+    if algorithm.kl_place is KlPlace.loss and algorithm.kl_penalty is not KlPenaltyType.kl:
+        raise SettingsError(
+            f"algorithm.kl_penalty: got {algorithm.kl_penalty.value}; algorithm.kl_place=loss "
+            "charges k3, so want kl there"
+        )
 
 
 def _check_adapter(settings: Settings) -> None:

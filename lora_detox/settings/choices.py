@@ -83,6 +83,36 @@ class KlPenaltyType(StrEnum):
     full = "full"
 
 
+class BaselineType(StrEnum):
+    """What the return of a token is compared with."""
+
+    value = "value"
+    leave_one_out = "leave_one_out"
+    group_mean = "group_mean"
+    running_mean = "running_mean"
+
+
+class KlLevel(StrEnum):
+    """Whether the KL is charged to each token or to the response as a whole."""
+
+    token = "token"
+    sequence = "sequence"
+
+
+class KlPlace(StrEnum):
+    """Where the KL is charged."""
+
+    reward = "reward"
+    loss = "loss"
+
+
+class LossMean(StrEnum):
+    """What weighs the same in the policy loss."""
+
+    token = "token"
+    response = "response"
+
+
 class Protocol(StrEnum):
     """How stage=evaluate asks and counts."""
 

@@ -10,10 +10,14 @@ from omegaconf import MISSING
 
 from lora_detox.settings.choices import (
     AdapterType,
+    BaselineType,
     Combine,
     Dtype,
     KlControlType,
+    KlLevel,
     KlPenaltyType,
+    KlPlace,
+    LossMean,
     Protocol,
     QuantizationType,
     Schedule,
@@ -128,6 +132,11 @@ class AlgorithmSettings:
     """conf/algorithm: the update and its numbers."""
 
     name: str = MISSING
+    baseline: BaselineType = BaselineType.value
+    responses_per_prompt: int = 1
+    group_std: bool = False
+    baseline_decay: float = 0.9
+    loss_mean: LossMean = LossMean.token
     iterations: int = MISSING
     rollout_batch_size: int = MISSING
     minibatch_size: int = MISSING
@@ -143,6 +152,8 @@ class AlgorithmSettings:
     kl_target: float = 6.0
     kl_horizon: float = 10000
     kl_penalty: KlPenaltyType = KlPenaltyType.kl
+    kl_level: KlLevel = KlLevel.token
+    kl_place: KlPlace = KlPlace.reward
     gamma: float = 1.0
     gae_lambda: float = 0.95
     clip_range: float = 0.2

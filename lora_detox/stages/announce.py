@@ -34,13 +34,15 @@ def opening_lines(job: "Job") -> list[str]:
         f"{'dora' if settings.adapter.dora else 'lora'} rank {settings.adapter.rank} on "
         f"{', '.join(settings.adapter.targets) or 'query and value'} ({settings.adapter.scope})"
     )
+    head = ", value head included" if job.policy.has_value_head else ""
     dtype = str(job.policy.backbone.dtype).removeprefix("torch.")
     quantization = f", {settings.quantization.type.value}" if job.quantized else ""
     lines += [
         f"policy   {settings.policy.path}: {counts['total']:,} weights, {dtype}{quantization}, "
         f"on {job.device}",
         f"adapter  {adapter}: {counts['trainable']:,} weights learn "
-        f"({100 * counts['trainable'] / counts['total']:.2f} %, value head included)",
+        f"({100 * counts['trainable'] / counts['total']:.2f} %{head})",
+        f"update   {_update(settings)}",
         f"data     {settings.data.path}: {job.data.report.describe()}",
         f"reward   {_scorer(job.reward)}",
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
@@ -67,6 +69,15 @@ def _real_models(settings: Settings) -> str:
     if name in SENTIMENT_TASKS:
         return f"task={name} policy=gpt2 data=imdb reward=imdb_sentiment judge=none"
     return f"task={REAL_TASKS[settings.task.kind]}"
+
+
+def _update(settings: Settings) -> str:
+    """Algorithm, size of an iteration, and with groups their size."""
+    algorithm = settings.algorithm
+    size = f"{algorithm.iterations} iterations of {algorithm.rollout_batch_size} responses"
+    if (group := algorithm.responses_per_prompt) > 1:
+        size += f" ({algorithm.rollout_batch_size // group} prompts, {group} each)"
+    return f"{algorithm.name}: {size}"
 
 
 def _scorer(scorer: object) -> str:

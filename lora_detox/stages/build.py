@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from lora_detox.checkpoint import restore_newest, save_checkpoint
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names, summarise
@@ -30,11 +29,13 @@ from lora_detox.stages.plans import (
     kl_control,
     learning_rate_schedule,
     plan_of,
+    running_mean,
     score_scaler,
 )
 from lora_detox.stages.quiet import quieten_libraries
 from lora_detox.stages.resume import check_moved, check_same_settings, trained_checksum
 from lora_detox.stages.sources import check_scorers, load_data, load_scorers
+from lora_detox.stages.state import TrainingState
 from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
 from lora_detox.types import Evaluation, PromptBatch, Sampling
 from lora_detox.update import LengthControl, PpoUpdate
@@ -102,6 +103,7 @@ class Job:
         self.base_checksum = self.policy.base_checksum()
         self.kl_control = kl_control(settings.algorithm)
         self.scaler = score_scaler(settings.algorithm)
+        self.running_mean = running_mean(settings.algorithm)
         self.length = LengthControl(gain=settings.algorithm.length_gain)
         self.update = PpoUpdate(
             self.policy,
@@ -111,7 +113,8 @@ class Job:
             learning_rate_schedule(settings.algorithm),
         )
         self.evaluate = self._evaluator()
-        self.first_iteration = self._resume() if settings.resume else 0
+        self.state = self._state()
+        self.first_iteration = self.state.resume() if settings.resume else 0
         self._open_files()
         announce(self)
 
@@ -120,9 +123,10 @@ class Job:
         return zlib.crc32(f"{self.settings.seed} {iteration}".encode())
 
     def prompts(self, iteration: int) -> PromptBatch:
-        """The training prompts of one iteration."""
+        """The training prompts of one iteration; those of a group stand in a row."""
         which = 0 if self.settings.debug.reuse_first_batch else iteration
-        return self._sampler.batch(which).to(self.device)
+        batch = self._sampler.batch(which).to(self.device)
+        return repeat_prompts(batch, self.settings.algorithm.responses_per_prompt)
 
     def before(self) -> Evaluation:
         """Test prompts answered by the policy as it starts; read back when a run is resumed."""
@@ -154,7 +158,7 @@ class Job:
         progress.update(done, row)
         every = self.settings.checkpoint.every
         if every and done % every == 0:
-            self._save(done)
+            self.state.save(done)
 
     def close(self) -> None:
         """Close the files of the run."""
@@ -171,7 +175,7 @@ class Job:
 
     def _encode_prompts(self, tokenizer: Any, encoder_decoder: bool) -> None:
         """Training prompts by iteration; validation and test prompts once and for all."""
-        settings, data = self.settings, self.settings.data
+        settings, data, algorithm = self.settings, self.settings.data, self.settings.algorithm
         common: dict[str, Any] = {
             "template": settings.task.template,
             "max_query_tokens": data.max_query_tokens,
@@ -182,7 +186,7 @@ class Job:
         self._sampler = PromptSampler(
             self.data.train,
             tokenizer,
-            batch_size=settings.algorithm.rollout_batch_size,
+            batch_size=algorithm.rollout_batch_size // algorithm.responses_per_prompt,
             seed=settings.seed,
             **common,
         )
@@ -199,14 +203,31 @@ class Job:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         algorithm = self.settings.algorithm
+        head_rate = algorithm.value_learning_rate or algorithm.learning_rate
         groups = [
-            {"params": list(self.policy.adapter_parameters()), "lr": algorithm.learning_rate},
-            {
-                "params": list(self.policy.value_head.parameters()),
-                "lr": algorithm.value_learning_rate or algorithm.learning_rate,
-            },
+            {"params": list(parameters), "lr": rate}
+            for parameters, rate in (
+                (self.policy.adapter_parameters(), algorithm.learning_rate),
+                (self.policy.head_parameters(), head_rate),
+            )
         ]
+        groups = [group for group in groups if group["params"]]
         return torch.optim.AdamW(groups, weight_decay=algorithm.weight_decay, fused=True)
+
+    def _state(self) -> TrainingState:
+        return TrainingState(
+            self.run_dir / "checkpoints",
+            self.policy,
+            self.update.optimizer,
+            {
+                "kl_control": self.kl_control,
+                "scaler": self.scaler,
+                "running_mean": self.running_mean,
+                "length": self.length,
+            },
+            self.clock,
+            keep=self.settings.checkpoint.keep,
+        )
 
     def _evaluator(self) -> Evaluator:
         settings = self.settings
@@ -222,39 +243,6 @@ class Job:
             perplexity=settings.task.kind is TaskKind.continuation,
             clock=self.clock,
         )
-
-    def _trained(self) -> dict[str, torch.Tensor]:
-        """Trainable parameters by name."""
-        named = {n: p for n, p in self.policy.model.named_parameters() if p.requires_grad}
-        head = {f"value_head.{n}": p for n, p in self.policy.value_head.named_parameters()}
-        return named | head
-
-    def _save(self, done: int) -> None:
-        state = {
-            "kl_coef": self.kl_control.kl_coef,
-            "scaler": self.scaler.state(),
-            "length": self.length.state(),
-        }
-        save_checkpoint(
-            self.run_dir / "checkpoints",
-            done,
-            self._trained(),
-            self.update.optimizer,
-            {**state, "seconds": {**self.clock.total, "elapsed": self.clock.elapsed()}},
-            keep=self.settings.checkpoint.keep,
-        )
-
-    def _resume(self) -> int:
-        found = restore_newest(self.run_dir / "checkpoints", self._trained(), self.update.optimizer)
-        if found is None:
-            return 0
-        done, state = found
-        self.kl_control.kl_coef = state["kl_coef"]
-        self.scaler.restore(state["scaler"])
-        self.length.restore(state["length"])
-        self.clock.begin -= state["seconds"].pop("elapsed")
-        self.clock.total.update(state["seconds"])
-        return done
 
     def _open_files(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,7 @@ def train(job: Job) -> None:
                 job.kl_control.kl_coef,
                 plan.advantages,
                 job.length.token_bonus,
+                job.running_mean,
             )
             with job.clock("update"):
                 stats = job.update.step(rollout, advantages, iteration)

@@ -89,7 +89,7 @@ def iteration_row(
         "score_std": job.scaler.std,
         names.RESPONSE_TOKENS: float(mask.sum(dim=1).float().mean()),
         "sampling_gap": float(gap),
-        **vars(stats),
+        **{name: value for name, value in vars(stats).items() if value is not None},
     }
     row.update({f"score_{name}": float(part.mean()) for name, part in scores.parts.items()})
     row.update({f"seconds_{phase}": spent for phase, spent in job.clock.lap().items()})

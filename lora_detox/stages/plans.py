@@ -5,11 +5,20 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
 
-from lora_detox.advantages import AdvantagePlan, ScoreScaler
+from lora_detox.advantages import AdvantagePlan, Baseline, RunningMean, ScoreScaler
 from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import BackbonePlan
-from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule, Settings
+from lora_detox.settings import (
+    AlgorithmSettings,
+    BaselineType,
+    KlControlType,
+    KlLevel,
+    KlPlace,
+    LossMean,
+    Schedule,
+    Settings,
+)
 from lora_detox.types import Sampling
 from lora_detox.update import AdaptiveKl, FixedKl, KlControl, PpoPlan
 
@@ -60,6 +69,12 @@ def plan_of(settings: Settings) -> Plan:
             gae_lambda=algorithm.gae_lambda,
             whiten_rewards=algorithm.whiten_rewards,
             whiten_advantages=algorithm.whiten_advantages,
+            baseline=Baseline(algorithm.baseline.value),
+            responses_per_prompt=algorithm.responses_per_prompt,
+            group_std=algorithm.group_std,
+            sequence_level=algorithm.kl_level is KlLevel.sequence,
+            kl_in_loss=algorithm.kl_place is KlPlace.loss,
+            mean_by_response=algorithm.loss_mean is LossMean.response,
         ),
         ppo=PpoPlan(
             ppo_epochs=algorithm.ppo_epochs,
@@ -87,6 +102,7 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
         device=settings.device,
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
+        value_head=settings.algorithm.baseline is BaselineType.value,
     )
 
 
@@ -118,6 +134,11 @@ def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:
     return ScoreScaler(
         scale=algorithm.scale_scores, center=algorithm.center_scores, clip=algorithm.score_clip
     )
+
+
+def running_mean(algorithm: AlgorithmSettings) -> RunningMean:
+    """The baseline of earlier iterations; unused by the other baselines."""
+    return RunningMean(decay=algorithm.baseline_decay)
 
 
 def learning_rate_schedule(algorithm: AlgorithmSettings) -> Callable[[int], float]:

@@ -13,19 +13,38 @@ class KlControl(Protocol):
     def update(self, kl: float, samples: int) -> None:
         """Learn the mean KL per response (nats) of `samples` new responses."""
 
+    def state(self) -> dict[str, float]:
+        """For a checkpoint."""
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take the state of a checkpoint."""
+
 
 @dataclass
-class FixedKl:
-    """A price that stays."""
+class _Price:
+    """What both kinds keep."""
 
     kl_coef: float
+
+    def state(self) -> dict[str, float]:
+        """For a checkpoint."""
+        return {"kl_coef": self.kl_coef}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take the state of a checkpoint."""
+        self.kl_coef = state["kl_coef"]
+
+
+@dataclass
+class FixedKl(_Price):
+    """A price that stays."""
 
     def update(self, kl: float, samples: int) -> None:
         """Nothing moves."""
 
 
 @dataclass
-class AdaptiveKl:
+class AdaptiveKl(_Price):
     """Proportional control towards a target KL (Ziegler et al. 2019, section 2.2).
 
     e = clip(kl / target - 1, -0.2, 0.2); kl_coef *= 1 + e * samples / horizon.
@@ -36,7 +55,6 @@ class AdaptiveKl:
         horizon: samples over which a full-size error changes the price by 20 %.
     """
 
-    kl_coef: float
     target: float
     horizon: float
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.types import Advantages, FrozenStates, Policy, Rollout, Sampling, UpdateStats
-from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss
+from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss, ref_kl_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,13 @@ class PpoUpdate:
         loss = ppo_loss(
             outputs.logprobs, outputs.values, batch, plan.clip_range, plan.value_clip_range
         )
-        ((loss.policy + plan.value_coef * loss.value) / minibatch_tokens).backward()
+        objective = loss.policy
+        if self.policy.has_value_head:
+            objective = objective + plan.value_coef * loss.value
+        if advantages.kl_coef_in_loss:
+            kl = ref_kl_loss(outputs.logprobs, rollout.ref_logprobs[rows], batch.mask)
+            objective = objective + advantages.kl_coef_in_loss * kl
+        (objective / minibatch_tokens).backward()
         drift = (outputs.logprobs.detach() - batch.logprobs) * batch.mask
         return loss, float(outputs.entropy.sum()), float((drift.exp() - 1).abs().max())
 
@@ -172,13 +178,14 @@ class PpoUpdate:
         return torch.nn.utils.clip_grad_norm_(parameters, torch.inf if limit is None else limit)
 
     def _stats(self, totals: _Totals) -> UpdateStats:
+        valued = self.policy.has_value_head
         return UpdateStats(
             policy_loss=totals.mean("policy"),
-            value_loss=totals.mean("value"),
+            value_loss=totals.mean("value") if valued else None,
             entropy=totals.entropy * totals.epochs / max(totals.tokens, 1.0),
             approx_kl=totals.mean("approx_kl"),
             clip_fraction=totals.mean("clipped"),
-            value_clip_fraction=totals.mean("value_clipped"),
+            value_clip_fraction=totals.mean("value_clipped") if valued else None,
             ratio=totals.mean("ratio"),
             first_ratio_error=totals.first_ratio_error or 0.0,
             gradient_norm=totals.norm / max(totals.steps, 1),

@@ -1,4 +1,7 @@
-"""The clipped objective of PPO (Schulman et al. 2017, eq. 7 and 9), on masked tokens."""
+"""The clipped objective of PPO (Schulman et al. 2017, eq. 7 and 9), on masked tokens.
+
+RLOO, GRPO and REINFORCE use its policy part: the ratio is taken by token, the advantages differ.
+"""
 
 from dataclasses import dataclass
 
@@ -68,3 +71,25 @@ def ppo_loss(
         clipped=((clipped > free) & mask).sum(dtype=ratio.dtype),
         value_clipped=((near_error > free_error) & mask).sum(dtype=ratio.dtype),
     )
+
+
+def ref_kl_loss(
+    new_logprobs: Float[Tensor, "B R"],
+    ref_logprobs: Float[Tensor, "B R"],
+    mask: Bool[Tensor, "B R"],
+) -> Float[Tensor, ""]:
+    """KL to the reference as a loss: k3 summed over real tokens (GRPO, Shao et al. 2024, eq. 4).
+
+    k3 = exp(d) - 1 - d with d = ref_logprobs - new_logprobs; its gradient pulls each sampled
+    token's probability towards the reference's.
+
+    Args:
+        new_logprobs: under the policy being updated, with gradient.
+        ref_logprobs: under the reference policy.
+        mask: True at real tokens.
+
+    Returns:
+        The sum, nats, >= 0; divide by the number of real tokens of the minibatch.
+    """
+    difference = (ref_logprobs - new_logprobs).masked_fill(~mask, 0.0)
+    return (torch.expm1(difference) - difference).sum()

@@ -5,7 +5,15 @@ from omegaconf import OmegaConf
 
 from lora_detox.api import compose_settings
 from lora_detox.errors import SettingsError
-from lora_detox.settings import check_settings, closest_keys, known_keys, settings_yaml
+from lora_detox.settings import (
+    BaselineType,
+    KlPenaltyType,
+    KlPlace,
+    check_settings,
+    closest_keys,
+    known_keys,
+    settings_yaml,
+)
 from lora_detox.settings.checks import NOT_NEGATIVE, POSITIVE, UNIT
 
 ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
@@ -68,6 +76,26 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values)
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
         ({"task.template": "{prompt} {prompt}"}, "task.template: got"),
+        (
+            {"algorithm.baseline": BaselineType.leave_one_out},
+            "algorithm.responses_per_prompt: got 1; algorithm.baseline=leave_one_out",
+        ),
+        (
+            {"algorithm.baseline": BaselineType.running_mean, "algorithm.group_std": True},
+            "algorithm.responses_per_prompt: got 1; algorithm.group_std=true",
+        ),
+        (
+            {"algorithm.responses_per_prompt": 2, "algorithm.group_std": True},
+            "algorithm.group_std: .* want false with algorithm.baseline=value",
+        ),
+        (
+            {"algorithm.responses_per_prompt": 5},
+            "algorithm.responses_per_prompt=5 does not divide algorithm.rollout_batch_size=32",
+        ),
+        (
+            {"algorithm.kl_place": KlPlace.loss, "algorithm.kl_penalty": KlPenaltyType.full},
+            "algorithm.kl_penalty: got full; algorithm.kl_place=loss",
+        ),
         ({"reward.path": None}, "reward.path: got null; want a classifier, or .*reward.function"),
         (
             {"reward.path": None, "reward.function": "m:f", "judge.path": None},

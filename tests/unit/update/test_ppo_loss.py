@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lora_detox.update.ppo_loss import TokenBatch, ppo_loss
+from lora_detox.update.ppo_loss import TokenBatch, ppo_loss, ref_kl_loss
 
 
 def batch_of(seed=0, rows=5, width=7):
@@ -97,3 +97,20 @@ def test_what_stands_at_padding_changes_nothing():
     other = ppo_loss(rubbish(new_logprobs, 3.0), rubbish(new_values, 9.0), changed, 0.2, 0.2)
     for name, value in vars(plain).items():
         assert torch.equal(value, getattr(other, name)), name
+
+
+def test_the_kl_in_the_loss_is_k3_and_pulls_towards_the_reference():
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    new = torch.tensor([[-1.0, -2.0, -0.5], [-1.0, -9.0, 9.0]], requires_grad=True)
+    reference = torch.tensor([[-2.0, -1.0, -0.5], [-1.5, 4.0, float("nan")]])
+    loss = ref_kl_loss(new, reference, mask)
+    slow = sum(
+        math.exp(float(reference[i, j] - new[i, j])) - 1 - float(reference[i, j] - new[i, j])
+        for i, j in mask.nonzero().tolist()
+    )
+    assert float(loss.detach()) == pytest.approx(slow, rel=1e-5)
+    loss.backward()
+    # d/dnew of exp(r - n) - 1 - (r - n) is 1 - exp(r - n)
+    expected = (1 - torch.exp(reference - new.detach())).masked_fill(~mask, 0.0)
+    torch.testing.assert_close(new.grad, expected)
+    assert new.grad[0, 0] > 0 > new.grad[0, 1]

@@ -191,3 +191,39 @@ def test_adapter_dropout_draws_from_the_iteration_alone():
     plain.step(iteration=4)
     assert torch.equal(*after)
     assert not torch.equal(after[0], plain.weights())
+
+
+def test_a_kl_charged_in_the_loss_brings_the_policy_back_to_its_reference():
+    distances = {}
+    for kl_coef in (0.0, 1.0):
+        trial = Trial(minibatch_size=8, microbatch_size=8)
+        nothing = torch.zeros_like(trial.advantages.advantages)
+        trial.advantages = Advantages(
+            rewards=nothing,
+            ref_kl=nothing,
+            advantages=nothing,
+            returns=nothing,
+            kl_coef_in_loss=kl_coef,
+        )
+        trial.step(ppo_epochs=3, value_coef=0.0, learning_rate=0.3)
+        rollout, prompts = trial.rollout, trial.rollout.prompts
+        queries = prompts.query_ids, prompts.query_mask
+        now = trial.policy.respond(
+            *queries, rollout.response_ids, rollout.response_mask, SAMPLING
+        ).logprobs.detach()
+        d = rollout.ref_logprobs - now
+        distances[kl_coef] = float((torch.expm1(d) - d).sum())
+    assert distances[1.0] < 0.8 * distances[0.0]
+
+
+@FAMILIES
+def test_without_value_head_nothing_but_the_adapter_learns(architecture):
+    trial = Trial(architecture, with_value_head=False)
+    assert trial.policy.value_head is None
+    assert not trial.rollout.values.any()
+    names = {n for n, p in trial.policy.model.named_parameters() if p.requires_grad}
+    assert sum(1 for _ in trial.policy.trainable_parameters()) == len(names)
+    start = trial.weights()
+    stats = trial.step()
+    assert (stats.value_loss, stats.value_clip_fraction) == (None, None)
+    assert not torch.equal(trial.weights(), start)
