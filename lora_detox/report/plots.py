@@ -99,6 +99,12 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
         "Tokens. A policy that learns silence, or never ends, shows here.",
         (_logged("response_tokens", "rollouts"), _evaluated("response_tokens", "evaluation")),
     ),
+    ("Loss", "Of supervised fine-tuning, or of TRL's trainer.", (_logged("loss", "loss"),)),
+    (
+        "Preference pairs",
+        "Share in which the policy has moved towards the better response; 0.5 is chance.",
+        (_logged("pair_accuracy", "share"),),
+    ),
     ("Policy loss", "", (_logged("policy_loss", "policy loss"),)),
     ("Value loss", "", (_logged("value_loss", "value loss"),)),
     (

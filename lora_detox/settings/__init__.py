@@ -50,6 +50,7 @@ from lora_detox.settings.stages import (
     SftSettings,
     check_export,
 )
+from lora_detox.settings.trainers import TrainerKind, TrainerSettings
 
 __all__ = [
     "AdapterSettings",
@@ -87,6 +88,8 @@ __all__ = [
     "TaskKind",
     "TaskSettings",
     "TrackerSettings",
+    "TrainerKind",
+    "TrainerSettings",
     "check_export",
     "check_settings",
     "closest_keys",

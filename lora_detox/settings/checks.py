@@ -19,6 +19,7 @@ from lora_detox.settings.choices import (
 )
 from lora_detox.settings.groups import AlgorithmSettings, Settings
 from lora_detox.settings.stages import check_export
+from lora_detox.settings.trainers import check_trainer
 
 TRACKERS = ("wandb", "trackio")
 REWARD_TERMS = ("toxicity", "rouge", "length", "similarity")
@@ -42,6 +43,9 @@ def check_settings(settings: Settings) -> None:
     _check_protocol(settings)
     if settings.stage is Stage.export:
         check_export(settings.run, settings.export)
+    if settings.stage is Stage.detox:
+        algorithm = settings.algorithm
+        check_trainer(algorithm.trainer, algorithm.rollout_batch_size, resume=settings.resume)
     _check_packages(settings)
     _check_run_dir(settings)
 
@@ -65,6 +69,8 @@ POSITIVE = (
     "algorithm.length_gain",
     "algorithm.score_clip",
     "algorithm.value_learning_rate",
+    "algorithm.trainer.samples_per_prompt",
+    "algorithm.trainer.epochs",
     "adapter.rank",
     "adapter.alpha",
     "generation.temperature",
@@ -110,6 +116,8 @@ NOT_NEGATIVE = (
     "algorithm.value_coef",
     "algorithm.weight_decay",
     "algorithm.warmup_iterations",
+    "algorithm.trainer.beta",
+    "algorithm.trainer.least_gap",
     "generation.top_k",
     "generation.min_new_tokens",
     "quantization.int8_threshold",

@@ -27,6 +27,7 @@ from lora_detox.settings.choices import (
     TaskKind,
 )
 from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
+from lora_detox.settings.trainers import TrainerSettings
 
 
 @dataclass
@@ -169,6 +170,7 @@ class AlgorithmSettings:
     length_gain: float = 0.5
     whiten_rewards: bool = False
     whiten_advantages: bool = True
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
 
 
 @dataclass

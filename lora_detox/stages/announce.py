@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from lora_detox.scores.classifier import ClassifierScorer
-from lora_detox.settings import Settings, TaskKind
+from lora_detox.settings import Settings, Stage, TaskKind
+from lora_detox.stages.trainers import method_line
 
 if TYPE_CHECKING:
     from lora_detox.stages.build import Job
@@ -48,6 +49,8 @@ def opening_lines(job: "Job") -> list[str]:
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
         f"run      {job.run_dir}",
     ]
+    if settings.stage is Stage.detox and (method := method_line(settings)):
+        lines.insert(1, f"method   {method}")
     if job.first_iteration:
         lines.append(f"resumed after iteration {job.first_iteration} of {job.plan.iterations}")
     return lines

@@ -37,6 +37,7 @@ from lora_detox.stages.resume import check_moved, check_same_settings, trained_c
 from lora_detox.stages.sources import check_scorers, load_data, load_scorers
 from lora_detox.stages.state import TrainingState
 from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
+from lora_detox.stages.trainers import check_trainer_fits
 from lora_detox.types import Evaluation, PromptBatch, Sampling
 from lora_detox.update import LengthControl, PpoUpdate
 
@@ -93,6 +94,7 @@ class Job:
         backbone = backbone_plan(settings, self._policy_path())
         check_scorers(settings)
         config = check_backbone(backbone, adapter_plan(settings))
+        check_trainer_fits(settings, encoder_decoder=bool(config.is_encoder_decoder))
         self.data = load_data(settings)
         tokenizer = load_tokenizer(backbone, config)
         self._encode_prompts(tokenizer, config.is_encoder_decoder)

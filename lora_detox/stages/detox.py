@@ -8,7 +8,8 @@ the model together.
 from lora_detox.advantages import estimate_advantages
 from lora_detox.rollout import collect_rollout, generate_responses
 from lora_detox.scores import score_prompts
-from lora_detox.settings import Settings
+from lora_detox.settings import Settings, TrainerKind
+from lora_detox.stages import trainers
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
 from lora_detox.stages.measure import check_start, iteration_row
@@ -29,6 +30,8 @@ def run(settings: Settings) -> tuple[float, ...]:
     """
     with build_job(settings) as job:
         before = job.before()
+        if settings.algorithm.trainer.kind is not TrainerKind.native:
+            return finish(job, before, trainers.train(job))
         train(job)
         return finish(job, before)
 
