@@ -1,0 +1,87 @@
+"""One job in one process: write prompts, train, evaluate. `python job.py JOB.json`, from run.py.
+
+JOB.json holds `folder`, `train` and `evaluate` (overrides), or `prompts`, a file that the prompts
+of `train` are written to. What is finished is skipped; training that was interrupted goes on
+from its checkpoint, or starts again where the method keeps none.
+"""
+
+import json
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lora_detox import api
+from lora_detox.policy.loading import load_tokenizer, read_config
+from lora_detox.prompts import PromptSampler
+from lora_detox.report.jsonl import write_json_atomic
+from lora_detox.settings import TrainerKind
+from lora_detox.stages.plans import backbone_plan
+from lora_detox.stages.sources import load_data
+
+
+def write_prompts(overrides: list[str], file: Path) -> None:
+    """The prompts of each iteration of a run, as texts and ids: what the main path reads."""
+    settings = api.compose_settings(overrides, file.with_suffix(".run"))
+    plan, data = backbone_plan(settings, settings.policy.path), settings.data
+    sampler = PromptSampler(
+        load_data(settings).train,
+        load_tokenizer(plan, read_config(plan)),
+        template=settings.task.template,
+        max_query_tokens=data.max_query_tokens,
+        query_tokens=None if data.query_tokens is None else tuple(data.query_tokens),
+        padding_side="left",
+        batch_size=settings.algorithm.rollout_batch_size,
+        seed=settings.seed,
+        add_special_tokens=False,
+    )
+    iterations = []
+    for iteration in range(settings.algorithm.iterations):
+        batch = sampler.batch(iteration)
+        rows = zip(batch.texts, batch.query_ids, batch.query_mask, strict=True)
+        iterations.append([{"text": text, "ids": ids[mask].tolist()} for text, ids, mask in rows])
+    write_json_atomic(file, iterations)
+
+
+def train(overrides: list[str], folder: Path) -> None:
+    """Train into a folder; go on where checkpoints allow."""
+    if (folder / "summary.json").is_file():
+        return
+    settings = api.compose_settings(overrides, folder.with_name("nothing"))
+    native = settings.algorithm.trainer.kind is TrainerKind.native
+    if native and any((folder / "checkpoints").glob("iteration_*")):
+        overrides = [*overrides, "resume=true"]
+    elif folder.exists():
+        shutil.rmtree(folder)
+    api.run(overrides, folder)
+
+
+def main() -> None:
+    """Do what the file asks for, and write down what it cost."""
+    job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if job.get("prompts"):
+        write_prompts(job["train"], Path(job["prompts"]))
+        return
+    folder, start = Path(job["folder"]), time.perf_counter()
+    cost = {}
+    for part in ("train", "evaluate"):
+        if not job.get(part):
+            continue
+        target = folder / part
+        if part == "train":
+            train(job[part], target)
+        elif not (target / "summary.json").is_file():
+            shutil.rmtree(target, ignore_errors=True)
+            api.run(job[part], target)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        cost[part] = {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        }
+    write_json_atomic(folder / "cost.json", cost)  # from the start of the process, last: whole
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""TRL 0.11.4's PPOTrainer with LoRA on given prompts: the peer. Run by the peer's own interpreter.
+
+    VENV/bin/python peer_ppo.py --model DIR --reward DIR --civil nothate --prompts FILE --out DIR
+        [--lr 1.41e-5] [--seed 0] [--last-layers N] [--epochs 4]
+
+The prompts are those of our runs, as ids; the reward is the raw logit of the civil label on the
+response. Every other number is TRL's default (adaptive KL 0.2 aiming at 6, whitening, clip 0.2,
+value coefficient 0.1), minibatches as in its detoxification example. Writes OUT/adapter (PEFT) and
+OUT/summary.json; what is not finite ends the run and is said there.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+warnings.filterwarnings("ignore")
+
+import torch  # noqa: E402
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer  # noqa: E402
+
+
+class CivilLogit:
+    """Raw logit of the civil label for each text."""
+
+    def __init__(self, path: str, civil: str) -> None:
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+        self.model = AutoModelForSequenceClassification.from_pretrained(path).float().eval()
+        labels = self.model.config.id2label.items()
+        self.civil = next(int(index) for index, label in labels if label == civil)
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        """Scores [B], higher is better."""
+        batch = self.tokenizer(
+            [text or " " for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=128,
+            return_tensors="pt",
+            return_token_type_ids=False,
+        )
+        return self.model(**batch).logits[:, self.civil].float()
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("model", "reward", "civil", "prompts", "out"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--lr", type=float, default=1.41e-5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--last-layers", type=int, default=0, help="0: all layers")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--minibatch", type=int, default=4)
+    parser.add_argument("--tokens", type=int, nargs=2, default=(20, 30))
+    return parser.parse_args()
+
+
+def policy(path: str, last_layers: int) -> Any:
+    """The base with a fresh LoRA (rank 16, alpha 32, query and value) and TRL's value head."""
+    base = AutoModelForCausalLM.from_pretrained(path).float()
+    depth = base.config.n_layer
+    layers = {"layers_to_transform": list(range(depth - last_layers, depth))} if last_layers else {}
+    lora = LoraConfig(
+        r=16, lora_alpha=32, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], **layers
+    )
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(get_peft_model(base, lora))
+    model.is_peft_model = True
+    return model
+
+
+def train(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Turn TRL's loop over the prompts of the file.
+
+    Args:
+        given: the command line.
+
+    Returns:
+        The model, and what happened.
+    """
+    iterations = json.loads(Path(given.prompts).read_text(encoding="utf-8"))
+    reward = CivilLogit(given.reward, given.civil)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(given.model)
+    tokenizer.padding_side = "left"
+    config = PPOConfig(
+        batch_size=len(iterations[0]),
+        mini_batch_size=given.minibatch,
+        ppo_epochs=given.epochs,
+        learning_rate=given.lr,
+        seed=given.seed,
+    )
+    model = policy(given.model, given.last_layers)
+    trainer = PPOTrainer(config, model, ref_model=None, tokenizer=tokenizer)
+    random.seed(given.seed)
+    torch.manual_seed(given.seed)
+    history: list[dict[str, float]] = []
+    stopped, scored = "iterations", 0
+    for prompts in iterations:
+        queries = [torch.tensor(one["ids"]) for one in prompts]
+        answers = trainer.generate(
+            queries,
+            batch_size=len(queries),
+            return_prompt=False,
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            pad_token_id=tokenizer.pad_token_id,
+            max_new_tokens=random.randint(*given.tokens),
+        )
+        answers = [a if len(a) else torch.tensor([tokenizer.eos_token_id]) for a in answers]
+        scores = reward([tokenizer.decode(a, skip_special_tokens=True) for a in answers])
+        scored += len(scores)
+        stats = trainer.step(queries, answers, list(scores))
+        row = {
+            "score": float(scores.mean()),
+            "ref_kl": float(stats["objective/kl"]),
+            "response_tokens": sum(map(len, answers)) / len(answers),
+        }
+        history.append(row)
+        weights = (p for p in model.parameters() if p.requires_grad)
+        if not all(map(math.isfinite, row.values())) or not all(
+            torch.isfinite(p).all() for p in weights
+        ):
+            stopped = f"not finite at iteration {len(history)}"
+            break
+    return model, {"stopped": stopped, "scored_samples": scored, "history": history}
+
+
+def main() -> None:
+    """Train, save, say what happened."""
+    given, start = arguments(), time.perf_counter()
+    torch.set_num_threads(1)
+    random.seed(given.seed)
+    torch.manual_seed(given.seed)
+    model, facts = train(given)
+    out = Path(given.out)
+    model.pretrained_model.save_pretrained(out / "adapter")
+    summary = {
+        "algorithm": "trl-0.11.4 ppo",
+        "learning_rate": given.lr,
+        "seed": given.seed,
+        "last_layers": given.last_layers,
+        "iterations": len(facts["history"]),
+        **facts,
+        "seconds": {"total": time.perf_counter() - start, "cpu": time.process_time()},
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

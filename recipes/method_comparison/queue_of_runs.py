@@ -1,0 +1,106 @@
+"""A queue of runs, to be stopped and continued: finished ones are skipped, failed ones listed."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One process of a run.
+
+    Attributes:
+        command: what is run, from the top of the checkout.
+        done: file that is there once it is finished.
+    """
+
+    command: list[str]
+    done: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One method with one seed.
+
+    Attributes:
+        name: as the tables show it.
+        folder: where everything of it is written; `failed.json` there says that it failed.
+        steps: its processes, in order.
+    """
+
+    name: str
+    folder: Path
+    steps: list[Step]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step has left its file."""
+        return all(step.done.is_file() for step in self.steps)
+
+
+def environment(root: Path) -> dict[str, str]:
+    """One thread, and the package of this checkout."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+
+
+def execute(run: Run, root: Path, *, retry: bool) -> str:
+    """Do what is left of a run.
+
+    Args:
+        run: what to do.
+        root: top of the checkout.
+        retry: begin again what failed before.
+
+    Returns:
+        `done`, `there` (was finished), or `failed`; the log holds why.
+    """
+    failed = run.folder / "failed.json"
+    if run.finished:
+        return "there"
+    if failed.is_file() and not retry:
+        return "failed"
+    failed.unlink(missing_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for step in run.steps:
+        if step.done.is_file():
+            continue
+        with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
+            code = subprocess.run(
+                step.command, cwd=root, env=environment(root), stdout=log, stderr=log, check=False
+            ).returncode
+        if code < 0:  # stopped from outside: to be continued
+            return "stopped"
+        if code or not step.done.is_file():
+            lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+            last = (lines.strip().splitlines() or ["no message"])[-1]
+            failed.write_text(json.dumps({"code": code, "message": last[:500]}), encoding="utf-8")
+            return "failed"
+    return "done"
+
+
+def execute_all(runs: Sequence[Run], root: Path, *, jobs: int, retry: bool) -> None:
+    """Do every run, `jobs` at a time, one thread each; one line for each.
+
+    Args:
+        runs: in the order in which they are begun.
+        root: top of the checkout.
+        jobs: how many at a time.
+        retry: begin again what failed before.
+    """
+
+    def one(run: Run) -> str:
+        start = time.perf_counter()
+        result = execute(run, root, retry=retry)
+        print(f"{result:8} {run.name}  {time.perf_counter() - start:.0f} s", flush=True)
+        return result
+
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        results = list(pool.map(one, runs))
+    failed = [run.name for run, result in zip(runs, results, strict=True) if result == "failed"]
+    if failed:
+        print(f"failed: {', '.join(failed)}; see log.txt of each, --retry begins them again")
