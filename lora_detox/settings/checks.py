@@ -45,7 +45,7 @@ def check_settings(settings: Settings) -> None:
         check_export(settings.run, settings.export)
     if settings.stage is Stage.detox:
         algorithm = settings.algorithm
-        check_trainer(algorithm.trainer, algorithm.rollout_batch_size, resume=settings.resume)
+        check_trainer(algorithm.trainer, algorithm.responses_per_prompt, resume=settings.resume)
     _check_packages(settings)
     _check_run_dir(settings)
 
@@ -69,7 +69,6 @@ POSITIVE = (
     "algorithm.length_gain",
     "algorithm.score_clip",
     "algorithm.value_learning_rate",
-    "algorithm.trainer.samples_per_prompt",
     "algorithm.trainer.epochs",
     "adapter.rank",
     "adapter.alpha",

@@ -27,32 +27,30 @@ class TrainerSettings:
     """conf/algorithm/trl_*.yaml and best_of_n.yaml: what those methods need of their own."""
 
     kind: TrainerKind = TrainerKind.native
-    samples_per_prompt: int = 4
     epochs: float = 1.0
     beta: float = 0.1
     least_gap: float = 0.0
 
 
-def check_trainer(trainer: TrainerSettings, rollout_batch_size: int, *, resume: bool) -> None:
+def check_trainer(trainer: TrainerSettings, responses_per_prompt: int, *, resume: bool) -> None:
     """Whether a method other than the main path can run at all.
 
     Args:
         trainer: which one, and its numbers.
-        rollout_batch_size: scored responses per iteration.
+        responses_per_prompt: responses that are compared with each other.
         resume: whether a run is to be gone on with.
 
     Raises:
-        SettingsError: a group that does not fit into the batch, a package that is not there, or a
+        SettingsError: nothing to compare with, a package that is not there, or a
             resumed run.
     """
     if trainer.kind is TrainerKind.native:
         return
-    name, size = trainer.kind.value, trainer.samples_per_prompt
-    if size < 2 or rollout_batch_size % size:
+    name = trainer.kind.value
+    if responses_per_prompt < 2:
         raise SettingsError(
-            f"algorithm.trainer.samples_per_prompt={size} with algorithm.rollout_batch_size="
-            f"{rollout_batch_size}: {name} compares responses to one prompt, so want 2 or more, "
-            "and a divisor of the rollout batch"
+            f"algorithm.responses_per_prompt: got {responses_per_prompt}; algorithm={name} compares "
+            "responses to the same prompt, so want 2 or more"
         )
     if resume:
         raise SettingsError(

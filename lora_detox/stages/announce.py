@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lora_detox.scores.classifier import ClassifierScorer
-from lora_detox.settings import Settings, Stage, TaskKind
+from lora_detox.settings import Settings, TaskKind
 from lora_detox.stages.trainers import method_line
 
 if TYPE_CHECKING:
@@ -43,14 +43,12 @@ def opening_lines(job: "Job") -> list[str]:
         f"on {job.device}",
         f"adapter  {adapter}: {counts['trainable']:,} weights learn "
         f"({100 * counts['trainable'] / counts['total']:.2f} %{head})",
-        f"update   {_update(settings)}",
+        f"update   {method_line(settings) or _update(settings)}",
         f"data     {settings.data.path}: {job.data.report.describe()}",
         f"reward   {_scorer(job.reward)}",
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
         f"run      {job.run_dir}",
     ]
-    if settings.stage is Stage.detox and (method := method_line(settings)):
-        lines.insert(1, f"method   {method}")
     if job.first_iteration:
         lines.append(f"resumed after iteration {job.first_iteration} of {job.plan.iterations}")
     return lines

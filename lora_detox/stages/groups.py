@@ -4,13 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from lora_detox.errors import DataError
 from lora_detox.rollout import generate_responses
 from lora_detox.scores import score_prompts
-from lora_detox.stages.evaluation import repeat_prompts
-from lora_detox.types import PromptBatch
 
 if TYPE_CHECKING:
     from lora_detox.stages.build import Job
@@ -42,52 +38,31 @@ class Pair:
     rejected: Ids
 
 
-def prompts_of_run(job: "Job", samples_per_prompt: int) -> Iterator[PromptBatch]:
-    """The prompts of a run that scores as many responses as the main path would.
+def score_groups(job: "Job") -> Iterator[ScoredGroup]:
+    """Answer the training prompts of a run with the policy as it is, and score the responses.
 
     Args:
-        job: whose training prompts are read, in their order.
-        samples_per_prompt: n, responses to each prompt.
+        job: policy, reward, prompts and sampling are read; the prompts of a group stand in a row.
 
     Yields:
-        One batch per iteration, each of rollout_batch_size / n different places of the data.
+        iterations x rollout_batch_size / responses_per_prompt groups.
     """
-    size = job.settings.algorithm.rollout_batch_size // samples_per_prompt
-    for iteration in range(job.plan.iterations):
-        whole = job.prompts(iteration // samples_per_prompt)
-        first = (iteration % samples_per_prompt) * size
-        yield _slice(whole, first, first + size)
-
-
-def score_groups(job: "Job", samples_per_prompt: int) -> Iterator[ScoredGroup]:
-    """Answer each training prompt n times with the policy as it is, and score the responses.
-
-    Args:
-        job: policy, reward, prompts and sampling are read.
-        samples_per_prompt: n.
-
-    Yields:
-        iterations x rollout_batch_size / n groups of n.
-    """
-    for iteration, prompts in enumerate(prompts_of_run(job, samples_per_prompt)):
-        asked = repeat_prompts(prompts, samples_per_prompt)
+    each = job.settings.algorithm.responses_per_prompt
+    plan = job.plan
+    for iteration in range(plan.iterations):
+        prompts, seed = job.prompts(iteration), job.seed(iteration)
         with job.clock("generate"):
             responses = generate_responses(
-                job.policy,
-                asked,
-                job.plan.sampling,
-                **job.plan.generation,
-                seed=job.seed(iteration),
+                job.policy, prompts, plan.sampling, **plan.generation, seed=seed
             )
         with job.clock("score"):
-            scores = score_prompts(job.reward, asked, responses.texts).score.tolist()
+            scores = score_prompts(job.reward, prompts, responses.texts).score.tolist()
         said = [ids[mask].tolist() for ids, mask in zip(responses.ids, responses.mask, strict=True)]
-        for place in range(len(prompts.texts)):
-            rows = slice(place * samples_per_prompt, (place + 1) * samples_per_prompt)
+        for first in range(0, len(said), each):
             yield ScoredGroup(
-                query_ids=prompts.query_ids[place][prompts.query_mask[place]].tolist(),
-                responses=said[rows],
-                scores=scores[rows],
+                query_ids=prompts.query_ids[first][prompts.query_mask[first]].tolist(),
+                responses=said[first : first + each],
+                scores=scores[first : first + each],
             )
 
 
@@ -121,7 +96,7 @@ def preference_pairs(groups: list[ScoredGroup], least_gap: float) -> list[Pair]:
     if not pairs:
         raise DataError(
             f"none of {len(groups)} groups has responses whose scores differ by {least_gap:g} or "
-            "more; lower algorithm.trainer.least_gap, or raise algorithm.trainer.samples_per_prompt"
+            "more; lower algorithm.trainer.least_gap, or raise algorithm.responses_per_prompt"
         )
     return pairs
 
@@ -133,13 +108,3 @@ def best_responses(groups: list[ScoredGroup]) -> list[tuple[Ids, Ids]]:
         for group in groups
     ]
 
-
-def _slice(prompts: PromptBatch, first: int, end: int) -> PromptBatch:
-    rows = torch.arange(first, end, device=prompts.query_ids.device)
-    return PromptBatch(
-        texts=prompts.texts[first:end],
-        query_ids=prompts.query_ids[rows],
-        query_mask=prompts.query_mask[rows],
-        references=prompts.references[first:end],
-        row_ids=prompts.row_ids[first:end],
-    )

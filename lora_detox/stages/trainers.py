@@ -45,15 +45,15 @@ def check_trainer_fits(settings: Settings, *, encoder_decoder: bool) -> None:
 def method_line(settings: Settings) -> str | None:
     """What the opening lines say of a method other than the main path; None on the main path."""
     algorithm = settings.algorithm
-    trainer, scored = algorithm.trainer, algorithm.iterations * algorithm.rollout_batch_size
-    each = f"{trainer.samples_per_prompt} responses per prompt, {scored} scored in all"
+    scored = algorithm.iterations * algorithm.rollout_batch_size
+    each = f"{algorithm.responses_per_prompt} responses per prompt, {scored} scored in all"
     said = {
         TrainerKind.trl_dpo: f"DPO by TRL on the best against the worst of {each}",
         TrainerKind.trl_grpo: f"GRPO by TRL on groups of {each}",
         TrainerKind.trl_rloo: f"RLOO by TRL on groups of {each}",
         TrainerKind.best_of_n: f"supervised fine-tuning on the best of {each}",
     }
-    return said.get(trainer.kind)
+    return said.get(algorithm.trainer.kind)
 
 
 def train(job: "Job") -> Facts:
@@ -80,8 +80,7 @@ def train(job: "Job") -> Facts:
 
 def _best_of_n(job: "Job") -> Facts:
     settings, policy = job.settings, job.policy
-    algorithm, size = settings.algorithm, settings.algorithm.trainer.samples_per_prompt
-    groups = list(score_groups(job, size))
+    algorithm, groups = settings.algorithm, list(score_groups(job))
     encoder_decoder = bool(policy.backbone.config.is_encoder_decoder)
     examples: list[Example] = [
         {"input_ids": query, "labels": said}
@@ -107,7 +106,7 @@ def _best_of_n(job: "Job") -> Facts:
         trainer.train()
     steps = int(trainer.state.global_step)
     return {
-        "scored_samples": size * len(groups),
+        "scored_samples": sum(len(group.scores) for group in groups),
         "examples": len(examples),
         "optimizer_steps": steps,
         "last": steps,

@@ -18,7 +18,7 @@ from lora_detox.metrics import names
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Schedule, TrainerKind
-from lora_detox.stages.groups import preference_pairs, prompts_of_run, score_groups
+from lora_detox.stages.groups import preference_pairs, score_groups
 from lora_detox.types import PromptBatch
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def train(job: "Job") -> dict[str, Any]:
 
 def _dpo(job: "Job") -> dict[str, Any]:
     trainer_settings = job.settings.algorithm.trainer
-    groups = list(score_groups(job, trainer_settings.samples_per_prompt))
+    groups = list(score_groups(job))
     pairs = preference_pairs(groups, trainer_settings.least_gap)
     rows = [
         {"prompt_ids": one.query_ids, "chosen_ids": one.chosen, "rejected_ids": one.rejected}
@@ -186,8 +186,8 @@ def _dpo(job: "Job") -> dict[str, Any]:
 
 def _online(job: "Job") -> dict[str, Any]:
     settings, algorithm = job.settings, job.settings.algorithm
-    size = algorithm.trainer.samples_per_prompt
-    batches = list(prompts_of_run(job, size))
+    size = algorithm.responses_per_prompt
+    batches = [job.prompts(iteration) for iteration in range(algorithm.iterations)]
     steps = algorithm.rollout_batch_size // algorithm.minibatch_size * algorithm.ppo_epochs
     grpo = algorithm.trainer.kind is TrainerKind.trl_grpo
     config, trainer_class = (GRPOConfig, IdsGrpoTrainer) if grpo else (RLOOConfig, IdsRlooTrainer)
@@ -211,7 +211,7 @@ def _online(job: "Job") -> dict[str, Any]:
             top_p=settings.generation.top_p,
             generation_kwargs={"min_new_tokens": least} if least else None,
         ),
-        train_dataset=Dataset.from_list([row for batch in batches for row in _rows(batch)]),
+        train_dataset=Dataset.from_list([row for batch in batches for row in _rows(batch)[::size]]),
         processing_class=job.policy.tokenizer,
         callbacks=[TrlLog(job.record, steps, reward.toxicity)],
     )

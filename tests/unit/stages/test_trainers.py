@@ -14,12 +14,12 @@ from lora_detox import api
 from lora_detox.errors import DataError, SettingsError
 from lora_detox.stages import build
 from lora_detox.stages.clock import Clock
+from lora_detox.stages.evaluation import repeat_prompts
 from lora_detox.stages.groups import (
     Pair,
     ScoredGroup,
     best_responses,
     preference_pairs,
-    prompts_of_run,
     score_groups,
 )
 from lora_detox.types import Sampling, Scores
@@ -79,13 +79,14 @@ class CountedReward:
         return Scores(score=lengths, toxicity=torch.zeros(len(lengths)), parts={}, scorer_id="x")
 
 
-def sampled(iterations=3, batch=8, each=4):
-    """A job of tiny parts, its groups, and the prompts that it read."""
+def test_groups_keep_sampled_ids_and_score_as_many_responses_as_the_main_path():
     policy = tiny_policy("gptj")
     settings = api.compose_settings(["task=gptj_continuation", "algorithm=best_of_n"])
-    settings.algorithm.rollout_batch_size = batch
+    batches = [
+        repeat_prompts(tiny_prompts(policy, [3 + which, 5], seed=which), 4) for which in range(3)
+    ]
     plan = SimpleNamespace(
-        iterations=iterations,
+        iterations=3,
         sampling=Sampling(),
         generation={"response_tokens": (2, 6), "batch_size": 8},
     )
@@ -95,30 +96,23 @@ def sampled(iterations=3, batch=8, each=4):
         plan=plan,
         clock=Clock(),
         reward=CountedReward(),
-        prompts=lambda which: tiny_prompts(policy, [3, 5, 4, 6, 2, 3, 4, 5][:batch], seed=which),
+        prompts=lambda which: batches[which],
         seed=lambda iteration: iteration,
     )
-    return job, list(score_groups(job, each)), list(prompts_of_run(job, each))
-
-
-def test_groups_keep_sampled_ids_and_score_as_many_responses_as_the_main_path():
-    job, groups, prompts = sampled()
-    assert len(job.reward.asked) == 3 * 8
+    groups = list(score_groups(job))
     assert [len(one.scores) for one in groups] == [4] * 6
     queries = [
         ids[mask].tolist()
-        for batch in prompts
+        for batch in batches
         for ids, mask in zip(batch.query_ids, batch.query_mask, strict=True)
     ]
-    assert [one.query_ids for one in groups] == queries
-    assert len({tuple(query) for query in queries}) == 6  # each place of the data is read once
-    texts = [text for batch in prompts for text in batch.texts for _ in range(4)]
-    assert [prompt for prompt, _ in job.reward.asked] == texts
-    decode = job.policy.tokenizer.decode
+    assert [one.query_ids for one in groups] == queries[::4]
+    assert [prompt for prompt, _ in job.reward.asked] == [t for b in batches for t in b.texts]
+    decode = policy.tokenizer.decode
     said = [decode(ids, skip_special_tokens=True) for one in groups for ids in one.responses]
     assert said == [response for _, response in job.reward.asked]
     scores = [score for one in groups for score in one.scores]
-    assert scores == [float(len(response.split())) for _, response in job.reward.asked]
+    assert scores == [float(len(response.split())) for response in said]
 
 
 def rows_of(folder):
@@ -150,6 +144,7 @@ def test_a_run_moves_the_adapter_alone_and_scores_the_same_number_of_samples(
     assert not [name for name in learned if "ref" in name.split(".")]
     assert {path.name for path in (folder / "adapter").iterdir()} >= {"adapter_config.json"}
     assert not (folder / "adapter" / "ref").exists()
+    assert not (folder / "value_head.safetensors").exists()
     rows = rows_of(folder)
     assert "evaluation" in rows[0]
     assert "evaluation" in rows[-1]
@@ -207,10 +202,13 @@ def test_the_reference_of_dpo_is_the_adapter_that_training_starts_from(tmp_path)
         (["task=flan_summary", "algorithm=trl_dpo"], r"algorithm=trl_dpo .*encoder-decoder"),
         (["task=flan_summary", "algorithm=trl_grpo"], r"algorithm=trl_grpo .*best_of_n"),
         (
-            ["algorithm=trl_dpo", "algorithm.trainer.samples_per_prompt=5"],
-            r"algorithm\.trainer\.samples_per_prompt=5",
+            ["algorithm=trl_dpo", "algorithm.responses_per_prompt=5"],
+            r"algorithm\.responses_per_prompt=5 does not divide",
         ),
-        (["algorithm=best_of_n", "algorithm.trainer.samples_per_prompt=1"], r"want 2 or more"),
+        (
+            ["algorithm=best_of_n", "algorithm.responses_per_prompt=1", "algorithm.baseline=value"],
+            r"algorithm\.responses_per_prompt: got 1; algorithm=best_of_n .*want 2 or more",
+        ),
         (["algorithm=best_of_n", "resume=true"], r"resume: algorithm=best_of_n keeps no"),
     ],
 )
