@@ -49,8 +49,8 @@ def check_trainer(trainer: TrainerSettings, responses_per_prompt: int, *, resume
     name = trainer.kind.value
     if responses_per_prompt < 2:
         raise SettingsError(
-            f"algorithm.responses_per_prompt: got {responses_per_prompt}; algorithm={name} compares "
-            "responses to the same prompt, so want 2 or more"
+            f"algorithm.responses_per_prompt: got {responses_per_prompt}; algorithm={name} "
+            "compares responses to the same prompt, so want 2 or more"
         )
     if resume:
         raise SettingsError(

@@ -107,4 +107,3 @@ def best_responses(groups: list[ScoredGroup]) -> list[tuple[Ids, Ids]]:
         (group.query_ids, group.responses[group.scores.index(max(group.scores))])
         for group in groups
     ]
-
