@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 from torch import nn
 from transformers import (
@@ -149,6 +149,7 @@ def make_trainer(
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
     }
+    disable_progress_bars()
     dataset, callbacks = Dataset.from_list(examples), [LossLog(record)]
     trainer: Any
     if policy.backbone.config.is_encoder_decoder:

@@ -1,6 +1,6 @@
 """Adapters in the last 3, 4, 5 and all 6 layers, learning rates over a decade: which runs converge?
 
-    .venv/bin/python recipes/layers/run.py [--only ours,peer] [--seeds 0,1,2] [--iterations 40]
+    .venv/bin/python recipes/layers/run.py [--only ours,ours_budget,peer] [--seeds 0,1,2] [--iterations 40]
         [--jobs N] [--peer VENV] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again. What "converges" means
@@ -21,12 +21,14 @@ from verdict import write_report  # noqa: E402
 
 LAYERS = {"last_3": 3, "last_4": 4, "last_5": 5, "all": 0}
 RATES = ("3e-4", "1e-3", "3e-3")
+OURS: dict[str, list[str]] = {"ours": [], "ours_budget": ["budget=on"]}
+"""Side -> overrides beside the shared ones; the other side is `peer`, TRL 0.11.4."""
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="ours,peer", help="ours, peer or both")
+    parser.add_argument("--only", default=",".join([*OURS, "peer"]), help="sides, by comma")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--rates", default=",".join(RATES), help="learning rates, by comma")
     parser.add_argument("--iterations", type=int, default=40)
@@ -51,19 +53,22 @@ def judge_job(given: argparse.Namespace, folder: Path, adapter: Path | None) -> 
     }
 
 
-def own_run(given: argparse.Namespace, out: Path, scope: str, rate: str, seed: int) -> Run:
-    """Our default algorithm on one scope."""
-    folder = out / "ours" / f"{scope}_lr{rate}_seed{seed}"
+def own_run(
+    given: argparse.Namespace, out: Path, side: str, scope: str, rate: str, seed: int
+) -> Run:
+    """Our PPO on one scope."""
+    folder = out / side / f"{scope}_lr{rate}_seed{seed}"
     job = judge_job(given, folder, folder / "train" / "adapter")
     job["train"] = [
         *lab(given.shared),
         *training(given.iterations, given.batch, seed),
         f"adapter.scope={scope}",
         f"algorithm.learning_rate={rate}",
+        *OURS[side],
     ]
     done = folder / "evaluate" / "summary.json"
     step = comparison.job_step(folder, job, done)
-    return Run(name=f"ours {scope} lr {rate} seed {seed}", folder=folder, steps=[step])
+    return Run(name=f"{side} {scope} lr {rate} seed {seed}", folder=folder, steps=[step])
 
 
 def peer_run(given: argparse.Namespace, out: Path, scope: str, rate: str, seed: int) -> Run:
@@ -90,14 +95,18 @@ def main() -> None:
     """Do what is left to do, then tell."""
     given = arguments()
     out = Path(given.out).resolve()
-    sides = [side for side in given.only.split(",") if side == "ours" or given.peer]
+    sides = [side for side in given.only.split(",") if side in OURS or given.peer]
     if not given.report:
         runs = [base_run(given, out)]
         for seed in map(int, given.seeds.split(",")):
             for side in sides:
-                make = own_run if side == "ours" else peer_run
-                rates = given.rates.split(",")
-                runs += [make(given, out, scope, rate, seed) for scope in LAYERS for rate in rates]
+                settings = [(scope, rate) for scope in LAYERS for rate in given.rates.split(",")]
+                runs += [
+                    own_run(given, out, side, scope, rate, seed)
+                    if side in OURS
+                    else peer_run(given, out, scope, rate, seed)
+                    for scope, rate in settings
+                ]
         execute_all(runs, ROOT, jobs=given.jobs, retry=given.retry)
     write_report(out, list(LAYERS))
 

@@ -56,7 +56,10 @@ def job_step(folder: Path, job: dict[str, object], done: Path) -> Step:
     """A process of ours; what it has to do is written beside its results."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{done.parent.name}.job.json"
-    file.write_text(json.dumps(job, indent=1), encoding="utf-8")
+    text = json.dumps(job, indent=1)
+    if done.is_file() and file.is_file() and file.read_text(encoding="utf-8") != text:
+        sys.exit(f"{folder} holds a run with other settings; give the same ones, or another --out")
+    file.write_text(text, encoding="utf-8")
     return Step(command=[sys.executable, str(HERE / "job.py"), str(file)], done=done)
 
 
