@@ -4,12 +4,14 @@ They share prompts, scorers, adapter, evaluation and report with the main path, 
 responses, iterations x rollout_batch_size. The reference is the policy at the start here too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lora_detox.errors import SettingsError
 from lora_detox.metrics import summarise
+from lora_detox.policy.policy import LoraPolicy
 from lora_detox.settings import Settings, SftSchedule, TrainerKind
 from lora_detox.stages.groups import best_responses, score_groups
 from lora_detox.stages.resume import check_moved, trained_checksum
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from lora_detox.stages.build import Job
 
 Facts = dict[str, Any]
+_REF_ADAPTER = "ref"
+"""The copy of the adapter at its start that TRL puts beside it as the reference."""
 
 
 def check_trainer_fits(settings: Settings, *, encoder_decoder: bool) -> None:
@@ -69,8 +73,8 @@ def train(job: "Job") -> Facts:
         DetoxError: nothing to learn from, or an adapter that has not moved.
     """
     start = trained_checksum(job.policy)
-    facts = _TRAINERS[job.settings.algorithm.trainer.kind](job)
-    job.policy.model.eval()
+    with _as_it_was(job.policy):
+        facts = _TRAINERS[job.settings.algorithm.trainer.kind](job)
     check_moved(job.policy, start)
     job.record(
         {"iteration": facts.pop("last"), "evaluation": summarise(job.evaluate(job.validation))}
@@ -125,3 +129,24 @@ _TRAINERS: dict[TrainerKind, Callable[["Job"], Facts]] = {
     TrainerKind.trl_grpo: _trl,
     TrainerKind.trl_rloo: _trl,
 }
+
+
+@contextmanager
+def _as_it_was(policy: LoraPolicy) -> Iterator[None]:
+    """Take away what TRL puts into the model: its reference adapter, its forward, its dtypes."""
+    own = vars(policy.backbone).get("forward")
+    dtypes = {name: p.dtype for name, p in policy.model.named_parameters() if p.requires_grad}
+    try:
+        yield
+    finally:
+        if _REF_ADAPTER in policy.model.peft_config:
+            policy.model.delete_adapter(_REF_ADAPTER)
+        policy.model.set_adapter("default")
+        for name, parameter in policy.model.named_parameters():
+            if name in dtypes:
+                parameter.data = parameter.data.to(dtypes[name])
+        if own is None:
+            vars(policy.backbone).pop("forward", None)
+        else:
+            policy.backbone.forward = own
+        policy.model.eval()

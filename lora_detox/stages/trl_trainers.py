@@ -4,8 +4,7 @@ Prompts and pairs go in as the ids that our policy read and sampled: text that i
 split elsewhere, and TRL would add an end to responses that were cut at their bound.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
@@ -15,7 +14,6 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RLOOConfig, RLOO
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import names
-from lora_detox.policy.policy import LoraPolicy
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Schedule, TrainerKind
 from lora_detox.stages.groups import preference_pairs, score_groups
@@ -24,8 +22,6 @@ from lora_detox.types import PromptBatch
 if TYPE_CHECKING:
     from lora_detox.stages.build import Job
 
-_REF_ADAPTER = "ref"
-"""The copy of the adapter at its start that TRL puts beside it as the reference."""
 _LOGGED = {
     "loss": "loss",
     "grad_norm": "gradient_norm",
@@ -148,10 +144,9 @@ def train(job: "Job") -> dict[str, Any]:
     Returns:
         Facts for the summary, and `last`, the number of the last row.
     """
-    with _as_it_was(job.policy):
-        if job.settings.algorithm.trainer.kind is TrainerKind.trl_dpo:
-            return _dpo(job)
-        return _online(job)
+    if job.settings.algorithm.trainer.kind is TrainerKind.trl_dpo:
+        return _dpo(job)
+    return _online(job)
 
 
 def _dpo(job: "Job") -> dict[str, Any]:
@@ -274,24 +269,3 @@ def _common(job: "Job", *, steps_per_iteration: int) -> dict[str, Any]:
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
     }
-
-
-@contextmanager
-def _as_it_was(policy: LoraPolicy) -> Iterator[None]:
-    """Take away what TRL puts into the model: its reference adapter, its forward, its dtypes."""
-    own = vars(policy.backbone).get("forward")
-    dtypes = {name: p.dtype for name, p in policy.model.named_parameters() if p.requires_grad}
-    try:
-        yield
-    finally:
-        if _REF_ADAPTER in policy.model.peft_config:
-            policy.model.delete_adapter(_REF_ADAPTER)
-        policy.model.set_adapter("default")
-        for name, parameter in policy.model.named_parameters():
-            if name in dtypes:
-                parameter.data = parameter.data.to(dtypes[name])
-        if own is None:
-            vars(policy.backbone).pop("forward", None)
-        else:
-            policy.backbone.forward = own
-        policy.model.eval()

@@ -1,7 +1,7 @@
 """Adapters in the last 3, 4, 5 and all 6 layers, learning rates over a decade: which runs converge?
 
-    .venv/bin/python recipes/layers/run.py [--only ours,ours_budget,peer] [--seeds 0,1,2] [--iterations 40]
-        [--jobs N] [--peer VENV] [--out DIR] [--shared DIR] [--retry] [--report]
+    .venv/bin/python recipes/layers/run.py [--only ours,ours_budget,peer] [--seeds 0,1,2]
+        [--iterations 40] [--jobs N] [--peer VENV] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again. What "converges" means
 stands in README.md and in `verdict.py`.
