@@ -24,6 +24,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.hub import hub_reason
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 from lora_detox.policy.families import family_of
+from lora_detox.policy.heap import trim_heap
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -295,6 +296,7 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
         raise SettingsError(
             "policy.adapter: the adapter has no trainable parameter, so nothing would be learned"
         )
+    trim_heap()
     return policy
 
 

@@ -49,7 +49,7 @@ class LoraPolicy:
         hidden_size = hidden_size or self.backbone.config.hidden_size
         self.value_head = ValueHead(hidden_size, device=self.device) if with_value_head else None
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
-        self._frozen_part = FrozenPart(self.backbone)
+        self.frozen_part = FrozenPart(self.backbone)
         self.model.eval()
 
     @property
@@ -124,7 +124,7 @@ class LoraPolicy:
             hidden,
             response_ids[response_mask],
             positions,
-            self._to_logits(sampling),
+            self.to_logits(sampling),
             self.vocabulary,
             with_entropy=with_entropy,
         )
@@ -156,7 +156,7 @@ class LoraPolicy:
         with self.reference():
             ref_hidden = self._hidden_at_tokens(*batch, frozen)
         positions = _positions_in_response(response_mask)
-        kl = exact_kl(hidden, ref_hidden, positions, self._to_logits(sampling), self.vocabulary)
+        kl = exact_kl(hidden, ref_hidden, positions, self.to_logits(sampling), self.vocabulary)
         return _unpack(kl, response_mask)
 
     def _hidden_at_tokens(
@@ -169,18 +169,19 @@ class LoraPolicy:
     ) -> Float[Tensor, "N H"]:
         """States behind the real response tokens; columns that are all padding are cut first."""
         queries, tokens = query_mask.any(dim=0), response_mask.any(dim=0)
-        with self._frozen_part.use(frozen):
+        with self.frozen_part.use(frozen):
             hidden = self.family.response_hidden(
                 self.backbone,
                 query_ids[:, queries],
                 query_mask[:, queries],
                 response_ids[:, tokens],
                 response_mask[:, tokens],
-                frozen if self._frozen_part.encoder else None,
+                frozen if self.frozen_part.encoder else None,
             )
         return hidden[response_mask[:, tokens]]
 
-    def _to_logits(self, sampling: Sampling) -> Any:
+    def to_logits(self, sampling: Sampling) -> Any:
+        """States and positions -> the logits that tokens are drawn from."""
         def to_logits(hidden: Tensor, positions: Tensor) -> Tensor:
             logits = language_logits(self.backbone, hidden)
             return sampling_logits(logits, positions, sampling, self.eos_token_id)
@@ -189,7 +190,7 @@ class LoraPolicy:
 
     def frozen_states(self) -> FrozenStates | None:
         """An empty keeper for states that training cannot change; None if there are none."""
-        return FrozenStates() if self._frozen_part.exists else None
+        return FrozenStates() if self.frozen_part.exists else None
 
     def merged(self) -> AbstractContextManager[None]:
         """Within this context the adapter is merged into fp32 weights, to decode faster."""

@@ -46,6 +46,7 @@ def check_settings(settings: Settings) -> None:
     if settings.stage is Stage.detox:
         algorithm = settings.algorithm
         check_trainer(algorithm.trainer, algorithm.responses_per_prompt, resume=settings.resume)
+    _check_plan(settings)
     _check_packages(settings)
     _check_run_dir(settings)
 
@@ -108,6 +109,8 @@ POSITIVE = (
     "judge.length_words",
     "judge.max_tokens",
     "checkpoint.keep",
+    "plan.memory_gib",
+    "plan.query_tokens",
     "threads",
 )
 NOT_NEGATIVE = (
@@ -270,6 +273,17 @@ def _check_protocol(settings: Settings) -> None:
         raise SettingsError(
             "evaluation.sets: got none; evaluation.protocol=three_sets wants further sets, as in "
             "+data@evaluation.sets.toxic=wiki_toxic +data@evaluation.sets.benign=wikitext"
+        )
+
+
+def _check_plan(settings: Settings) -> None:
+    device, memory = settings.plan.device, settings.plan.memory_gib
+    if device not in (None, "cpu", "cuda"):
+        raise SettingsError(f"plan.device: got {device}, want cpu, cuda, or null for device")
+    if settings.stage is Stage.plan and device is not None and memory is None:
+        raise SettingsError(
+            f"plan.memory_gib: got null; plan.device={device} plans for another machine, so say "
+            "what memory it has, as in plan.memory_gib=24"
         )
 
 

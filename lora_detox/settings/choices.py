@@ -11,6 +11,7 @@ class Stage(StrEnum):
     export = "export"
     sft = "sft"
     reward_model = "reward_model"
+    plan = "plan"
 
 
 class TaskKind(StrEnum):

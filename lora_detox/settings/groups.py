@@ -50,6 +50,7 @@ class PolicySettings:
     dtype: Dtype = Dtype.auto
     gradient_checkpointing: bool = False
     allow_fp16_t5: bool = False
+    shape: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -231,6 +232,15 @@ class CheckpointSettings:
 
 
 @dataclass
+class PlanSettings:
+    """conf/plan: the machine that stage=plan plans for."""
+
+    device: str | None = None
+    memory_gib: float | None = None
+    query_tokens: int | None = None
+
+
+@dataclass
 class Settings:
     """Everything a run needs; see conf/config.yaml for the groups that fill it."""
 
@@ -254,6 +264,7 @@ class Settings:
     sft: SftSettings = field(default_factory=SftSettings)
     reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     debug: DebugSettings = field(default_factory=DebugSettings)

@@ -41,7 +41,7 @@ def test_replayed_numbers_and_gradients_are_bitwise_those_of_the_plain_path(arch
 def test_the_frozen_layers_do_not_run_again(architecture, scope):
     policy = tiny_policy(architecture, scope=scope)
     batch, kept = batch_of(policy), policy.frozen_states()
-    part, runs = policy._frozen_part, []
+    part, runs = policy.frozen_part, []
     watched = [getattr(part.owner, part.name)[0]] if part.depth else []
     if part.encoder:
         watched.append(policy.backbone.get_encoder())

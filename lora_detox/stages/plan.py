@@ -1,0 +1,170 @@
+"""stage=plan: will it fit? Predicts the peak memory of stage=detox, by part, without weights."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+from transformers import AutoConfig, PretrainedConfig
+
+from lora_detox.embedded import embedded_path
+from lora_detox.errors import DetoxError, SettingsError
+from lora_detox.policy.loading import BackbonePlan, load_tokenizer, read_config, resolve_device
+from lora_detox.prompts import fixed_batches
+from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
+from lora_detox.report.memory import print_memory
+from lora_detox.settings import Settings, settings_yaml
+from lora_detox.stages.memory import CUDA_CONTEXT, Machine, Prediction, predict
+from lora_detox.stages.memory_advice import Advice, advise
+from lora_detox.stages.quiet import quieten_libraries
+from lora_detox.stages.sources import load_data
+
+GIB = 2**30
+LATER = 60 * 2**20
+"""What a process on a CPU grows by beside tensors, between its imports and its end: pages of
+libraries touched at work, tokenizers, data, the report. Measured on the miniature; see
+recipes/memory_plan."""
+LONGEST_OF = 512
+"""Training prompts whose longest stands for all."""
+
+
+def run(settings: Settings) -> tuple[float, ...]:
+    """Predict, print the table, and where it does not fit what to change; write plan.json.
+
+    Args:
+        settings: composed and checked; `plan` names the machine.
+
+    Returns:
+        The predicted peak in bytes, an objective of a sweep to minimise.
+
+    Raises:
+        DetoxError: a model whose shape is not known, or data that cannot be read.
+    """
+    quieten_libraries()
+    if settings.debug.tiny_model:
+        raise SettingsError("debug.tiny_model: got true; stage=plan wants a real policy to plan for")
+    machine = machine_of(settings)
+    path = settings.policy.path
+    if path == "embedded:policy":
+        path = str(embedded_path(settings.task.miniature))
+    config, notes = policy_config(settings, path)
+    query, more = longest_query(settings, config, path)
+
+    def predicted(changed: Settings) -> Prediction:
+        return predict(changed, config, path, query, machine)
+
+    prediction = predicted(settings)
+    fits = prediction.total <= machine.available
+    advice = [] if fits else advise(settings, predicted, machine.available)
+    result = plan_dict(settings, prediction, machine, advice, [*notes, *more])
+    folder = Path(settings.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(folder / "config.yaml", settings_yaml(settings))
+    write_json_atomic(folder / "plan.json", result)
+    write_json_atomic(folder / "summary.json", result)
+    print_memory(result, folder / "plan.json", Console(highlight=False))
+    return (float(prediction.total),)
+
+
+def machine_of(settings: Settings) -> Machine:
+    """The machine that is planned for, with what it has free.
+
+    The baseline on a CPU is what this process holds with all modules of stage=detox imported.
+    """
+    device = settings.plan.device or resolve_device(settings.device).type
+    baseline = CUDA_CONTEXT
+    own = psutil.Process().memory_info().rss
+    if device == "cpu":
+        importlib.import_module("lora_detox.stages.detox")
+        own = psutil.Process().memory_info().rss
+        baseline = own + LATER
+    if settings.plan.memory_gib is not None:
+        available = int(settings.plan.memory_gib * GIB)
+    elif device == "cuda":
+        available = torch.cuda.mem_get_info(resolve_device(settings.device))[0]
+    else:
+        available = min(psutil.virtual_memory().available + own, _container_limit())
+    return Machine(device=device, available=available, baseline=baseline)
+
+
+def _container_limit() -> int:
+    """The memory limit of this process's control group, bytes; a huge number without one."""
+    limits = [psutil.virtual_memory().total]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        path = Path(file)
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def policy_config(settings: Settings, path: str) -> tuple[PretrainedConfig, list[str]]:
+    """The policy's configuration: read, or from `policy.shape` where the hub cannot be reached."""
+    shape = dict(settings.policy.shape)
+    try:
+        return read_config(BackbonePlan(path=path, revision=settings.policy.revision)), []
+    except SettingsError as error:
+        if not shape or Path(path).expanduser().exists():
+            raise SettingsError(
+                f"{error}; or say its shape: +policy.shape={{model_type: gpt2, ...}}, the keys of "
+                "its config.json"
+            ) from error
+    config: PretrainedConfig = AutoConfig.for_model(**shape)
+    for name, value in vars(config).items():
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
+            setattr(config, name, 0.0)
+    return config, [f"{path} cannot be read here: its shape is that of policy.shape"]
+
+
+def longest_query(
+    settings: Settings, config: PretrainedConfig, path: str
+) -> tuple[int, list[str]]:
+    """Tokens of the longest query, read from the data where that can be."""
+    data = settings.data
+    if settings.plan.query_tokens is not None:
+        return settings.plan.query_tokens, []
+    most = data.max_query_tokens if data.query_tokens is None else data.query_tokens[1]
+    try:
+        tokenizer = load_tokenizer(BackbonePlan(path=path, revision=settings.policy.revision), config)
+        rows = load_data(settings).train
+        (batch,) = fixed_batches(
+            rows,
+            tokenizer,
+            count=min(len(rows), LONGEST_OF),
+            batch_size=LONGEST_OF,
+            template=settings.task.template,
+            max_query_tokens=data.max_query_tokens,
+            query_tokens=None if data.query_tokens is None else tuple(data.query_tokens),
+            padding_side="right",
+            add_special_tokens=config.is_encoder_decoder,
+        )
+    except (DetoxError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return most, [f"queries counted at {most} tokens, as the data cannot be read ({reason})"]
+    return batch.query_ids.shape[1], []
+
+
+def plan_dict(
+    settings: Settings,
+    prediction: Prediction,
+    machine: Machine,
+    advice: list[Advice],
+    notes: list[str],
+) -> dict[str, Any]:
+    """What plan.json holds; all sizes in bytes."""
+    return {
+        "schema": 1,
+        "task": settings.task.name,
+        "policy": settings.policy.path,
+        "quantization": settings.quantization.type.value,
+        "device": machine.device,
+        "total_bytes": prediction.total,
+        "available_bytes": machine.available,
+        "fits": prediction.total <= machine.available,
+        "peak_phase": prediction.peak_phase,
+        "stays": prediction.stays,
+        "phases": prediction.phases,
+        "assumptions": [*notes, *prediction.assumptions],
+        "advice": [vars(one) for one in advice],
+    }

@@ -1,0 +1,129 @@
+"""Predicted against measured peak memory: python recipes/memory_plan/run.py [--only NAME ...]
+
+Each case runs `stage=plan` and then a short `stage=detox` with the same settings, each in a fresh
+process on one thread, and compares the prediction with `peak_memory_bytes` of summary.json (on a
+CPU the largest resident set of the process). Results go to results.json beside this file.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models import write_model, write_prompts
+
+HERE = Path(__file__).resolve().parent
+LAB = HERE.parents[2] / "shared" / "lab"
+SHORT_RUN = (
+    "threads=1 algorithm.iterations=1 algorithm.ppo_epochs=1 evaluation.validation_prompts=2 "
+    "evaluation.test_prompts=8 evaluation.resamples=20 checkpoint.every=0"
+).split()
+MIB = 2**20
+T5, GPT = "task=flan_summary", "task=gptj_continuation"
+
+
+def rows(rollout: int, micro: int) -> str:
+    """Batch sizes."""
+    sizes = {"rollout": rollout, "mini": rollout, "micro": micro}
+    return " ".join(f"algorithm.{name}{'_' if name == 'rollout' else ''}batch_size={size}"
+                    for name, size in sizes.items())
+
+
+CASES = {
+    "miniature T5, fp32": (None, None, T5),
+    "miniature GPT-J, fp32, microbatch 64": (None, None, f"{GPT} {rows(64, 64)}"),
+    "lab T5, bf16": ("lab:t5-dialogue", None, f"{T5} policy.dtype=bfloat16 {rows(32, 32)}"),
+    "lab GPT-J, nf4": ("lab:gptj-comments", None, f"{GPT} quantization=nf4 {rows(64, 32)}"),
+    "flan-t5-small, fp32, long": ("flan_t5_small", "long", f"{T5} {rows(8, 8)}"),
+    "flan-t5-small, fp32, long, microbatch 2": ("flan_t5_small", "long", f"{T5} {rows(8, 2)}"),
+    "flan-t5-small, bf16, decoder scope, long": (
+        "flan_t5_small", "long", f"{T5} policy.dtype=bfloat16 adapter.scope=decoder {rows(8, 8)}"
+    ),
+    "flan-t5-small, int8, long": ("flan_t5_small", "long", f"{T5} quantization=int8 {rows(8, 8)}"),
+    "gpt-neo-125m, fp32, short": ("gpt_neo_125m", "short", f"{GPT} {rows(16, 16)}"),
+    "gpt-neo-125m, nf4, short": ("gpt_neo_125m", "short", f"{GPT} quantization=nf4 {rows(16, 16)}"),
+    "gpt-neo-125m, fp32, last_4, long": (
+        "gpt_neo_125m", "long", f"{GPT} adapter.scope=last_4 {rows(8, 4)}"
+    ),
+    "gpt2-medium, bf16, checkpointing, long": (
+        "gpt2_medium", "long",
+        f"{GPT} policy.dtype=bfloat16 policy.gradient_checkpointing=true {rows(4, 4)}",
+    ),
+}
+
+
+def overrides_of(case: tuple[str | None, str | None, str], folder: Path) -> list[str] | None:
+    """Overrides of a case; None where its model is not here."""
+    model, prompts, text = case
+    found = [*text.split(), *SHORT_RUN]
+    if model is not None and model.startswith("lab:"):
+        place = LAB / model.removeprefix("lab:")
+        if not place.is_dir():
+            return None
+        found += ["policy=local", f"policy.path={place}"]
+    elif model is not None:
+        found += ["policy=local", f"policy.path={write_model(model, folder)}"]
+    if prompts is not None:
+        found += ["data=local", f"data.path={write_prompts(prompts, folder)}"]
+    return found
+
+
+def call(overrides: list[str], folder: Path) -> None:
+    """One fresh process on one thread."""
+    command = [sys.executable, "-m", "lora_detox", *overrides, f"hydra.run.dir={folder}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-800:]}{done.stderr[-2000:]}")
+
+
+def compare(overrides: list[str], folder: Path) -> dict[str, Any]:
+    """Predict, run, and put both beside each other; bytes."""
+    call(["stage=plan", *overrides], folder / "plan")
+    call(overrides, folder / "run")
+    plan = json.loads((folder / "plan" / "plan.json").read_text())
+    measured = json.loads((folder / "run" / "summary.json").read_text())["peak_memory_bytes"]
+    predicted, base = plan["total_bytes"], plan["stays"]["libraries"]
+    return {
+        "measured": measured,
+        "predicted": predicted,
+        "error": predicted / measured - 1,
+        "error_without_libraries": (predicted - base) / max(1, measured - base) - 1,
+        "peak_phase": plan["peak_phase"],
+    }
+
+
+def main() -> None:
+    """All cases, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    print("| case | measured, MiB | predicted, MiB | error | error beyond the libraries | peak in |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        for place, (name, case) in enumerate(CASES.items()):
+            if options.only and not any(part in name for part in options.only):
+                continue
+            overrides = overrides_of(case, Path(temporary))
+            if overrides is None:
+                print(f"| {name} | its model is not here | | | | |")
+                continue
+            row = compare(overrides, Path(temporary) / str(place))
+            results[name] = row
+            print(
+                f"| {name} | {row['measured'] / MIB:.0f} | {row['predicted'] / MIB:.0f} "
+                f"| {row['error']:+.1%} | {row['error_without_libraries']:+.1%} "
+                f"| {row['peak_phase']} |",
+                flush=True,
+            )
+    if not options.only:
+        (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
