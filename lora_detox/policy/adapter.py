@@ -142,9 +142,7 @@ def linear_names(config: PretrainedConfig) -> list[str]:
     ]
 
 
-def empty_model(
-    config: PretrainedConfig, dtype: torch.dtype = torch.float32
-) -> PreTrainedModel:
+def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The model of a configuration on the meta device: shapes and names, no numbers."""
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):

@@ -1,9 +1,9 @@
 """Bytes that a computation holds, counted on tensors without numbers.
 
-The very code of a pass runs on fake tensors (shapes, dtypes and the autograd graph, no storage), and
-every storage that comes into being is counted until it is freed. So what is kept for the backward
-pass, gradient checkpointing and frozen layers included, is counted and not estimated, for any
-architecture, in seconds and without weights.
+The very code of a pass runs on fake tensors (shapes, dtypes and the autograd graph, no storage),
+and every storage that comes into being is counted until it is freed. So what is kept for the
+backward pass, gradient checkpointing and frozen layers included, is counted and not estimated, for
+any architecture, in seconds and without weights.
 """
 
 import weakref

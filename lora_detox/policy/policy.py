@@ -182,6 +182,7 @@ class LoraPolicy:
 
     def to_logits(self, sampling: Sampling) -> Any:
         """States and positions -> the logits that tokens are drawn from."""
+
         def to_logits(hidden: Tensor, positions: Tensor) -> Tensor:
             logits = language_logits(self.backbone, hidden)
             return sampling_logits(logits, positions, sampling, self.eos_token_id)

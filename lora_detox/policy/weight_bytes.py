@@ -32,7 +32,7 @@ class WeightBytes:
     Attributes:
         by_kind: bytes by how they are stored, as "int8", "bfloat16", "int8 scales", "buffers".
         quantized: names of the linear modules whose weights are quantized.
-        largest: elements of the largest quantized weight, which is made dense to be used; 0 if none.
+        largest: elements of the largest quantized weight, made dense to be used; 0 if none.
         parameters: weights, whatever they are stored in.
     """
 

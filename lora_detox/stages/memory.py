@@ -31,6 +31,9 @@ from lora_detox.stages.plans import adapter_plan, plan_of
 
 CUDA_CONTEXT = 512 * 2**20
 """Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
+KERNELS_BF16 = 40 * 2**20
+"""What oneDNN keeps of compiled bf16 kernels on a CPU, one for each shape; measured as the peak
+with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan."""
 SPECIAL_TOKENS = 2
 """Tokens that a classifier adds around a text."""
 Parts = dict[str, int]
@@ -96,6 +99,8 @@ def predict(
     scorers, scoring, assumptions = _scorers(settings, query, machine)
     stays: Parts = {_baseline_name(machine): machine.baseline}
     stays |= {f"backbone, {kind}": size for kind, size in weights.by_kind.items()}
+    if machine.device == "cpu" and plan.dtype == "bfloat16":
+        stays["compiled bf16 kernels"] = KERNELS_BF16
     with fake_policy(plan, adapter_plan(settings), config) as policy:
         stays |= _trained_parts(policy, reference=settings.policy.adapter is not None)
         stays |= scorers
@@ -220,9 +225,7 @@ def _scorers(
             config, known = _scorer_config(path, scorer, key)
             if not known:
                 assumptions.append(f"{key} {path} cannot be read here: counted as a RoBERTa base")
-            weights, scoring = scorer_bytes(
-                config, _scorer_shape(settings, scorer, query), machine
-            )
+            weights, scoring = scorer_bytes(config, _scorer_shape(settings, scorer, query), machine)
             parts[f"{key} model" + (f" {place + 1}" if place else "")] = weights
             most = max(most, scoring)
     return parts, most, tuple(assumptions)

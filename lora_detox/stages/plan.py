@@ -44,7 +44,9 @@ def run(settings: Settings) -> tuple[float, ...]:
     """
     quieten_libraries()
     if settings.debug.tiny_model:
-        raise SettingsError("debug.tiny_model: got true; stage=plan wants a real policy to plan for")
+        raise SettingsError(
+            "debug.tiny_model: got true; stage=plan wants a real policy to plan for"
+        )
     machine = machine_of(settings)
     path = settings.policy.path
     if path == "embedded:policy":
@@ -117,16 +119,16 @@ def policy_config(settings: Settings, path: str) -> tuple[PretrainedConfig, list
     return config, [f"{path} cannot be read here: its shape is that of policy.shape"]
 
 
-def longest_query(
-    settings: Settings, config: PretrainedConfig, path: str
-) -> tuple[int, list[str]]:
+def longest_query(settings: Settings, config: PretrainedConfig, path: str) -> tuple[int, list[str]]:
     """Tokens of the longest query, read from the data where that can be."""
     data = settings.data
     if settings.plan.query_tokens is not None:
         return settings.plan.query_tokens, []
     most = data.max_query_tokens if data.query_tokens is None else data.query_tokens[1]
     try:
-        tokenizer = load_tokenizer(BackbonePlan(path=path, revision=settings.policy.revision), config)
+        tokenizer = load_tokenizer(
+            BackbonePlan(path=path, revision=settings.policy.revision), config
+        )
         rows = load_data(settings).train
         (batch,) = fixed_batches(
             rows,

@@ -1,8 +1,11 @@
-"""Predicted against measured peak memory: python recipes/memory_plan/run.py [--only NAME ...]
+"""Predicted against measured peak memory of short runs.
+
+    python recipes/memory_plan/run.py [--only NAME ...] [--again]
 
 Each case runs `stage=plan` and then a short `stage=detox` with the same settings, each in a fresh
 process on one thread, and compares the prediction with `peak_memory_bytes` of summary.json (on a
-CPU the largest resident set of the process). Results go to results.json beside this file.
+CPU the largest resident set of the process). Results go to results.json beside this file; with
+`--again` only the predictions are made anew, and compared with the measurements there.
 """
 
 import argparse
@@ -18,10 +21,15 @@ from models import write_model, write_prompts
 
 HERE = Path(__file__).resolve().parent
 LAB = HERE.parents[2] / "shared" / "lab"
-SHORT_RUN = (
-    "threads=1 algorithm.iterations=1 algorithm.ppo_epochs=1 evaluation.validation_prompts=2 "
-    "evaluation.test_prompts=8 evaluation.resamples=20 checkpoint.every=0"
-).split()
+SHORT_RUN = [
+    "threads=1",
+    "algorithm.iterations=1",
+    "algorithm.ppo_epochs=1",
+    "evaluation.validation_prompts=2",
+    "evaluation.test_prompts=8",
+    "evaluation.resamples=20",
+    "checkpoint.every=0",
+]
 MIB = 2**20
 T5, GPT = "task=flan_summary", "task=gptj_continuation"
 
@@ -29,8 +37,10 @@ T5, GPT = "task=flan_summary", "task=gptj_continuation"
 def rows(rollout: int, micro: int) -> str:
     """Batch sizes."""
     sizes = {"rollout": rollout, "mini": rollout, "micro": micro}
-    return " ".join(f"algorithm.{name}{'_' if name == 'rollout' else ''}batch_size={size}"
-                    for name, size in sizes.items())
+    return " ".join(
+        f"algorithm.{name}{'_' if name == 'rollout' else ''}batch_size={size}"
+        for name, size in sizes.items()
+    )
 
 
 CASES = {
@@ -41,16 +51,21 @@ CASES = {
     "flan-t5-small, fp32, long": ("flan_t5_small", "long", f"{T5} {rows(8, 8)}"),
     "flan-t5-small, fp32, long, microbatch 2": ("flan_t5_small", "long", f"{T5} {rows(8, 2)}"),
     "flan-t5-small, bf16, decoder scope, long": (
-        "flan_t5_small", "long", f"{T5} policy.dtype=bfloat16 adapter.scope=decoder {rows(8, 8)}"
+        "flan_t5_small",
+        "long",
+        f"{T5} policy.dtype=bfloat16 adapter.scope=decoder {rows(8, 8)}",
     ),
     "flan-t5-small, int8, long": ("flan_t5_small", "long", f"{T5} quantization=int8 {rows(8, 8)}"),
     "gpt-neo-125m, fp32, short": ("gpt_neo_125m", "short", f"{GPT} {rows(16, 16)}"),
     "gpt-neo-125m, nf4, short": ("gpt_neo_125m", "short", f"{GPT} quantization=nf4 {rows(16, 16)}"),
     "gpt-neo-125m, fp32, last_4, long": (
-        "gpt_neo_125m", "long", f"{GPT} adapter.scope=last_4 {rows(8, 4)}"
+        "gpt_neo_125m",
+        "long",
+        f"{GPT} adapter.scope=last_4 {rows(8, 4)}",
     ),
     "gpt2-medium, bf16, checkpointing, long": (
-        "gpt2_medium", "long",
+        "gpt2_medium",
+        "long",
         f"{GPT} policy.dtype=bfloat16 policy.gradient_checkpointing=true {rows(4, 4)}",
     ),
 }
@@ -81,12 +96,14 @@ def call(overrides: list[str], folder: Path) -> None:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-800:]}{done.stderr[-2000:]}")
 
 
-def compare(overrides: list[str], folder: Path) -> dict[str, Any]:
-    """Predict, run, and put both beside each other; bytes."""
+def compare(overrides: list[str], folder: Path, measured: int | None) -> dict[str, Any]:
+    """Predict, run unless it is measured already, and put both beside each other; bytes."""
     call(["stage=plan", *overrides], folder / "plan")
-    call(overrides, folder / "run")
     plan = json.loads((folder / "plan" / "plan.json").read_text())
-    measured = json.loads((folder / "run" / "summary.json").read_text())["peak_memory_bytes"]
+    if measured is None:
+        call(overrides, folder / "run")
+        summary = json.loads((folder / "run" / "summary.json").read_text())
+        measured = summary["peak_memory_bytes"]
     predicted, base = plan["total_bytes"], plan["stays"]["libraries"]
     return {
         "measured": measured,
@@ -101,9 +118,11 @@ def main() -> None:
     """All cases, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
+    parser.add_argument("--again", action="store_true", help="keep what was measured")
     options = parser.parse_args()
-    results: dict[str, Any] = {}
-    print("| case | measured, MiB | predicted, MiB | error | error beyond the libraries | peak in |")
+    stored = HERE / "results.json"
+    results: dict[str, Any] = json.loads(stored.read_text()) if stored.is_file() else {}
+    print("| case | measured, MiB | predicted, MiB | error | beyond the libraries | peak in |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         for place, (name, case) in enumerate(CASES.items()):
@@ -113,7 +132,8 @@ def main() -> None:
             if overrides is None:
                 print(f"| {name} | its model is not here | | | | |")
                 continue
-            row = compare(overrides, Path(temporary) / str(place))
+            measured = results[name]["measured"] if options.again else None
+            row = compare(overrides, Path(temporary) / str(place), measured)
             results[name] = row
             print(
                 f"| {name} | {row['measured'] / MIB:.0f} | {row['predicted'] / MIB:.0f} "
@@ -121,8 +141,7 @@ def main() -> None:
                 f"| {row['peak_phase']} |",
                 flush=True,
             )
-    if not options.only:
-        (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            stored.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
