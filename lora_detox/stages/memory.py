@@ -20,7 +20,7 @@ from lora_detox.policy.loading import BackbonePlan, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.weight_bytes import WeightBytes, stored_bytes, stored_tensors, weight_bytes
 from lora_detox.scores.loading import resolve_classifier
-from lora_detox.settings import ScorerSettings, Settings
+from lora_detox.settings import BaselineType, ScorerSettings, Settings
 from lora_detox.stages.memory_passes import (
     PassShape,
     generation_bytes,
@@ -126,6 +126,7 @@ def memory_backbone(
         device="cpu",
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
+        value_head=settings.algorithm.baseline is BaselineType.value,
     )
     if plan.dtype == "auto" and machine.device == "cuda":
         return replace(plan, dtype="bfloat16")
@@ -134,11 +135,11 @@ def memory_backbone(
 
 def _trained_parts(policy: LoraPolicy, *, reference: bool) -> Parts:
     adapter = sum(p.numel() * p.element_size() for p in policy.adapter_parameters())
-    head = sum(p.numel() * p.element_size() for p in policy.value_head.parameters())
-    parts = {"adapter": adapter, "value head": head}
+    trained = sum(p.numel() * p.element_size() for p in policy.trainable_parameters())
+    parts = {"adapter": adapter, "value head": trained - adapter}
     if reference:
         parts["adapter to start from, frozen copy"] = adapter
-    return parts | {"gradients": adapter + head, "AdamW moments": 2 * (adapter + head)}
+    return parts | {"gradients": trained, "AdamW moments": 2 * trained}
 
 
 def _phases(
@@ -188,7 +189,7 @@ def _merged_bytes(policy: LoraPolicy, weights: WeightBytes, plan: BackbonePlan) 
     if plan.dtype != "float32" or weights.quantized:
         return 0
     adapted = [m for m in policy.backbone.modules() if hasattr(m, "lora_A")]
-    if any(any(getattr(layer, "use_dora", {}).values()) for layer in adapted):
+    if any(True in getattr(layer, "use_dora", {}).values() for layer in adapted):
         return 0
     return sum(4 * layer.get_base_layer().weight.numel() for layer in adapted)
 

@@ -86,7 +86,8 @@ def reference_bytes(policy: LoraPolicy, shape: PassShape, sampling: Sampling) ->
     frozen = policy.frozen_states()
     with torch.no_grad(), LiveBytes() as live:
         _loss(policy, _hidden(policy, shape, frozen), sampling)
-    return live.peak - _bytes_of(frozen)
+    peak: int = live.peak
+    return peak - _bytes_of(frozen)
 
 
 def generation_bytes(policy: LoraPolicy, shape: PassShape, sampling: Sampling) -> GenerationBytes:
@@ -146,7 +147,8 @@ def _loss(policy: LoraPolicy, hidden: Tensor, sampling: Sampling) -> Tensor:
     logprobs, entropy = token_logprobs(
         hidden, tokens, torch.zeros_like(tokens), policy.to_logits(sampling), policy.vocabulary
     )
-    return logprobs.sum() + entropy.sum() + policy.value_head(hidden).sum()
+    loss: Tensor = logprobs.sum() + entropy.sum()
+    return loss if policy.value_head is None else loss + policy.value_head(hidden).sum()
 
 
 def _bytes_of(frozen: FrozenStates | None) -> int:

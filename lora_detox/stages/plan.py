@@ -85,7 +85,7 @@ def machine_of(settings: Settings) -> Machine:
     if settings.plan.memory_gib is not None:
         available = int(settings.plan.memory_gib * GIB)
     elif device == "cuda":
-        available = torch.cuda.mem_get_info(resolve_device(settings.device))[0]
+        available = int(torch.cuda.mem_get_info(resolve_device(settings.device))[0])
     else:
         available = min(psutil.virtual_memory().available + own, _container_limit())
     return Machine(device=device, available=available, baseline=baseline)
@@ -124,7 +124,8 @@ def longest_query(settings: Settings, config: PretrainedConfig, path: str) -> tu
     data = settings.data
     if settings.plan.query_tokens is not None:
         return settings.plan.query_tokens, []
-    most = data.max_query_tokens if data.query_tokens is None else data.query_tokens[1]
+    wanted = None if data.query_tokens is None else (data.query_tokens[0], data.query_tokens[1])
+    most = data.max_query_tokens if wanted is None else wanted[1]
     try:
         tokenizer = load_tokenizer(
             BackbonePlan(path=path, revision=settings.policy.revision), config
@@ -137,7 +138,7 @@ def longest_query(settings: Settings, config: PretrainedConfig, path: str) -> tu
             batch_size=LONGEST_OF,
             template=settings.task.template,
             max_query_tokens=data.max_query_tokens,
-            query_tokens=None if data.query_tokens is None else tuple(data.query_tokens),
+            query_tokens=wanted,
             padding_side="right",
             add_special_tokens=config.is_encoder_decoder,
         )
