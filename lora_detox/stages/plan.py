@@ -77,23 +77,23 @@ def machine_of(settings: Settings) -> Machine:
     """
     device = settings.plan.device or resolve_device(settings.device).type
     baseline = CUDA_CONTEXT
-    own = psutil.Process().memory_info().rss
+    own = int(psutil.Process().memory_info().rss)
     if device == "cpu":
         importlib.import_module("lora_detox.stages.detox")
-        own = psutil.Process().memory_info().rss
+        own = int(psutil.Process().memory_info().rss)
         baseline = own + LATER
     if settings.plan.memory_gib is not None:
         available = int(settings.plan.memory_gib * GIB)
     elif device == "cuda":
         available = int(torch.cuda.mem_get_info(resolve_device(settings.device))[0])
     else:
-        available = min(psutil.virtual_memory().available + own, _container_limit())
+        available = min(int(psutil.virtual_memory().available) + own, _container_limit())
     return Machine(device=device, available=available, baseline=baseline)
 
 
 def _container_limit() -> int:
     """The memory limit of this process's control group, bytes; a huge number without one."""
-    limits = [psutil.virtual_memory().total]
+    limits = [int(psutil.virtual_memory().total)]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         path = Path(file)
         if path.is_file() and (text := path.read_text().strip()).isdigit():
