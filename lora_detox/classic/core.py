@@ -61,7 +61,8 @@ def respond_to_batch(
         at = torch.full((len(logits),), position, device=logits.device)
         logits = sampling_logits(logits, at, sampling, eos_token_id=-1)
         uniform = torch.rand(len(logits), device=logits.device, dtype=torch.float64)
-        ids = torch.cat([ids, draw(logits, uniform, greedy=False)[:, None]], dim=1)
+        token = draw(logits.log_softmax(dim=-1), uniform, greedy=False)
+        ids = torch.cat([ids, token[:, None]], dim=1)
     return ids[:, -txt_len:]
 
 

@@ -25,9 +25,12 @@ from lora_detox.hub import hub_reason
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.heap import trim_heap
+from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BF16_WIDTH = 512
+"""Hidden size from which bf16 is faster than fp32 on a CPU that has it."""
 _HUB_TIMEOUT_SECONDS = 5.0
 
 
@@ -95,7 +98,8 @@ def resolve_device(device: str) -> torch.device:
 def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     """The dtype of the frozen weights; never the checkpoint's own by accident.
 
-    "auto" is bfloat16 on GPUs that have it and for quantized backbones, float32 elsewhere.
+    "auto" is bfloat16 for quantized backbones, on GPUs that have it, and on CPUs that have it for
+    models of at least `BF16_WIDTH`, whose time is in matrix products; float32 elsewhere.
 
     Args:
         plan: what is asked for.
@@ -109,7 +113,11 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     """
     if plan.dtype == "auto":
         device = resolve_device(plan.device)
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        half = (
+            torch.cuda.is_bf16_supported()
+            if device.type == "cuda"
+            else config.hidden_size >= BF16_WIDTH and has_fast_bf16()
+        )
         return torch.bfloat16 if half or plan.quantization != "none" else torch.float32
     if (
         plan.dtype == "float16"
@@ -121,6 +129,21 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
             "use policy.dtype=bfloat16 or float32 (policy.allow_fp16_t5=true insists)"
         )
     return DTYPES[plan.dtype]
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 matrices in hardware (AVX-512 BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def attention_of(device: torch.device, dtype: torch.dtype) -> str | None:
+    """How attention is computed; None leaves it to Transformers.
+
+    On a CPU, torch's fused attention has no fast bf16 kernel: forward and backward take 2 to 4
+    times as long as plain matrix products (recipes/benchmarks).
+    """
+    return "eager" if device.type == "cpu" and dtype == torch.bfloat16 else None
 
 
 def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfig:
@@ -291,6 +314,7 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
             model.set_adapter("default")
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
+    make_lean(model)
     policy = LoraPolicy(model, tokenizer, family_of(config), with_value_head=plan.value_head)
     if not any(p.requires_grad for p in model.parameters()):
         raise SettingsError(
@@ -338,6 +362,7 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
         config=config,
         dtype=dtype,
         use_safetensors=True,
+        attn_implementation=attention_of(device, dtype),
         **placement,
     )
     if plan.quantization == "none":

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lora_detox.types import Sampling
 
-CHUNK_ELEMENTS = 2**24
-"""Logits that exist at a time: 64 MiB in fp32."""
+CHUNK_ELEMENTS = 2**23
+"""Logits that exist at a time: 32 MiB in fp32."""
 
 ToLogits = Callable[[Float[Tensor, "N H"], Int[Tensor, "N"]], Float[Tensor, "N V"]]
 
@@ -24,7 +24,7 @@ def sampling_logits(
     """The logits that tokens are drawn from; sampler and scorer both use this function.
 
     Args:
-        logits: raw logits, fp32.
+        logits: raw logits, fp32; their end-of-sequence column may be overwritten.
         positions: index of each token within its response, from 0.
         sampling: temperature, top-k, top-p and minimum length.
         eos_token_id: the token that `min_new_tokens` forbids at early positions.
@@ -33,9 +33,8 @@ def sampling_logits(
         Logits over temperature, -inf where a token cannot be drawn.
     """
     if sampling.min_new_tokens > 0:
-        early = (positions < sampling.min_new_tokens)[:, None]
-        is_eos = torch.arange(logits.shape[-1], device=logits.device)[None] == eos_token_id
-        logits = logits.masked_fill(early & is_eos, -torch.inf)
+        early = positions < sampling.min_new_tokens
+        logits[early, eos_token_id] = -torch.inf  # one column: no pass over the vocabulary
     if sampling.temperature != 1.0:
         logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:
@@ -79,11 +78,15 @@ def token_logprobs(
     for states, ids, at in parts:
         leaf = states.detach().requires_grad_()
         with torch.enable_grad():
-            logprob, entropy = _chunk_stats(leaf, ids, at, to_logits, with_entropy=with_entropy)
-        # Each token's logprob depends on its own state only, so the sum's gradient is row by row.
-        derivatives.append(torch.autograd.grad(logprob.sum(), leaf)[0])
-        logprobs.append(logprob.detach())
-        entropies.append(entropy)
+            logits = to_logits(leaf, at)
+        log_p = logits.detach().log_softmax(dim=-1)
+        logprobs.append(log_p.gather(-1, ids[:, None])[:, 0])
+        entropies.append(_entropy(log_p) if with_entropy else torch.zeros_like(logprobs[-1]))
+        # Each token's logprob depends on its own state only, and its gradient with respect to the
+        # logits is 1 at the token less the probabilities.
+        slope = log_p.exp_().neg_()
+        slope[torch.arange(len(ids), device=ids.device), ids] += 1
+        derivatives.append(torch.autograd.grad(logits, leaf, slope)[0])
     attach: Any = _WithDerivative.apply  # torch leaves this method without types
     linked: Tensor = attach(hidden, torch.cat(logprobs), torch.cat(derivatives))
     return linked, torch.cat(entropies)
@@ -97,15 +100,17 @@ def _chunk_stats(
     *,
     with_entropy: bool,
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    logits = to_logits(states, positions)
-    normaliser = logits.logsumexp(dim=-1)
-    logprobs = logits.gather(-1, ids[:, None])[:, 0] - normaliser
+    log_p = to_logits(states, positions).log_softmax(dim=-1)
+    logprobs = log_p.gather(-1, ids[:, None])[:, 0]
     if not with_entropy:
         return logprobs, torch.zeros_like(logprobs.detach())
-    with torch.no_grad():
-        log_p = logits.detach() - normaliser.detach()[:, None]
-        entropy = -(log_p.exp() * log_p.clamp(min=-1e4)).sum(dim=-1)
-    return logprobs, entropy
+    return logprobs, _entropy(log_p.detach())
+
+
+def _entropy(log_p: Float[Tensor, "n V"]) -> Float[Tensor, "n"]:
+    """In nats; a token of probability 0 counts nothing."""
+    entropy: Tensor = -torch.linalg.vecdot(log_p.exp(), log_p.clamp(min=-1e4))
+    return entropy
 
 
 class _WithDerivative(torch.autograd.Function):

@@ -3,10 +3,9 @@
 from itertools import chain
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from lora_detox.rollout.generation import Responses
+from lora_detox.rollout.passes import Passes, partition_rows
 from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
 
 
@@ -18,7 +17,7 @@ def collect_rollout(
     sampling: Sampling,
     *,
     minibatch_size: int,
-    microbatch_size: int,
+    passes: Passes,
     seed: int,
     full_kl: bool = False,
 ) -> Rollout:
@@ -33,7 +32,7 @@ def collect_rollout(
         responses: their sampled responses; ids are kept, text is never encoded again.
         sampling: what the responses were drawn with.
         minibatch_size: rows per optimizer step; must divide B.
-        microbatch_size: rows per forward pass; must divide `minibatch_size`.
+        passes: how rows are cut into forward passes.
         seed: of the partition into minibatches.
         full_kl: also take the exact KL at each position, for the `full` penalty.
 
@@ -41,9 +40,10 @@ def collect_rollout(
         The rollout; every float tensor is 0 at padding.
     """
     minibatches = partition_rows(
-        prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1),
+        prompts.query_mask.sum(dim=1),
+        responses.mask.sum(dim=1),
         minibatch_size=minibatch_size,
-        microbatch_size=microbatch_size,
+        passes=passes,
         seed=seed,
     )
     frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
@@ -74,26 +74,4 @@ def collect_rollout(
         minibatches=minibatches,
         full_kl=exact.to(device) if full_kl else None,
         frozen=frozen,
-    )
-
-
-def partition_rows(
-    lengths: Int[Tensor, "B"], *, minibatch_size: int, microbatch_size: int, seed: int
-) -> tuple[tuple[Int[Tensor, "_"], ...], ...]:
-    """Random minibatches, each cut into microbatches of rows of similar length.
-
-    Args:
-        lengths: tokens of each row, query and response together.
-        minibatch_size: rows per optimizer step.
-        microbatch_size: rows per forward pass.
-        seed: of the shuffle.
-
-    Returns:
-        Row indices by minibatch and microbatch; every row occurs once.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(lengths), generator=generator).to(lengths.device)
-    return tuple(
-        rows[lengths[rows].argsort(descending=True, stable=True)].split(microbatch_size)
-        for rows in order.split(minibatch_size)
     )

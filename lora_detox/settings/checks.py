@@ -56,6 +56,7 @@ POSITIVE = (
     "algorithm.rollout_batch_size",
     "algorithm.minibatch_size",
     "algorithm.microbatch_size",
+    "algorithm.microbatch_tokens",
     "algorithm.ppo_epochs",
     "algorithm.responses_per_prompt",
     "algorithm.learning_rate",

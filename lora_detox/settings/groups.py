@@ -143,6 +143,7 @@ class AlgorithmSettings:
     rollout_batch_size: int = MISSING
     minibatch_size: int = MISSING
     microbatch_size: int = MISSING
+    microbatch_tokens: int | None = None
     ppo_epochs: int = MISSING
     learning_rate: float = MISSING
     value_learning_rate: float | None = None

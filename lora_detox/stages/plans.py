@@ -8,7 +8,8 @@ from typing import Any
 from lora_detox.advantages import AdvantagePlan, Baseline, RunningMean, ScoreScaler
 from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.policy.adapter import AdapterPlan
-from lora_detox.policy.loading import BackbonePlan
+from lora_detox.policy.loading import BackbonePlan, resolve_device
+from lora_detox.rollout import OVERHEAD, Passes
 from lora_detox.settings import (
     AlgorithmSettings,
     BaselineType,
@@ -60,7 +61,7 @@ def plan_of(settings: Settings) -> Plan:
         generation={"response_tokens": (least, most), "batch_size": generation.batch_size},
         collection={
             "minibatch_size": algorithm.minibatch_size,
-            "microbatch_size": algorithm.microbatch_size,
+            "passes": passes(settings),
             "full_kl": penalty is KlPenalty.FULL,
         },
         advantages=AdvantagePlan(
@@ -85,6 +86,16 @@ def plan_of(settings: Settings) -> Plan:
             ratio_threshold=algorithm.ratio_threshold,
             target_kl=algorithm.target_kl,
         ),
+    )
+
+
+def passes(settings: Settings) -> Passes:
+    """How rows are cut into forward passes on the device of the run."""
+    algorithm = settings.algorithm
+    return Passes(
+        rows=algorithm.microbatch_size,
+        tokens=algorithm.microbatch_tokens,
+        overhead=OVERHEAD[resolve_device(settings.device).type],
     )
 
 

@@ -33,28 +33,38 @@ from lora_detox.advantages import AdvantagePlan, estimate_advantages
 from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
+from lora_detox.policy.lean import make_lean
+from lora_detox.policy.loading import attention_of
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.rollout import OVERHEAD, Passes, collect_rollout, generate_responses
 from lora_detox.types import PromptBatch, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 
 
-def build_backbone(work: dict[str, Any]) -> PreTrainedModel:
-    """The workload's model with random weights; T5 untied, as its hub checkpoint is."""
-    if work["family"] == "gpt_neo":
-        return GPTNeoForCausalLM(GPTNeoConfig(**work["config"]))
-    model = T5ForConditionalGeneration(T5Config(**work["config"]))
-    model.lm_head = nn.Linear(model.config.d_model, model.config.vocab_size, bias=False)
-    return model
+def build_backbone(work: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
+    """The workload's model with random weights in their dtype, without dropout, as runs load it.
+
+    T5's output matrix is untied, as its hub checkpoint's is.
+    """
+    attention = attention_of(torch.device("cpu"), dtype)
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        if work["family"] == "gpt_neo":
+            config = GPTNeoConfig(**work["config"], attention_dropout=0.0, embed_dropout=0.0)
+            return GPTNeoForCausalLM(config).eval()
+        config = T5Config(**work["config"], dropout_rate=0.0, attn_implementation=attention)
+        model = T5ForConditionalGeneration(config)
+        model.lm_head = nn.Linear(model.config.d_model, model.config.vocab_size, bias=False)
+        return model.eval()
+    finally:
+        torch.set_default_dtype(previous)
 
 
 def build_policy(work: dict[str, Any], *, dtype: torch.dtype, frozen: bool) -> LoraPolicy:
     """A policy on that model, everything with the adapter placement of the workload."""
     torch.manual_seed(0)
-    backbone = build_backbone(work).to(dtype).eval()
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    backbone = build_backbone(work, dtype)
     adapter = work["adapter"]
     plan = AdapterPlan(
         rank=adapter["rank"],
@@ -70,6 +80,7 @@ def build_policy(work: dict[str, Any], *, dtype: torch.dtype, frozen: bool) -> L
         unk_token="t2",
     )
     model = get_peft_model(backbone, lora_config(plan, backbone.config))
+    make_lean(model)
     return LoraPolicy(model, tokenizer, family_of(backbone.config))
 
 
@@ -126,7 +137,7 @@ def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[s
             responses,
             sampling,
             minibatch_size=work["minibatch_size"],
-            microbatch_size=work["minibatch_size"],
+            passes=Passes(rows=work["minibatch_size"], overhead=OVERHEAD["cpu"]),
             seed=iteration,
         )
         marks.append(time.perf_counter())

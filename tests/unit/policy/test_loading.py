@@ -18,7 +18,7 @@ from lora_detox.policy.loading import (
     resolve_device,
     resolve_dtype,
 )
-from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import Sampling
 from tests.tiny import move, tiny_backbone, tiny_prompts, tiny_responses, tiny_tokenizer
 
@@ -260,7 +260,7 @@ def test_quantized_weights_load_write_and_train(saved, architecture, quantizatio
             policy, prompts, SAMPLING, response_tokens=(3, 5), batch_size=4, seed=0
         )
         rollout = collect_rollout(
-            policy, prompts, responses, SAMPLING, minibatch_size=4, microbatch_size=2, seed=0
+            policy, prompts, responses, SAMPLING, minibatch_size=4, passes=Passes(rows=2), seed=0
         )
         # the same microbatches give the same numbers, and a fresh adapter changes none
         assert torch.equal(rollout.logprobs, rollout.ref_logprobs)

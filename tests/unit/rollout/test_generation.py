@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lora_detox.rollout import collect_rollout, generate_responses
-from lora_detox.rollout.collect import partition_rows
-from lora_detox.rollout.sampling import draw
+from lora_detox.rollout import Passes, collect_rollout, generate_responses
+from lora_detox.rollout.passes import partition_rows
+from lora_detox.rollout.sampling import BLOCK, draw
 from lora_detox.types import Sampling
 from tests.tiny import ARCHITECTURES, MORE_ARCHITECTURES, tiny_policy, tiny_prompts
 
@@ -31,7 +31,7 @@ def test_recomputed_logprobs_equal_the_sampled_ones(architecture, sampling):
     policy = tiny_policy(architecture)
     prompts, responses = generate(policy, sampling)
     rollout = collect_rollout(
-        policy, prompts, responses, sampling, minibatch_size=3, microbatch_size=2, seed=0
+        policy, prompts, responses, sampling, minibatch_size=3, passes=Passes(rows=2), seed=0
     )
     torch.testing.assert_close(rollout.logprobs, responses.logprobs, rtol=1e-4, atol=1e-4)
     assert rollout.logprobs[rollout.response_mask].isfinite().all()
@@ -99,29 +99,79 @@ def test_min_new_tokens_keeps_eos_away():
 def test_draw_follows_the_distribution_and_never_takes_the_impossible():
     logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0]])
     uniforms = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
-    tokens = draw(logits.expand(20000, 4), uniforms, greedy=False)
+    tokens = draw(logits.log_softmax(-1).expand(20000, 4), uniforms, greedy=False)
     share = torch.bincount(tokens, minlength=4) / 20000
     torch.testing.assert_close(share, logits[0].softmax(0), rtol=0, atol=1e-4)
     edge = draw(
-        logits.expand(2, 4), torch.tensor([0.0, 1 - 1e-12], dtype=torch.float64), greedy=False
+        logits.log_softmax(-1).expand(2, 4),
+        torch.tensor([0.0, 1 - 1e-12], dtype=torch.float64),
+        greedy=False,
     )
     assert edge.tolist() == [0, 3]
 
 
+def test_draw_is_the_inverse_of_the_cumulative_distribution():
+    log_p = (4 * torch.randn(64, 3 * BLOCK + 17)).log_softmax(-1)
+    log_p[:, ::7] = -torch.inf
+    log_p = log_p.log_softmax(-1)
+    uniforms = torch.rand(64, dtype=torch.float64)
+    ends = log_p.exp().double().cumsum(-1)
+    plain = torch.searchsorted(ends, uniforms[:, None] * ends[:, -1:], right=True)[:, 0]
+    assert draw(log_p, uniforms, greedy=False).tolist() == plain.tolist()
+    for edge in (0.0, 1 - 2**-53):
+        drawn = draw(log_p, torch.full((64,), edge, dtype=torch.float64), greedy=False)
+        assert log_p.gather(1, drawn[:, None]).isfinite().all()
+
+
 def test_partition_holds_every_row_once_in_full_minibatches():
-    lengths = torch.randint(1, 50, (24,))
-    parts = partition_rows(lengths, minibatch_size=8, microbatch_size=4, seed=1)
+    lengths, none = torch.randint(1, 50, (24,)), torch.zeros(24, dtype=torch.long)
+    parts = partition_rows(lengths, none, minibatch_size=8, passes=Passes(rows=4), seed=1)
     assert [[len(m) for m in minibatch] for minibatch in parts] == [[4, 4]] * 3
     rows = torch.cat([m for minibatch in parts for m in minibatch])
     assert sorted(rows.tolist()) == list(range(24))
     for long, short in parts:
         assert lengths[long].min() >= lengths[short].max()
-    other = partition_rows(lengths, minibatch_size=8, microbatch_size=4, seed=2)
+    other = partition_rows(lengths, none, minibatch_size=8, passes=Passes(rows=4), seed=2)
     assert not all(
         torch.equal(a, b)
         for p, q in zip(parts, other, strict=True)
         for a, b in zip(p, q, strict=True)
     )
+
+
+def test_rows_are_cut_where_padding_costs_more_than_a_pass():
+    def cut(queries, rows=4, tokens=None, overhead=10):
+        return Passes(rows=rows, tokens=tokens, overhead=overhead).cut(queries, [0] * len(queries))
+
+    assert cut([100, 99, 20, 19]) == [2, 2]
+    assert cut([100, 99, 20, 19], overhead=1000) == [4]
+    assert cut([100, 99, 98, 97], rows=3) == [2, 2]
+    assert cut([100, 99, 98, 97], tokens=200) == [2, 2]
+    assert cut([100, 99, 98], tokens=50) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 5, 9])
+def test_the_cut_is_the_cheapest_of_all(count):
+    queries = sorted(torch.randint(1, 60, (count,)).tolist(), reverse=True)
+    responses = torch.randint(1, 30, (count,)).tolist()
+
+    def cost(sizes):
+        total, begin = 0, 0
+        for size in sizes:
+            rows = slice(begin, begin + size)
+            total += size * (max(queries[rows]) + max(responses[rows])) + 25
+            begin += size
+        return total
+
+    def every_cut(left):
+        if left == 0:
+            yield []
+        for size in range(1, min(4, left) + 1):
+            yield from ([size, *rest] for rest in every_cut(left - size))
+
+    found = Passes(rows=4, overhead=25).cut(queries, responses)
+    assert sum(found) == count
+    assert cost(found) == min(map(cost, every_cut(count)))
 
 
 def test_a_policy_that_says_nothing_still_has_one_action():
@@ -132,6 +182,6 @@ def test_a_policy_that_says_nothing_still_has_one_action():
     assert responses.ids.tolist() == [[1]] * len(LENGTHS)
     assert responses.texts == [""] * len(LENGTHS)
     rollout = collect_rollout(
-        policy, prompts, responses, Sampling(), minibatch_size=6, microbatch_size=3, seed=0
+        policy, prompts, responses, Sampling(), minibatch_size=6, passes=Passes(rows=3), seed=0
     )
     assert rollout.response_mask.sum() == len(LENGTHS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import Advantages, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, move, tiny_policy, tiny_prompts
@@ -39,7 +39,7 @@ class Trial:
             responses,
             SAMPLING,
             minibatch_size=minibatch_size,
-            microbatch_size=microbatch_size,
+            passes=Passes(rows=microbatch_size),
             seed=5,
         )
         generator = torch.Generator().manual_seed(7)
