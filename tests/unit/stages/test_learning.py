@@ -17,7 +17,7 @@ from lora_detox.types import Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, tiny_policy, tiny_prompts
 
-LIKED, ITERATIONS = 7, 12
+LIKED = 7
 COMMON = {
     "kl_penalty": KlPenalty.KL,
     "gamma": 1.0,
@@ -60,7 +60,7 @@ def turn_the_arrow(policy, plan):
     optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=0.01)
     update, scaler = PpoUpdate(policy, optimizer, PPO, Sampling()), ScoreScaler()
     running_mean, group, shares = RunningMean(), plan.responses_per_prompt, []
-    for iteration in range(ITERATIONS):
+    for iteration in range(12 if plan.baseline is Baseline.VALUE else 20):
         lengths = ([3, 5, 4, 6] * 8)[: 32 // group]
         prompts = repeat_prompts(tiny_prompts(policy, lengths, seed=iteration), group)
         responses = generate_responses(
@@ -107,9 +107,8 @@ def test_a_rigged_score_raises_the_share_of_its_token_and_leaves_the_base_alone(
     start = {name: p.clone() for name, p in policy.model.named_parameters()}
     shares = turn_the_arrow(policy, plan)
     assert shares[0] < 0.15
-    # ppo reaches 0.38 to 0.95 by chance of the seed; a quarter of the prompts, or no value head, is
-    # slower
-    assert max(shares[-3:]) > (0.35 if algorithm == "ppo" else 0.25)
+    # From 2 %. Over six seeds ppo reaches 0.38 to 0.95, the others, in more iterations, 0.28 to 1.
+    assert max(shares[-3:]) > (0.35 if algorithm == "ppo" else 0.2)
     assert policy.base_checksum() == base
     moved = {n for n, p in policy.model.named_parameters() if not torch.equal(p, start[n])}
     assert moved == {n for n in start if "lora_" in n}
