@@ -12,8 +12,9 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
+from lora_detox.policy.lean import make_lean
 from lora_detox.policy.live_bytes import fake_tensors
-from lora_detox.policy.loading import BackbonePlan, enable_checkpointing, resolve_dtype
+from lora_detox.policy.loading import BackbonePlan, attention_of, enable_checkpointing, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.weight_bytes import empty_backbone, quantized_linears
 
@@ -34,6 +35,9 @@ def fake_policy(
     """
     dtype = resolve_dtype(plan, config)
     backbone = empty_backbone(plan, config, dtype)
+    attention = attention_of(torch.device(plan.device if plan.device != "auto" else "cpu"), dtype)
+    if attention is not None:
+        backbone.set_attn_implementation(attention)
     keeps_input = plan.quantization == "int8"
     for name in quantized_linears(backbone, plan, dtype):
         layer: Any = backbone.get_submodule(name)
@@ -48,6 +52,7 @@ def fake_policy(
         model = get_peft_model(backbone, lora, low_cpu_mem_usage=True)
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
+    make_lean(model)
     with fake_tensors(model):
         yield LoraPolicy(model, _tokenizer(), family_of(config))
 
