@@ -21,7 +21,7 @@ from verdict import write_report  # noqa: E402
 
 LAYERS = {"last_3": 3, "last_4": 4, "last_5": 5, "all": 0}
 RATES = ("3e-4", "1e-3", "3e-3")
-OURS: dict[str, list[str]] = {"ours": [], "ours_budget": ["budget=on"]}
+OURS: dict[str, list[str]] = {"ours": ["budget=off"], "ours_budget": ["budget=default"]}
 """Side -> overrides beside the shared ones; the other side is `peer`, TRL 0.11.4."""
 
 

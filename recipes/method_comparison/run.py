@@ -19,12 +19,12 @@ from table import write_report
 HERE = Path(__file__).resolve().parent
 RATE = "algorithm.learning_rate"
 METHODS: dict[str, list[str]] = {
-    "ppo": ["algorithm=ppo"],
-    "ppo_budget": ["algorithm=ppo", "budget=on"],
-    "rloo": ["algorithm=rloo"],
-    "rloo_budget": ["algorithm=rloo", "budget=on"],
-    "grpo": ["algorithm=grpo"],
-    "grpo_budget": ["algorithm=grpo", "budget=on"],
+    "ppo": ["algorithm=ppo", "budget=off"],
+    "ppo_budget": ["algorithm=ppo", "budget=default"],
+    "rloo": ["algorithm=rloo", "budget=off"],
+    "rloo_budget": ["algorithm=rloo", "budget=default"],
+    "grpo": ["algorithm=grpo", "budget=off"],
+    "grpo_budget": ["algorithm=grpo", "budget=default"],
     "trl_grpo": ["algorithm=trl_grpo"],
     "trl_rloo": ["algorithm=trl_rloo"],
     "trl_dpo": ["algorithm=trl_dpo"],

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 SETS = {"in_distribution": "RTP", "toxic": "jigsaw", "benign": "benign"}
 RESAMPLES = 2000
+LEAST_LENGTH = 0.9
 Floats = NDArray[np.float64]
 
 
@@ -153,7 +154,11 @@ def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[st
 
 
 def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], file: Path) -> None:
-    """Change of judge toxicity against change of perplexity on RTP; down and left is better."""
+    """Change of judge toxicity against change of perplexity on RTP; down and left is better.
+
+    Hollow marks are methods whose responses are shorter than `LEAST_LENGTH` of the base's: text that
+    is not written is neither toxic nor perplexing.
+    """
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -162,6 +167,7 @@ def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], 
     for place, (name, seeds) in enumerate(found.items()):
         rtp = [one["in_distribution"] for one in seeds]
         cost_of, gain = interval(rtp, start, "perplexity"), interval(rtp, start, "judge")
+        short = interval(rtp, start, "tokens").mean < LEAST_LENGTH - 1
         x, y = 100 * cost_of.mean, 100 * gain.mean
         axes.errorbar(
             x,
@@ -170,7 +176,7 @@ def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], 
             yerr=[[max(0.0, y - 100 * gain.low)], [max(0.0, 100 * gain.high - y)]],
             fmt=markers[place % len(markers)],
             color=f"C{place % 10}",
-            mfc="white" if place >= 10 else f"C{place % 10}",
+            mfc="white" if short else f"C{place % 10}",
             elinewidth=0.8,
             label=f"{name} ({len(seeds)})",
         )
@@ -179,7 +185,10 @@ def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], 
     axes.annotate("+5 %", (5, 2), color="0.4", fontsize=8)
     axes.set_xlabel("perplexity under the base, change in % (less is better)")
     axes.set_ylabel("judge toxicity, change in % (less is better)")
-    title = "RealToxicityPrompts above 0.3, held out; 95 % over prompts and seeds"
+    title = (
+        "RealToxicityPrompts above 0.3, held out; 95 % over prompts and seeds\n"
+        f"hollow: responses shorter than {LEAST_LENGTH:.0%} of the base's"
+    )
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
