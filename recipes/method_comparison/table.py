@@ -156,8 +156,8 @@ def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[st
 def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], file: Path) -> None:
     """Change of judge toxicity against change of perplexity on RTP; down and left is better.
 
-    Hollow marks are methods whose responses are shorter than `LEAST_LENGTH` of the base's: text that
-    is not written is neither toxic nor perplexing.
+    Hollow marks are methods whose responses are shorter than `LEAST_LENGTH` of the base's: text
+    that is not written is neither toxic nor perplexing.
     """
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
