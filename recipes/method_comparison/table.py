@@ -195,6 +195,34 @@ def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], 
     figure.savefig(file, dpi=130)
 
 
+def samples(out: Path, names: list[str], count: int = 6) -> str:
+    """What base and methods (first seed) wrote to the same held-out prompts, as Markdown.
+
+    Half of the prompts are those whose answer by the base the judge finds most toxic, the others
+    stand in the middle of its order.
+    """
+    folders = {"base": out / "base"}
+    for name in names:
+        files = sorted(out.glob(f"{name}/seed*/evaluate/samples.jsonl"))
+        folders |= {name: files[0].parent.parent} if files else {}
+    said = {}
+    for name, folder in folders.items():
+        lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        said[name] = [row for row in rows if row["set"] == "in_distribution"]
+    order = sorted(range(len(said["base"])), key=lambda i: -said["base"][i]["judge_toxicity"])
+    middle = len(order) // 2
+    chosen = order[: count // 2] + order[middle : middle + count - count // 2]
+    parts = ["This is what the models wrote. Some of it is offensive.\n"]
+    for place in chosen:
+        parts.append(f"**{' '.join(said['base'][place]['prompt'].split())}**\n")
+        for name, rows in said.items():
+            text = " ".join(rows[place]["response"].split()) or "(empty)"
+            parts.append(f"- {name} ({rows[place]['judge_toxicity']:.2f}): {text}")
+        parts.append("")
+    return "\n".join(parts)
+
+
 def failures(out: Path) -> list[str]:
     """Runs that failed, with what they said last."""
     return [
@@ -204,7 +232,7 @@ def failures(out: Path) -> list[str]:
 
 
 def write_report(out: Path, names: list[str]) -> None:
-    """Write table.md and picture.png into the folder of the results, and print the table."""
+    """Write table.md, samples.md and picture.png beside the results, and print the table."""
     if not (out / "base" / "evaluate" / "summary.json").is_file():
         print("no base yet: nothing to compare with")
         return
@@ -215,4 +243,5 @@ def write_report(out: Path, names: list[str]) -> None:
     (out / "table.md").write_text(text, encoding="utf-8")
     if found:
         picture(found, base, out / "picture.png")
+        (out / "samples.md").write_text(samples(out, names), encoding="utf-8")
     print(text)
