@@ -28,6 +28,7 @@ _LOGGED = {
     "learning_rate": "learning_rate",
     "reward": names.SCORE,
     "entropy": "entropy",
+    "kl": "token_kl",
     "completions/mean_length": names.RESPONSE_TOKENS,
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "pair_accuracy",
