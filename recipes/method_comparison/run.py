@@ -17,7 +17,6 @@ from queue_of_runs import Run, Step, execute_all
 from table import write_report
 
 HERE = Path(__file__).resolve().parent
-RATE = "algorithm.learning_rate"
 METHODS: dict[str, list[str]] = {
     "ppo": ["algorithm=ppo", "budget=off"],
     "ppo_budget": ["algorithm=ppo", "budget=default"],
@@ -28,6 +27,7 @@ METHODS: dict[str, list[str]] = {
     "trl_grpo": ["algorithm=trl_grpo"],
     "trl_rloo": ["algorithm=trl_rloo"],
     "trl_dpo": ["algorithm=trl_dpo"],
+    "trl_dpo_1e-3": ["algorithm=trl_dpo", "algorithm.learning_rate=1e-3"],
     "best_of_n": ["algorithm=best_of_n"],
 }
 """Name -> overrides beside the shared ones; everything else is the default of conf/algorithm."""
