@@ -21,6 +21,9 @@ from lora_detox.errors import DetoxError
 from lora_detox.settings import closest_keys, register_schema, settings_from
 
 
+_NO_ADVICE = "To append to your config use "
+
+
 def conf_dir() -> Path:
     """Where conf/ is: inside the installed package, else at the top of the checkout."""
     package = Path(__file__).resolve().parent
@@ -68,7 +71,9 @@ def _fail(message: str) -> int:
 
 def explain(error: Exception, overrides: list[str]) -> str:
     """Hydra's message, with its cause and the keys that a mistyped one may have meant."""
-    parts = [str(error).strip()]
+    # The schema is closed, so that Hydra's advice to append an unknown key leads nowhere.
+    said = [one for one in str(error).strip().splitlines() if not one.startswith(_NO_ADVICE)]
+    parts = ["\n".join(said)]
     if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
         parts.append(str(error.__cause__).strip())
     groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())

@@ -41,6 +41,7 @@ from lora_detox.settings.groups import (
     ScorerSettings,
     Settings,
     TaskSettings,
+    TermSettings,
     TrackerSettings,
 )
 from lora_detox.settings.stages import (
@@ -89,6 +90,7 @@ __all__ = [
     "Stage",
     "TaskKind",
     "TaskSettings",
+    "TermSettings",
     "TrackerSettings",
     "TrainerKind",
     "TrainerSettings",

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ from lora_detox.settings.choices import (
     Stage,
     TaskKind,
 )
-from lora_detox.settings.groups import AlgorithmSettings, Settings
+from lora_detox.settings.groups import AlgorithmSettings, Settings, TermSettings
 from lora_detox.settings.stages import check_export
 from lora_detox.settings.trainers import check_trainer
 
 TRACKERS = ("wandb", "trackio")
-REWARD_TERMS = ("toxicity", "rouge", "length", "similarity")
 
 
 def check_settings(settings: Settings) -> None:
@@ -221,14 +221,18 @@ def _check_adapter(settings: Settings) -> None:
 
 def _check_reward_terms(settings: Settings) -> None:
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
-        unknown = sorted(set(scorer.terms) - set(REWARD_TERMS))
-        if unknown:
+        weights = asdict(scorer.terms)
+        for name, weight in weights.items():
+            if not math.isfinite(weight):
+                raise SettingsError(f"{key}.terms.{name}: got {weight}, want a finite number")
+        composite = scorer.terms != TermSettings()
+        if composite and key == "judge":
             raise SettingsError(
-                f"{key}.terms: got {', '.join(unknown)}, want some of {', '.join(REWARD_TERMS)}"
+                "judge.terms: a judge measures toxicity alone; want toxicity 1 and the others 0"
             )
-        if scorer.terms and key == "judge":
-            raise SettingsError("judge.terms: a judge measures toxicity alone; want {}")
-        if (scorer.terms or scorer.ensemble) and scorer.path is None:
+        if not any(weights.values()):
+            raise SettingsError(f"{key}.terms: every weight is 0; want one that is not")
+        if (composite or scorer.ensemble) and scorer.path is None:
             raise SettingsError(
                 f"{key}.path: got null; {key}.terms and {key}.ensemble want a classifier there"
             )

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_origin
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +16,10 @@ from lora_detox.settings.groups import Settings
 
 def register_schema() -> None:
     """Make the schema known to Hydra under the name that conf/config.yaml starts from."""
-    ConfigStore.instance().store(name="settings_schema", node=Settings)
+    schema = OmegaConf.structured(Settings)
+    for key in open_keys():
+        OmegaConf.set_struct(OmegaConf.select(schema, key), False)
+    ConfigStore.instance().store(name="settings_schema", node=schema)
 
 
 def settings_from(config: DictConfig) -> Settings:
@@ -69,6 +72,18 @@ def known_keys(node: type = Settings, prefix: str = "") -> list[str]:
         if isinstance(nested, type) and is_dataclass(nested):
             keys += known_keys(nested, f"{prefix}{entry.name}.")
         else:
+            keys.append(prefix + entry.name)
+    return keys
+
+
+def open_keys(node: type = Settings, prefix: str = "") -> list[str]:
+    """Keys of mappings whose names the user chooses, so that `reward.signs.NAME=1` needs no `+`."""
+    keys: list[str] = []
+    for entry in fields(node):
+        nested = entry.type
+        if isinstance(nested, type) and is_dataclass(nested):
+            keys += open_keys(nested, f"{prefix}{entry.name}.")
+        elif get_origin(nested) is dict:
             keys.append(prefix + entry.name)
     return keys
 

@@ -110,6 +110,16 @@ class DataSettings:
 
 
 @dataclass
+class TermSettings:
+    """Weights of a composite reward; 0 leaves a part out."""
+
+    toxicity: float = 1.0
+    rouge: float = 0.0
+    length: float = 0.0
+    similarity: float = 0.0
+
+
+@dataclass
 class ScorerSettings:
     """conf/reward and conf/judge: who scores."""
 
@@ -124,7 +134,7 @@ class ScorerSettings:
     probe: bool = True
     ensemble: list[str] = field(default_factory=list)
     combine: Combine = Combine.minimum
-    terms: dict[str, float] = field(default_factory=dict)
+    terms: TermSettings = field(default_factory=TermSettings)
     length_words: int = 20
     signs: dict[str, float] = field(default_factory=dict)
 

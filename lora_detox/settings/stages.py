@@ -68,6 +68,7 @@ class RewardModelSettings:
     training: ClassifierTraining = ClassifierTraining.full
     rank: int = 8
     labels: list[str] = field(default_factory=lambda: ["nothate", "hate"])
+    new_head: bool = False
     toxic_from: float = 0.5
     epochs: float = 1.0
     max_steps: int | None = None

@@ -73,7 +73,8 @@ def run(settings: Settings) -> tuple[float, ...]:
         name: test_set(name, path, settings)
         for name, path in settings.reward_model.test_sets.items()
     }
-    before = _figures(place, id2label[civil], sets, settings, device) if _has_labels(place) else {}
+    keeps_head = _has_labels(place) and not settings.reward_model.new_head
+    before = _figures(place, id2label[civil], sets, settings, device) if keeps_head else {}
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
     folder = run_dir / "classifier"
@@ -81,7 +82,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         facts = _train(place, (civil, id2label), splits["train"], settings, device, folder)
     after = _figures(str(folder), id2label[civil], sets, settings, device)
     scorer = ClassifierScorer(str(folder), label=id2label[civil], device=device, key=_KEY)
-    probe = probe_scorer(scorer, _KEY)
+    probe = probe_scorer(scorer, _KEY) if settings.reward.probe else None
     summary = {
         "schema": 1,
         "stage": "reward_model",
@@ -94,7 +95,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         "examples": {name: len(split.texts) for name, split in splits.items()},
         "before": before,
         "after": after,
-        "probe": vars(probe),
+        **({} if probe is None else {"probe": vars(probe)}),
         "scorer": scorer.scorer_id,
         **facts,
         "seconds": {"total": clock.elapsed(), **clock.total},
@@ -114,13 +115,14 @@ def _labels(place: str, settings: Settings) -> tuple[int, dict[int, str]]:
     except Exception as error:
         raise load_error(model.path, _KEY, error) from error
     known = {int(index): str(name) for index, name in (config.id2label or {}).items()}
-    if _has_labels(place) and len(known) == 2:
+    if _has_labels(place) and len(known) == 2 and not model.new_head:
         names = {name.lower(): index for index, name in known.items()}
         if civil.lower() in names and toxic.lower() in names:
             return names[civil.lower()], known
         raise ScorerError(
             f"{model.path} has the labels {', '.join(known.values())}, want those of "
-            f"`{_KEY}.labels`={[civil, toxic]}; name its own there, the civil one first"
+            f"`{_KEY}.labels`={[civil, toxic]}; name its own there, the civil one first, or give "
+            f"them up with `{_KEY}.new_head=true`"
         )
     return 0, {0: civil, 1: toxic}
 
@@ -173,6 +175,8 @@ def _train(
         dtype=torch.float32,
         use_safetensors=True,
     ).to(device)
+    if model_settings.new_head:
+        _forget_head(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -208,6 +212,15 @@ def _train(
     del model, trainer
     gc.collect()
     return {"iterations": steps, "parameters": {"trainable": trainable}}
+
+
+def _forget_head(model: Any) -> None:
+    """Draw the weights above the encoder anew."""
+    for name, child in model.named_children():
+        if name != model.base_model_prefix:
+            for module in child.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
 
 
 def _arguments(settings: Settings, device: torch.device) -> TrainingArguments:

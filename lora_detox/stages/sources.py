@@ -16,7 +16,7 @@ from lora_detox.scores import (
     probe_scorer,
     text_term,
 )
-from lora_detox.settings import ScorerSettings, Settings, Stage, TaskKind
+from lora_detox.settings import ScorerSettings, Settings, Stage, TaskKind, TermSettings
 from lora_detox.types import Scorer
 
 
@@ -85,7 +85,7 @@ def _load_scorer(
         scorer = EnsembleScorer([scorer, *others], settings.combine.value)
     if settings.function is not None and scorer is not None:
         scorer = FunctionScorer(settings.function, scorer, key=key)
-    if settings.terms and scorer is not None:
+    if settings.terms != TermSettings() and scorer is not None:
         scorer = _composite(scorer, settings)
     if settings.path is None and settings.function is None:
         return None
@@ -110,7 +110,7 @@ def _ensemble_member(
 
 def _composite(scorer: Scorer, settings: ScorerSettings) -> CompositeScorer:
     """Weighted terms; toxicity is always that of the classifier, whatever its weight."""
-    weights = {"toxicity": 0.0, **settings.terms}
+    weights = {n: w for n, w in asdict(settings.terms).items() if w or n == "toxicity"}
     return CompositeScorer(
         {
             name: ScoreTerm(

@@ -61,6 +61,7 @@ def refuse(workplace, monkeypatch, capfd):
 LOCAL = ("task=gptj_continuation", "data=local", "data.path=rows.jsonl")
 COMPOSING = {
     "unknown key": (["algorithm.leraning_rate=1"], "did you mean algorithm.learning_rate"),
+    "unknown term": (["reward.terms.rogue=1"], "did you mean reward.terms.rouge"),
     "unknown top key": (["polcy=mini"], "polcy: did you mean policy"),
     "unknown option": (["policy=flan_t6"], "'policy/flan_t6'.*flan_t5_base"),
     "unknown stage": (["stage=detx"], r"stage.*\n?.*'detx', expected one of \[detox"),

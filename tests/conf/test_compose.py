@@ -95,6 +95,29 @@ def test_settings_are_free_of_omegaconf_and_come_back_from_their_yaml():
     assert OmegaConf.to_object(again) == settings
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "expected"),
+    [
+        ("reward.terms.rouge=0.3", "reward.terms.rouge", 0.3),
+        ("reward.terms={rouge: 2, toxicity: 0}", "reward.terms.toxicity", 0.0),
+        (r"reward.signs={\[negative\]: -1}", "reward.signs", {"[negative]": -1.0}),
+        ("judge.signs.please=2", "judge.signs", {"please": 2.0}),
+        ("reward_model.test_sets.more=a.csv", "reward_model.test_sets", {"more": "a.csv"}),
+        ("reward_model.test_sets={a: b.csv}", "reward_model.test_sets", {"a": "b.csv"}),
+    ],
+)
+def test_names_of_the_users_choice_need_no_plus(override, key, expected):
+    assert OmegaConf.select(composed(override), key) == expected
+
+
+def test_what_is_no_name_of_the_users_choice_is_refused():
+    for wrong in ("reward.terms.rogue=1", "reward.pth=x", "evaluation.sets.toxic.limt=4"):
+        with pytest.raises(ConfigCompositionException, match="Could not override"):
+            composed(wrong)
+    with pytest.raises(ConfigCompositionException, match="reward.signs.please=loudly"):
+        composed("reward.signs.please=loudly")
+
+
 def keys_with_comments(path):
     """(dotted key, whether a comment stands on its line or above it) of one file."""
     text = (CONF / path).read_text(encoding="utf-8")

@@ -17,6 +17,8 @@ from lora_detox.settings import (
 from lora_detox.settings.checks import NOT_NEGATIVE, POSITIVE, UNIT
 
 ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
+TERMS = ("toxicity", "rouge", "length", "similarity")
+WEIGHTS = {f"{key}.terms.{term}" for key in ("reward", "judge") for term in TERMS}  # finite
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def numbers(node, prefix=""):
 
 def test_every_number_has_a_range(settings):
     ranged = {*POSITIVE, *NOT_NEGATIVE, *UNIT}
-    assert set(numbers(type(settings))) == ranged | ANY_NUMBER
+    assert set(numbers(type(settings))) == ranged | ANY_NUMBER | WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,9 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values)
             {"algorithm.kl_place": KlPlace.loss, "algorithm.kl_penalty": KlPenaltyType.full},
             "algorithm.kl_penalty: got full; algorithm.kl_place=loss",
         ),
+        ({"reward.terms.rouge": float("nan")}, "reward.terms.rouge: got nan, want a finite"),
+        ({"reward.terms.toxicity": 0.0}, "reward.terms: every weight is 0"),
+        ({"judge.terms.rouge": 1.0}, "judge.terms: a judge measures toxicity alone"),
         ({"reward.path": None}, "reward.path: got null; want a classifier, or .*reward.function"),
         (
             {"reward.path": None, "reward.function": "m:f", "judge.path": None},

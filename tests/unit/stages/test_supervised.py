@@ -118,7 +118,7 @@ def test_a_fine_tuned_classifier_keeps_its_labels_and_serves_as_reward(training,
     overrides = [
         *REWARD_MODEL,
         f"reward_model.training={training}",
-        f"+reward_model.test_sets.more={file}",
+        f"reward_model.test_sets.more={file}",
         "reward_model.path=embedded:judge",  # its labels are toxic=0, neutral=1
         "reward_model.labels=[neutral,toxic]",
     ]
@@ -143,7 +143,7 @@ def test_a_fine_tuned_classifier_keeps_its_labels_and_serves_as_reward(training,
         (["reward_model.labels=[one]"], SettingsError, r"want two names"),
         (["data.fields.toxicity=null"], DataError, r"data\.fields\.toxicity"),
         (["reward_model.path=./nowhere"], ScorerError, r"reward_model\.path"),
-        (["+reward_model.test_sets.x=none.jsonl"], DataError, r"reward_model\.test_sets\.x"),
+        (["reward_model.test_sets.x=none.jsonl"], DataError, r"reward_model\.test_sets\.x"),
     ],
 )
 def test_what_a_reward_model_refuses_before_weights_load(changes, error, expected, tmp_path):
