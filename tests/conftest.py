@@ -1,8 +1,10 @@
 """Every test runs offline, on one thread count, with tensor shapes and types checked."""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["LORA_DETOX_CACHE"] = tempfile.mkdtemp(prefix="lora-detox-tests-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path

@@ -1,19 +1,15 @@
 """From a path to three sets of prompt rows."""
 
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.prompts.fields import FieldMap, field_map, leave_out, read_rows, unfold_rows
-from lora_detox.prompts.rows import (
-    BadRow,
-    BadRowLog,
-    LoadReport,
-    PromptRow,
-    PromptSets,
-    RawRow,
-)
+from lora_detox.prompts.progress import with_progress
+from lora_detox.prompts.rows import BadRow, BadRowLog, LoadReport, PromptRow, PromptSets, RawRow
 from lora_detox.prompts.sources import SPLITS, Source, open_sources, open_split
 from lora_detox.prompts.splits import (
     Fractions,
@@ -26,6 +22,39 @@ from lora_detox.prompts.splits import (
     prompt_position,
     remove_overlap,
 )
+from lora_detox.prompts.stored import read_sets, sets_key, write_sets
+
+
+_WORTH_CACHING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRules:
+    """What becomes of the rows that were read.
+
+    Attributes:
+        fields: column of each of prompt, references, toxicity and id; dotted for nested rows,
+            `a|b` for alternatives; None or absent where there is none. `prompt` is needed; a single
+            name has to exist (except `id`), alternatives of the others need not.
+        min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
+        max_toxicity: keep prompts whose toxicity is at most this.
+        skip: leave out prompts that match this regular expression from end to end.
+        prefixes: texts of which each prompt gets one in front, by a hash of its own text.
+        split_fractions: shares of train, validation and test where one source is split.
+        limit: at most this many rows in each split, > 0; a stable choice by `seed`.
+        bad_row_limit: malformed rows skipped before it is an error, >= 0.
+        seed: of the split by fractions and of `limit`.
+    """
+
+    fields: Mapping[str, str | None]
+    min_toxicity: float | None = None
+    max_toxicity: float | None = None
+    skip: str | None = None
+    prefixes: Sequence[str] = ()
+    split_fractions: Sequence[float] = (0.8, 0.1, 0.1)
+    limit: int | None = None
+    bad_row_limit: int = 100
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +67,7 @@ class _Reading:
     skipped: int = 0
 
 
-def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
+def load_prompt_sets(
     *,
     path: str,
     validation_path: str | None = None,
@@ -46,17 +75,10 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
     config_name: str | None = None,
     revision: str | None = None,
     split_names: Sequence[str] = SPLITS,
-    fields: Mapping[str, str | None],
-    min_toxicity: float | None = None,
-    max_toxicity: float | None = None,
-    skip: str | None = None,
-    prefixes: Sequence[str] = (),
-    split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
-    limit: int | None = None,
-    bad_row_limit: int = 100,
-    seed: int = 0,
+    cache: bool = True,
+    **rules: Any,
 ) -> PromptSets:
-    """Read, filter and split the prompts of a run.
+    """Read, filter and split the prompts of a run; what took long is kept for the next one.
 
     Args:
         path: `embedded:dialogues`, `embedded:comments`, a local .jsonl/.json/.csv/.parquet file
@@ -66,17 +88,8 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
         config_name: configuration of a hub data set.
         revision: revision of a hub data set.
         split_names: what the source calls train, validation and test.
-        fields: column of each of prompt, references, toxicity and id; dotted for nested rows,
-            `a|b` for alternatives; None or absent where there is none. `prompt` is needed; a single
-            name has to exist (except `id`), alternatives of the others need not.
-        min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
-        max_toxicity: keep prompts whose toxicity is at most this.
-        skip: leave out prompts that match this regular expression from end to end.
-        prefixes: texts of which each prompt gets one in front, by a hash of its own text.
-        split_fractions: shares of train, validation and test where one source is split.
-        limit: at most this many rows in each split, > 0; a stable choice by `seed`.
-        bad_row_limit: malformed rows skipped before it is an error, >= 0.
-        seed: of the split by fractions and of `limit`.
+        cache: whether sets of unchanged files may come from the cache, and go there.
+        **rules: those of PromptRules.
 
     Returns:
         Three sets that share no prompt text, and a report of what was dropped.
@@ -85,41 +98,57 @@ def load_prompt_sets(  # noqa: PLR0913 - one argument per key of conf/data
         DataError: if a source is missing, unreadable, empty, without the named columns, with too
             many bad rows, or if a filter leaves nothing.
     """
-    columns = field_map(fields)
-    fractions = _three_fractions(split_fractions)
-    _check_plain(columns, min_toxicity, max_toxicity, limit, bad_row_limit)
-    names = _three_names(split_names)
-    wanted = columns.top_level_columns()
+    checked = _checked_rules(PromptRules(**rules))
+    columns = field_map(checked.fields)
+    names, wanted = _three_names(split_names), columns.top_level_columns()
     sources = open_sources(
         path, config_name=config_name, revision=revision, split_names=names, columns=wanted
     )
     for split, other in (("validation", validation_path), ("test", test_path)):
         if other is not None:
             sources[split] = open_split(other, split, split_names=names, columns=wanted)
+    key = sets_key(sources, asdict(checked)) if cache else None
+    if key is not None and (kept := read_sets(key)) is not None:
+        return kept
+    begin = time.monotonic()
+    sets = _make_sets(sources, columns, checked)
+    if key is not None and time.monotonic() - begin > _WORTH_CACHING_SECONDS:
+        write_sets(key, sets)
+    return sets
+
+
+def _make_sets(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRules) -> PromptSets:
+    """Read every source, then filter, split and choose."""
+    low, high = rules.min_toxicity, rules.max_toxicity
     reading = _read_all(
         sources,
         columns,
-        BadRowLog(limit=bad_row_limit),
-        _pattern(skip),
-        needs_toxicity=min_toxicity is not None or max_toxicity is not None,
+        BadRowLog(limit=rules.bad_row_limit),
+        _pattern(rules.skip),
+        needs_toxicity=low is not None or high is not None,
     )
-    toxic = {
-        split: keep_toxic(rows, min_toxicity, split, max_toxicity)
-        for split, rows in reading.rows.items()
-    }
-    split_rows = complete_splits({name: kept.rows for name, kept in toxic.items()}, fractions, seed)
+    toxic = {split: keep_toxic(rows, low, split, high) for split, rows in reading.rows.items()}
+    fractions = _three_fractions(rules.split_fractions)
+    split_rows = complete_splits(
+        {name: kept.rows for name, kept in toxic.items()}, fractions, rules.seed
+    )
     disjoint, removed = remove_overlap(split_rows)
-    chosen = {split: choose_rows(rows, limit, seed) for split, rows in disjoint.items()}
+    chosen = {split: choose_rows(rows, rules.limit, rules.seed) for split, rows in disjoint.items()}
     report = _report(reading, toxic, disjoint, chosen, removed)
-    chosen = {
-        split: [_prefixed(row, prefixes, seed) for row in rows] for split, rows in chosen.items()
-    }
-    return PromptSets(
-        train=chosen["train"],
-        validation=chosen["validation"],
-        test=chosen["test"],
-        report=report,
+    train, validation, test = (
+        [_prefixed(row, rules.prefixes, rules.seed) for row in chosen[split]] for split in SPLITS
     )
+    return PromptSets(train=train, validation=validation, test=test, report=report)
+
+
+def _checked_rules(rules: PromptRules) -> PromptRules:
+    columns = field_map(rules.fields)
+    _three_fractions(rules.split_fractions)
+    _pattern(rules.skip)
+    _check_plain(
+        columns, rules.min_toxicity, rules.max_toxicity, rules.limit, rules.bad_row_limit
+    )
+    return rules
 
 
 def _check_plain(
@@ -186,7 +215,7 @@ def _read_all(
     read = skipped = 0
     for split, source in sources.items():
         raw_rows: list[RawRow] = []
-        for row in source:
+        for row in with_progress(source.rows, f"reading {source.name}", source.count):
             read += 1
             if isinstance(row, BadRow):
                 bad_rows.add(row)

@@ -95,6 +95,8 @@ class LoadReport:
         duplicates: rows kept although an earlier row of their split has the same prompt.
         over_limit: rows left out by `limit`.
         sizes: split -> rows kept.
+        kept_in: the cache folder that the sets came from, None where they were read; no part of
+            what is compared.
     """
 
     read: int
@@ -108,6 +110,7 @@ class LoadReport:
     sizes: Mapping[str, int]
     skipped: int = 0
     above_limit: int = 0
+    kept_in: str | None = field(default=None, compare=False)
 
     def describe(self) -> str:
         """One line for the console."""
@@ -125,6 +128,8 @@ class LoadReport:
         parts += [f"{count} {what}" for what, count in counts.items() if count]
         if self.bad:
             parts.append(f"{self.bad} bad rows skipped ({'; '.join(self.bad_examples)})")
+        if self.kept_in:
+            parts.append(f"from the cache {self.kept_in}")
         return "; ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,22 @@ EMBEDDED_PREFIX = "embedded:"
 _LABELLED_ROWS = {"train": 4000, "validation": 400, "test": 800}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-Source = Iterable[RawRow | BadRow]
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Rows of one split, read when they are asked for.
+
+    Attributes:
+        name: what they are called while they are read.
+        rows: in the order of the source.
+        files: that hold them; none where they are generated.
+        count: how many there are, None where only reading tells.
+    """
+
+    name: str
+    rows: Iterable[RawRow | BadRow]
+    files: tuple[Path, ...] = ()
+    count: int | None = None
 
 
 def open_sources(
@@ -104,7 +120,12 @@ def _open_file(path: Path, key: str) -> Source:
             f"{path} is no kind of data file that can be read; want {', '.join(DATA_SUFFIXES)} "
             f"(text ones also .gz); change `{key}`"
         )
-    return read_file(path)
+    return _file_source([path])
+
+
+def _file_source(files: list[Path]) -> Source:
+    name = files[0].name if len(files) == 1 else f"{len(files)} files of {files[0].parent.name}"
+    return Source(name=name, rows=_chain(files), files=tuple(files))
 
 
 def _embedded_sources(path: str, key: str) -> dict[str, Source]:
@@ -117,7 +138,10 @@ def _embedded_sources(path: str, key: str) -> dict[str, Source]:
     if name not in readers:
         known = ", ".join(EMBEDDED_PREFIX + one for one in readers)
         raise DataError(f"no embedded data set `{path}`; want {known}; change `{key}`")
-    return {split: _embedded_rows(path, split, readers[name](split)) for split in SPLITS}
+    return {
+        split: Source(name=path, rows=_embedded_rows(path, split, readers[name](split)))
+        for split in SPLITS
+    }
 
 
 def _labelled_rows(split: str) -> list[dict[str, Any]]:
@@ -138,7 +162,7 @@ def _folder_sources(
 ) -> dict[str, Source]:
     by_split = files_by_split(folder) if config_name is None else {}
     if by_split:
-        return _only_one_is_train({split: _chain(files) for split, files in by_split.items()})
+        return _only_one_is_train({split: _file_source(files) for split, files in by_split.items()})
     datasets = load_from_folder(folder, config_name)
     return _dataset_sources(str(folder), datasets, split_names, columns)
 
@@ -167,10 +191,19 @@ def _dataset_sources(
             f"the data set `{path}` has the splits {', '.join(datasets)}, "
             f"want {', '.join(split_names)}; change `data.split_names`"
         )
-    sources: dict[str, Source] = {
-        split: dataset_rows(datasets[name], name, columns) for split, name in found.items()
-    }
-    return _only_one_is_train(sources)
+    return _only_one_is_train(
+        {split: _dataset_source(path, datasets[name], name, columns) for split, name in found.items()}
+    )
+
+
+def _dataset_source(path: str, dataset: Any, split: str, columns: set[str]) -> Source:
+    return Source(
+        name=f"{Path(path).name} {split}",
+        rows=dataset_rows(dataset, split, columns),
+        # Arrow files of `datasets`' own cache, or of a saved data set.
+        files=tuple(Path(one["filename"]) for one in dataset.cache_files),
+        count=len(dataset),
+    )
 
 
 def _only_one_is_train(sources: dict[str, Source]) -> dict[str, Source]:

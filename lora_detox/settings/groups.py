@@ -107,6 +107,7 @@ class DataSettings:
     split_seed: int = 0
     limit: int | None = None
     bad_row_limit: int = 100
+    cache: bool = True
 
 
 @dataclass

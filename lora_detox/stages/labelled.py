@@ -6,6 +6,7 @@ from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.prompts import PromptRow, load_prompt_sets
+from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.rows import BadRow
 from lora_detox.prompts.sources import open_sources
 from lora_detox.settings import DataSettings, Settings
@@ -82,7 +83,8 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
         path, config_name=None, revision=None, split_names=_SPLIT_NAMES, columns=wanted, key=key
     )
     texts, toxic, identities, dropped = [], [], [], 0
-    for row in next(iter(reversed(sources.values()))):
+    source = next(iter(reversed(sources.values())))
+    for row in with_progress(source.rows, f"reading {source.name}", source.count):
         text, label, identity = (
             (None, None, None)
             if isinstance(row, BadRow)

@@ -38,6 +38,7 @@ def load_data(settings: Settings) -> PromptSets:
         "split_fractions",
         "limit",
         "bad_row_limit",
+        "cache",
     )
     if data["min_toxicity"] is None and data["max_toxicity"] is None:
         data["fields"]["toxicity"] = None  # only the filter reads it
