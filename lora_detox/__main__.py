@@ -20,7 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_detox.errors import DetoxError
 from lora_detox.settings import closest_keys, register_schema, settings_from
 
-
 _NO_ADVICE = "To append to your config use "
 
 

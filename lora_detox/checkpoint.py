@@ -57,10 +57,7 @@ def save_checkpoint(
     save_file(tensors, part / _TENSORS)
     content = {"iteration": iteration, "groups": saved["param_groups"], "state": dict(state)}
     (part / _STATE).write_text(json.dumps(content), encoding="utf-8")
-    manifest = {name: _digest(part / name) for name in (_TENSORS, _STATE)}
-    (part / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    for file in part.iterdir():
-        _flush(file)
+    seal(part)
     shutil.rmtree(final, ignore_errors=True)
     part.replace(final)
     _flush(folder)
@@ -86,7 +83,7 @@ def restore_newest(
     Raises:
         DataError: the checkpoint's parameters are not those of this run.
     """
-    whole = next((c for c in _checkpoints(folder) if _is_whole(c)), None)
+    whole = next((c for c in _checkpoints(folder) if is_whole(c)), None)
     if whole is None:
         return None
     tensors = load_file(whole / _TENSORS)
@@ -110,12 +107,29 @@ def restore_newest(
     return int(content["iteration"]), dict(content["state"])
 
 
+def seal(checkpoint: Path) -> None:
+    """Write the manifest, which makes a folder whole, and put every file on the disk.
+
+    Args:
+        checkpoint: a folder with all of its files.
+    """
+    files = sorted(one for one in checkpoint.rglob("*") if one.is_file() and one.name != _MANIFEST)
+    for file in files:
+        _flush(file)
+    manifest = {one.relative_to(checkpoint).as_posix(): _digest(one) for one in files}
+    part = checkpoint / f".{_MANIFEST}"
+    part.write_text(json.dumps(manifest), encoding="utf-8")
+    _flush(part)
+    part.replace(checkpoint / _MANIFEST)
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted(folder.glob("iteration_*"), reverse=True)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a folder has its manifest, and every file of it is as it was written."""
     try:
         manifest = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
         return all(_digest(checkpoint / name) == digest for name, digest in manifest.items())

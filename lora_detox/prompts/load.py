@@ -24,7 +24,6 @@ from lora_detox.prompts.splits import (
 )
 from lora_detox.prompts.stored import read_sets, sets_key, write_sets
 
-
 _WORTH_CACHING_SECONDS = 1.0
 
 
@@ -145,9 +144,7 @@ def _checked_rules(rules: PromptRules) -> PromptRules:
     columns = field_map(rules.fields)
     _three_fractions(rules.split_fractions)
     _pattern(rules.skip)
-    _check_plain(
-        columns, rules.min_toxicity, rules.max_toxicity, rules.limit, rules.bad_row_limit
-    )
+    _check_plain(columns, rules.min_toxicity, rules.max_toxicity, rules.limit, rules.bad_row_limit)
     return rules
 
 

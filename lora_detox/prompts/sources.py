@@ -192,7 +192,10 @@ def _dataset_sources(
             f"want {', '.join(split_names)}; change `data.split_names`"
         )
     return _only_one_is_train(
-        {split: _dataset_source(path, datasets[name], name, columns) for split, name in found.items()}
+        {
+            split: _dataset_source(path, datasets[name], name, columns)
+            for split, name in found.items()
+        }
     )
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lora_detox.scores.classifier import ClassifierScorer
-from lora_detox.settings import Settings, TaskKind
+from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.stages.trainers import method_line
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ def opening_lines(job: "Job") -> list[str]:
         f"run      {job.run_dir}",
     ]
     if job.first_iteration:
-        lines.append(f"resumed after iteration {job.first_iteration} of {job.plan.iterations}")
+        where = f"iteration {job.first_iteration} of {job.plan.iterations}"
+        if settings.stage is Stage.sft:
+            where = f"step {job.first_iteration}"
+        lines.append(f"resumed after {where}")
     return lines
 
 

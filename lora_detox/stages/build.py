@@ -19,7 +19,7 @@ from lora_detox.prompts import PromptSampler, fixed_batches
 from lora_detox.report.jsonl import MetricsLog, write_json_atomic, write_text_atomic
 from lora_detox.report.progress import TrainingProgress
 from lora_detox.report.trackers import flat_numbers, open_trackers
-from lora_detox.settings import Settings, TaskKind, settings_yaml
+from lora_detox.settings import Settings, Stage, TaskKind, settings_yaml
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
@@ -37,6 +37,7 @@ from lora_detox.stages.resume import check_moved, check_same_settings, trained_c
 from lora_detox.stages.sources import check_scorers, load_data, load_scorers
 from lora_detox.stages.state import TrainingState
 from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
+from lora_detox.stages.trainer_checkpoints import newest_checkpoint
 from lora_detox.stages.trainers import check_trainer_fits
 from lora_detox.types import Evaluation, PromptBatch, Sampling
 from lora_detox.update import LengthControl, PpoUpdate
@@ -116,7 +117,7 @@ class Job:
         )
         self.evaluate = self._evaluator()
         self.state = self._state()
-        self.first_iteration = self.state.resume() if settings.resume else 0
+        self.first_iteration = self._resume() if settings.resume else 0
         self._open_files()
         announce(self)
 
@@ -245,6 +246,12 @@ class Job:
             perplexity=settings.task.kind is TaskKind.continuation,
             clock=self.clock,
         )
+
+    def _resume(self) -> int:
+        if self.settings.stage is Stage.sft:  # its trainer restores the rest
+            newest = newest_checkpoint(self.run_dir / "checkpoints")
+            return newest[0] if newest else 0
+        return self.state.resume()
 
     def _open_files(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)

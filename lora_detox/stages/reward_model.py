@@ -13,7 +13,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    PrinterCallback,
     Trainer,
     TrainingArguments,
 )
@@ -21,6 +20,7 @@ from transformers import (
 from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.metrics.classification import classification_figures, identity_gap
 from lora_detox.policy.loading import resolve_device
+from lora_detox.prompts.progress import with_progress
 from lora_detox.report.jsonl import MetricsLog, plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
@@ -31,7 +31,9 @@ from lora_detox.stages.clock import Clock
 from lora_detox.stages.finish import device_name, peak_memory, versions
 from lora_detox.stages.labelled import LabelledTexts, labelled_splits, test_set
 from lora_detox.stages.quiet import quieten_libraries
-from lora_detox.stages.supervised import LossLog
+from lora_detox.stages.resume import check_same_settings
+from lora_detox.stages.supervised import complete_trainer, train_from_newest, trainer_arguments
+from lora_detox.stages.trainer_checkpoints import kept_figures, newest_checkpoint
 
 _KEY = "reward_model"
 _COLUMNS = (
@@ -61,6 +63,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
+    check_same_settings(settings, Path(settings.run_dir))
     clock, device, run_dir = Clock(), resolve_device(settings.device), Path(settings.run_dir)
     if len(set(settings.reward_model.labels)) != 2:
         raise SettingsError(
@@ -74,9 +77,13 @@ def run(settings: Settings) -> tuple[float, ...]:
         for name, path in settings.reward_model.test_sets.items()
     }
     keeps_head = _has_labels(place) and not settings.reward_model.new_head
-    before = _figures(place, id2label[civil], sets, settings, device) if keeps_head else {}
-    run_dir.mkdir(parents=True, exist_ok=True)
+    start = run_dir / "checkpoints" / "before.json"
+    before = kept_figures(start) if settings.resume else None
+    if before is None:
+        before = _figures(place, id2label[civil], sets, settings, device) if keeps_head else {}
+    start.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
+    write_json_atomic(start, before)
     folder = run_dir / "classifier"
     with clock("update"):
         facts = _train(place, (civil, id2label), splits["train"], settings, device, folder)
@@ -188,22 +195,20 @@ def _train(
             target_modules="all-linear",
         )
         model = get_peft_model(model, config)
-    encoded = tokenizer(texts.texts, truncation=True, max_length=model_settings.max_tokens)
-    rows = [
-        {"input_ids": ids, "labels": 1 - civil if toxic else civil}
-        for ids, toxic in zip(encoded["input_ids"], texts.toxic, strict=True)
-    ]
+    rows = _rows(texts, tokenizer, civil, model_settings.max_tokens)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    with MetricsLog(Path(settings.run_dir) / "metrics.jsonl") as log:
+    use_cpu = device.type == "cpu"
+    arguments = trainer_arguments(settings, model_settings, len(rows), use_cpu=use_cpu)
+    with MetricsLog(
+        Path(settings.run_dir) / "metrics.jsonl", keep_through=_behind(settings)
+    ) as log:
         trainer = Trainer(
             model=model,
-            args=_arguments(settings, device),
+            args=TrainingArguments(**arguments),
             train_dataset=Dataset.from_list(rows),
             data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[LossLog(log.write)],
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        train_from_newest(complete_trainer(trainer, settings, log.write), settings)
     steps = int(trainer.state.global_step)
     if model_settings.training is ClassifierTraining.lora:
         model = model.merge_and_unload()
@@ -214,6 +219,20 @@ def _train(
     return {"iterations": steps, "parameters": {"trainable": trainable}}
 
 
+def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[dict[str, Any]]:
+    """Ids and label of each text."""
+    labels = [1 - civil if toxic else civil for toxic in texts.toxic]
+    said = with_progress(texts.texts, "tokenizing", len(texts.texts))
+    encoded = (tokenizer(text, truncation=True, max_length=most)["input_ids"] for text in said)
+    return [{"input_ids": i, "labels": label} for i, label in zip(encoded, labels, strict=True)]
+
+
+def _behind(settings: Settings) -> int | None:
+    """Optimizer steps whose rows of metrics.jsonl stay when a run is resumed."""
+    newest = newest_checkpoint(Path(settings.run_dir) / "checkpoints")
+    return (newest[0] if newest else -1) if settings.resume else None
+
+
 def _forget_head(model: Any) -> None:
     """Draw the weights above the encoder anew."""
     for name, child in model.named_children():
@@ -221,28 +240,6 @@ def _forget_head(model: Any) -> None:
             for module in child.modules():
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
-
-
-def _arguments(settings: Settings, device: torch.device) -> TrainingArguments:
-    model = settings.reward_model
-    return TrainingArguments(
-        output_dir=str(Path(settings.run_dir) / "checkpoints"),
-        num_train_epochs=model.epochs,
-        max_steps=model.max_steps or -1,
-        learning_rate=model.learning_rate,
-        lr_scheduler_type=model.schedule.value,
-        warmup_steps=model.warmup_steps,
-        weight_decay=model.weight_decay,
-        per_device_train_batch_size=model.batch_size,
-        logging_steps=model.log_every,
-        save_strategy="no",
-        report_to=[],
-        seed=settings.seed,
-        data_seed=settings.seed,
-        use_cpu=device.type == "cpu",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
 
 
 def _write(settings: Settings, summary: dict[str, Any], folder: Path) -> None:

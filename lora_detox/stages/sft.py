@@ -4,7 +4,6 @@ The run directory is that of stage=detox: `adapter/`, `summary.json` with the sa
 and after, samples and report.
 """
 
-from lora_detox.errors import SettingsError
 from lora_detox.settings import Settings
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
@@ -12,6 +11,7 @@ from lora_detox.stages.supervised import (
     check_sft_packages,
     make_trainer,
     mean_loss,
+    train_from_newest,
     training_examples,
 )
 
@@ -28,8 +28,6 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: what cannot work, before training.
     """
-    if settings.resume:
-        raise SettingsError("resume: stage=sft keeps no checkpoints; name another hydra.run.dir")
     with build_job(settings) as job:
         before = job.before()
         facts = fine_tune(job)
@@ -55,7 +53,7 @@ def fine_tune(job: Job) -> dict[str, object]:
     loss_before = mean_loss(policy, validation, settings.sft.batch_size)
     trainer = make_trainer(policy, train, settings, job.record)
     with job.clock("update"):
-        trainer.train()
+        train_from_newest(trainer, settings)
     policy.model.eval()
     steps = int(trainer.state.global_step)
     return {

@@ -21,8 +21,15 @@ from transformers import (
 from lora_detox.errors import DataError, SettingsError
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.prompts import PromptRow, apply_template
+from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.templates import parse_template
-from lora_detox.settings import Settings
+from lora_detox.settings import RewardModelSettings, Settings, SftSettings
+from lora_detox.stages.trainer_checkpoints import (
+    ExactCheckpoints,
+    newest_checkpoint,
+    steps_between,
+    training_steps,
+)
 
 Example = dict[str, list[int]]
 Row = dict[str, Any]
@@ -81,7 +88,7 @@ def training_examples(
     template = parse_template(settings.task.template)
     eos, most = int(tokenizer.eos_token_id), settings.sft.max_response_tokens
     examples = []
-    for row in rows:
+    for row in with_progress(rows, "tokenizing", len(rows)):
         targets = row.references or ([] if encoder_decoder else [""])
         for target in targets:
             query = apply_template(
@@ -125,60 +132,139 @@ def make_trainer(
     Returns:
         A Transformers trainer, ready to train.
     """
-    sft = settings.sft
-    common: dict[str, Any] = {
-        "output_dir": str(Path(settings.run_dir) / "checkpoints"),
-        "num_train_epochs": sft.epochs,
-        "max_steps": sft.max_steps or -1,
-        "learning_rate": sft.learning_rate,
-        "lr_scheduler_type": sft.schedule.value,
-        "warmup_steps": sft.warmup_steps,
-        "weight_decay": sft.weight_decay,
-        "max_grad_norm": sft.max_grad_norm,
-        "per_device_train_batch_size": sft.batch_size,
-        "gradient_accumulation_steps": sft.gradient_accumulation,
-        "logging_steps": sft.log_every,
-        "save_strategy": "no",
-        "report_to": [],
-        "seed": settings.seed,
-        "data_seed": settings.seed,
+    arguments = trainer_arguments(
+        settings,
+        settings.sft,
+        len(examples),
+        accumulation=settings.sft.gradient_accumulation,
+        use_cpu=policy.device.type == "cpu",
+    ) | {
+        "max_grad_norm": settings.sft.max_grad_norm,
         "bf16": False,  # the policy's dtype is set where it is loaded
         "fp16": False,
-        "use_cpu": policy.device.type == "cpu",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
         "remove_unused_columns": False,
     }
     disable_progress_bars()
-    dataset, callbacks = Dataset.from_list(examples), [LossLog(record)]
-    trainer: Any
-    if policy.backbone.config.is_encoder_decoder:
-        trainer = Seq2SeqTrainer(
-            model=policy.model,
-            args=Seq2SeqTrainingArguments(**common, label_names=["labels"]),
-            train_dataset=dataset,
-            data_collator=DataCollatorForSeq2Seq(policy.tokenizer, model=policy.backbone),
-            callbacks=callbacks,
-        )
-        trainer.remove_callback(PrinterCallback)
-        return trainer
+    make = _seq2seq_trainer if policy.backbone.config.is_encoder_decoder else _decoder_trainer
+    trainer = make(policy, Dataset.from_list(examples), settings, arguments)
+    return complete_trainer(trainer, settings, record)
+
+
+def _seq2seq_trainer(
+    policy: LoraPolicy, examples: Dataset, settings: Settings, arguments: dict[str, Any]
+) -> Any:
+    return Seq2SeqTrainer(
+        model=policy.model,
+        args=Seq2SeqTrainingArguments(**arguments, label_names=["labels"]),
+        train_dataset=examples,
+        data_collator=DataCollatorForSeq2Seq(policy.tokenizer, model=policy.backbone),
+    )
+
+
+def _decoder_trainer(
+    policy: LoraPolicy, examples: Dataset, settings: Settings, arguments: dict[str, Any]
+) -> Any:
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - an extra, and slow to import
 
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=policy.model,
         args=SFTConfig(
-            **common,
+            **arguments,
             completion_only_loss=True,
             max_length=None,
             packing=False,
             gradient_checkpointing=settings.policy.gradient_checkpointing,
         ),
-        train_dataset=dataset,
+        train_dataset=examples,
         processing_class=policy.tokenizer,
-        callbacks=callbacks,
     )
+
+
+def trainer_arguments(
+    settings: Settings,
+    group: SftSettings | RewardModelSettings,
+    examples: int,
+    *,
+    accumulation: int = 1,
+    use_cpu: bool,
+) -> dict[str, Any]:
+    """What every trainer is told, from settings.
+
+    Args:
+        settings: seed, run directory and checkpoints are read.
+        group: `sft` or `reward_model`.
+        examples: in the training set.
+        accumulation: forward passes per optimizer step.
+        use_cpu: whether the model is on a CPU.
+
+    Returns:
+        Keywords of TrainingArguments.
+    """
+    every = settings.checkpoint.every
+    steps = training_steps(
+        examples,
+        epochs=group.epochs,
+        batch=group.batch_size * accumulation,
+        max_steps=group.max_steps,
+    )
+    return {
+        "output_dir": str(Path(settings.run_dir) / "checkpoints"),
+        "num_train_epochs": group.epochs,
+        "max_steps": group.max_steps or -1,
+        "learning_rate": group.learning_rate,
+        "lr_scheduler_type": group.schedule.value,
+        "warmup_steps": group.warmup_steps,
+        "weight_decay": group.weight_decay,
+        "per_device_train_batch_size": group.batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "logging_steps": group.log_every,
+        "save_strategy": "steps" if every else "no",
+        "save_steps": steps_between(every, steps) if every else 1,
+        "report_to": [],
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": use_cpu,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def complete_trainer(trainer: Any, settings: Settings, record: Callable[[Row], None]) -> Any:
+    """Give a trainer our log and exact checkpoints.
+
+    Args:
+        trainer: of Transformers or TRL.
+        settings: run directory, checkpoints and `resume` are read.
+        record: takes rows of metrics.jsonl.
+
+    Returns:
+        The trainer.
+    """
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LossLog(record))
+    folder, newest = _checkpoint_folder(settings), _newest(settings)
+    trainer.add_callback(ExactCheckpoints(trainer.model, folder, settings.checkpoint.keep, newest))
     return trainer
+
+
+def train_from_newest(trainer: Any, settings: Settings) -> None:
+    """Train, from the newest whole checkpoint where a run is resumed.
+
+    Args:
+        trainer: as from `complete_trainer`.
+        settings: run directory and `resume` are read.
+    """
+    newest = _newest(settings)
+    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+
+
+def _checkpoint_folder(settings: Settings) -> Path:
+    return Path(settings.run_dir) / "checkpoints"
+
+
+def _newest(settings: Settings) -> Path | None:
+    newest = newest_checkpoint(_checkpoint_folder(settings)) if settings.resume else None
+    return newest[1] if newest else None
 
 
 @torch.no_grad()

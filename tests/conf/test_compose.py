@@ -114,7 +114,7 @@ def test_what_is_no_name_of_the_users_choice_is_refused():
     for wrong in ("reward.terms.rogue=1", "reward.pth=x", "evaluation.sets.toxic.limt=4"):
         with pytest.raises(ConfigCompositionException, match="Could not override"):
             composed(wrong)
-    with pytest.raises(ConfigCompositionException, match="reward.signs.please=loudly"):
+    with pytest.raises(ConfigCompositionException, match=r"reward\.signs\.please=loudly"):
         composed("reward.signs.please=loudly")
 
 

@@ -119,7 +119,9 @@ def test_where_the_cache_is(variables, expected, monkeypatch):
     assert cache.cache_folder().as_posix() == expected
 
 
-@pytest.mark.parametrize(("terminal", "expected"), [(False, ": 512 of 1,000 rows, "), (True, "rows")])
+@pytest.mark.parametrize(
+    ("terminal", "expected"), [(False, ": 512 of 1,000 rows, "), (True, "rows")]
+)
 def test_long_reading_says_how_far_it_is(terminal, expected, monkeypatch):
     monkeypatch.setattr(progress, "_SHOWN_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", 0.0)

@@ -11,7 +11,6 @@ from lora_detox.errors import DataError, ScorerError, SettingsError
 from lora_detox.policy.loading import BackbonePlan, load_policy
 from lora_detox.prompts import PromptRow
 from lora_detox.scores import ClassifierScorer, probe_scorer
-from lora_detox.stages import sft
 from lora_detox.stages.evaluated import NO_ADAPTER
 from lora_detox.stages.supervised import mean_loss, training_examples
 from tests.tiny import tiny_tokenizer
@@ -89,12 +88,6 @@ def test_the_mean_loss_does_not_depend_on_the_batch(architecture):
     together = mean_loss(policy, examples, 2)
     assert mean_loss(policy, examples, 1) == pytest.approx(together, rel=1e-4)
     assert together > 0
-
-
-def test_sft_cannot_resume():
-    settings = api.compose_settings(["stage=sft", "resume=true"])
-    with pytest.raises(SettingsError, match="keeps no checkpoints"):
-        sft.run(settings)
 
 
 REWARD_MODEL = [
