@@ -11,6 +11,7 @@ read), `windows` (long texts), `functions` (any Python function), `composite` (w
 """
 
 from lora_detox.scores.classifier import ClassifierScorer
+from lora_detox.scores.columns import score_prompts
 from lora_detox.scores.composite import CompositeScorer, ScoreTerm
 from lora_detox.scores.contract import check_scorer
 from lora_detox.scores.functions import FunctionScorer
@@ -18,7 +19,7 @@ from lora_detox.scores.heads import ClassifierHead
 from lora_detox.scores.labels import civil_label_index
 from lora_detox.scores.loading import check_classifier
 from lora_detox.scores.probe import ProbeResult, probe_scorer
-from lora_detox.scores.terms import EnsembleScorer, SignedScorer, score_prompts, text_term
+from lora_detox.scores.terms import EnsembleScorer, SignedScorer, text_term
 
 __all__ = [
     "ClassifierHead",

@@ -1,15 +1,15 @@
 """A weighted sum of scorers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lora_detox.errors import ScorerError
+from lora_detox.scores.columns import Columns, ColumnScorer, score_with_columns
 from lora_detox.types import Scorer, Scores
 
 
@@ -26,7 +26,7 @@ class ScoreTerm:
     weight: float
 
 
-class CompositeScorer:
+class CompositeScorer(ColumnScorer):
     """score = sum of weight * score over named terms; toxicity is that of one of them.
 
     Args:
@@ -61,12 +61,13 @@ class CompositeScorer:
             f"{term.weight:g}*{term.scorer.scorer_id}" for term in self._terms.values()
         )
 
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
+    def score_columns(self, prompts: list[str], responses: list[str], columns: Columns) -> Scores:
         """Sum the terms.
 
         Args:
             prompts: B prompt texts.
             responses: B response texts.
+            columns: for the terms that read any.
 
         Returns:
             The sum; `parts` has each term's own score before its weight.
@@ -74,29 +75,10 @@ class CompositeScorer:
         Raises:
             ScorerError: if a term fails.
         """
-        return self.score_columns(prompts, responses, {})
-
-    def score_columns(
-        self, prompts: list[str], responses: list[str], columns: Mapping[str, Sequence[Any]]
-    ) -> Scores:
-        """Sum the terms, with the columns for those that read any.
-
-        Args:
-            prompts: B prompt texts.
-            responses: B response texts.
-            columns: `references` and others, one entry per response.
-
-        Returns:
-            As `score`.
-        """
-        scored = {}
-        for name, term in self._terms.items():
-            with_columns = getattr(term.scorer, "score_columns", None)
-            scored[name] = (
-                term.scorer.score(prompts, responses)
-                if with_columns is None
-                else with_columns(prompts, responses, columns)
-            )
+        scored = {
+            name: score_with_columns(term.scorer, prompts, responses, columns)
+            for name, term in self._terms.items()
+        }
         total: Float[Tensor, "B"] = torch.zeros(len(responses))
         for name, term in self._terms.items():
             total = total + term.weight * scored[name].score

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from lora_detox.errors import ScorerError
+from lora_detox.scores.columns import Columns, ColumnScorer
 from lora_detox.types import Scorer, Scores
 
 RewardFunction = Callable[..., list[float]]
 
 
-class FunctionScorer:
+class FunctionScorer(ColumnScorer):
     """Scores by a function `(prompts, completions, **kwargs) -> list[float]`, higher is better.
 
     A function says nothing of toxicity, so that comes from a companion scorer.
@@ -48,24 +49,7 @@ class FunctionScorer:
         """Name of the function and id of the companion."""
         return self._scorer_id
 
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
-        """Call the function once for all responses.
-
-        Args:
-            prompts: B prompt texts.
-            responses: B response texts.
-
-        Returns:
-            The function's numbers as score, the companion's toxicity.
-
-        Raises:
-            ScorerError: if the function fails or does not return B finite numbers.
-        """
-        return self.score_columns(prompts, responses, {})
-
-    def score_columns(
-        self, prompts: list[str], responses: list[str], columns: Mapping[str, Sequence[Any]]
-    ) -> Scores:
+    def score_columns(self, prompts: list[str], responses: list[str], columns: Columns) -> Scores:
         """Call the function once, with the columns of the rows as keywords, as TRL does.
 
         Args:
@@ -74,10 +58,10 @@ class FunctionScorer:
             columns: `references` and others, one entry per response.
 
         Returns:
-            As `score`.
+            The function's numbers as score, the companion's toxicity.
 
         Raises:
-            ScorerError: as `score`.
+            ScorerError: if the function fails or does not return B finite numbers.
         """
         toxic = self._companion.score(prompts, responses)
         given = dict(columns) if self._takes_columns else {}

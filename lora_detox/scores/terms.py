@@ -13,32 +13,13 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from lora_detox.errors import ScorerError
-from lora_detox.types import PromptBatch, Scorer, Scores
+from lora_detox.scores.columns import Columns, ColumnScorer, score_with_columns
+from lora_detox.types import Scorer, Scores
 
-Columns = Mapping[str, Sequence[Any]]
 _WORD = re.compile(r"\w+")
 
 
-def score_prompts(scorer: Scorer, prompts: PromptBatch, responses: list[str]) -> Scores:
-    """Score responses with the columns of their rows, where the scorer reads any.
-
-    Args:
-        scorer: any scorer; one with `score_columns` gets `references` and `row_ids` too.
-        prompts: B prompts with their columns.
-        responses: B response texts.
-
-    Returns:
-        What the scorer says.
-    """
-    with_columns = getattr(scorer, "score_columns", None)
-    if with_columns is None:
-        return scorer.score(prompts.texts, responses)
-    columns = {"references": prompts.references, "row_ids": prompts.row_ids}
-    found: Scores = with_columns(prompts.texts, responses, columns)
-    return found
-
-
-class TextTerm:
+class TextTerm(ColumnScorer):
     """A number of each response, in [0, 1] or below 0, higher is better.
 
     Args:
@@ -53,10 +34,6 @@ class TextTerm:
     def scorer_id(self) -> str:
         """The name of the term."""
         return self._name
-
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
-        """Score without references; see `score_columns`."""
-        return self.score_columns(prompts, responses, {})
 
     def score_columns(self, prompts: list[str], responses: list[str], columns: Columns) -> Scores:
         """Score each response.
@@ -80,7 +57,7 @@ class TextTerm:
         )
 
 
-class EnsembleScorer:
+class EnsembleScorer(ColumnScorer):
     """Several classifiers as one: the least or the mean of their scores, the most of toxicity.
 
     Args:
@@ -101,17 +78,18 @@ class EnsembleScorer:
         """The way of combining and the ids of the members."""
         return f"{self._combine}({', '.join(one.scorer_id for one in self._scorers)})"
 
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
+    def score_columns(self, prompts: list[str], responses: list[str], columns: Columns) -> Scores:
         """Ask every member.
 
         Args:
             prompts: B prompt texts.
             responses: B response texts.
+            columns: for members that read any.
 
         Returns:
             The combined score and toxicity; `parts` has each member's score.
         """
-        asked = [one.score(prompts, responses) for one in self._scorers]
+        asked = [score_with_columns(one, prompts, responses, columns) for one in self._scorers]
         scores = torch.stack([one.score for one in asked])
         toxicity = torch.stack([one.toxicity for one in asked])
         least = self._combine == "minimum"
@@ -123,7 +101,7 @@ class EnsembleScorer:
         )
 
 
-class SignedScorer:
+class SignedScorer(ColumnScorer):
     """A score whose direction the prompt asks for, as in control by a prefix.
 
     Args:
@@ -140,17 +118,18 @@ class SignedScorer:
         factors = ", ".join(f"{prefix} {factor:g}" for prefix, factor in self._signs.items())
         return f"{self._scorer.scorer_id} times ({factors})"
 
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
+    def score_columns(self, prompts: list[str], responses: list[str], columns: Columns) -> Scores:
         """Score, and turn the score where the prompt asks for it.
 
         Args:
             prompts: B prompt texts.
             responses: B response texts.
+            columns: for the scorer, where it reads any.
 
         Returns:
             The scorer's toxicity, and its score times the factor.
         """
-        scores = self._scorer.score(prompts, responses)
+        scores = score_with_columns(self._scorer, prompts, responses, columns)
         found = [
             next((f for prefix, f in self._signs.items() if prompt.startswith(prefix)), 1.0)
             for prompt in prompts

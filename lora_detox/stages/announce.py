@@ -21,9 +21,13 @@ SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
 
 def announce(job: "Job") -> None:
     """Print what this run is made of."""
-    console = Console(highlight=False)
     for line in opening_lines(job):
-        console.print(Text(line), soft_wrap=True)
+        say(line)
+
+
+def say(line: str) -> None:
+    """Print a line as it is, whatever brackets a path or a model's text has in it."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
 
 
 def opening_lines(job: "Job") -> list[str]:
@@ -49,12 +53,38 @@ def opening_lines(job: "Job") -> list[str]:
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
         f"run      {job.run_dir}",
     ]
+    lines += notes(job)
     if job.first_iteration:
         where = f"iteration {job.first_iteration} of {job.plan.iterations}"
         if settings.stage is Stage.sft:
             where = f"step {job.first_iteration}"
         lines.append(f"resumed after {where}")
     return lines
+
+
+def notes(job: "Job") -> list[str]:
+    """What a user may not have meant: fewer prompts than asked for, a model of the other family."""
+    settings, found = job.settings, []
+    for split, rows in (("validation", job.data.validation), ("test", job.data.test)):
+        wanted = getattr(settings.evaluation, f"{split}_prompts")
+        if wanted > len(rows):
+            found.append(
+                f"note     evaluation.{split}_prompts={wanted}, but the {split} split has "
+                f"{len(rows)} prompts: all of them are used"
+            )
+    kind = settings.task.kind
+    encoder_decoder = bool(job.policy.backbone.config.is_encoder_decoder)
+    if encoder_decoder and kind is TaskKind.continuation:
+        found.append(
+            "note     this encoder-decoder policy answers the prompt rather than going on with it; a "
+            "continuation wants a decoder-only policy (policy=gpt_neo_125m)"
+        )
+    if not encoder_decoder and kind is TaskKind.summarization:
+        found.append(
+            "note     this decoder-only policy goes on writing after task.template, so that it has "
+            "to follow instructions: summaries want that, or an adapter of stage=sft to start from"
+        )
+    return found
 
 
 def _first_line(settings: Settings) -> str:
@@ -65,6 +95,8 @@ def _first_line(settings: Settings) -> str:
             f"Miniature run: policy and data are the small ones inside the package. Real models: "
             f"python -m lora_detox {_real_models(settings)}"
         )
+    if settings.stage is Stage.sft:
+        return f"Supervised fine-tuning: task {settings.task.name}."
     return f"Detox run: task {settings.task.name}, {settings.algorithm.iterations} iterations."
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
@@ -20,6 +19,7 @@ from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
 from lora_detox.settings import Protocol, Settings, TaskKind, settings_yaml
+from lora_detox.stages.announce import say
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluated import NO_ADAPTER, EvaluatedModel, evaluated_models
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
@@ -53,11 +53,12 @@ def run(settings: Settings) -> tuple[float, ...]:
         check_backbone(model.backbone(settings), NO_ADAPTER)
     check_scorers(settings)
     sets = prompt_sets(settings, numbers)
+    for one in sets:
+        say(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
     reward, judge = load_scorers(settings, device)
     results = []
     for model in models:
-        console = Console(highlight=False)
-        console.print(f"evaluating {model.name}", markup=False, soft_wrap=True)
+        say(f"evaluating {model.name}")
         results.append(_answers(settings, model, sets, numbers, (reward, judge), clock))
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     summary = {

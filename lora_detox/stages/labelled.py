@@ -10,6 +10,7 @@ from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.rows import BadRow
 from lora_detox.prompts.sources import open_sources
 from lora_detox.settings import DataSettings, Settings
+from lora_detox.stages.announce import say
 
 _SPLIT_NAMES = ("train", "validation", "test")
 
@@ -51,6 +52,7 @@ def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
     sets = load_prompt_sets(
         **{key: value for key, value in given.items() if key not in unused}, seed=data.split_seed
     )
+    say(f"data     {data.path}: {sets.report.describe()}")
     found = {name: _labelled(getattr(sets, name), settings) for name in _SPLIT_NAMES}
     if len(set(found["train"].toxic)) < 2:
         raise DataError(
@@ -98,6 +100,8 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
         identities.append(None if identity in {None, ""} else str(identity))
     if not texts:
         raise DataError(f"{path} has no row with a text and a label; change `{key}`")
+    left_out = f"; {dropped} rows without text or label left out" if dropped else ""
+    say(f"test set {name}: {len(texts)} texts{left_out}")
     return LabelledTexts(texts=texts, toxic=toxic, identities=identities, dropped=dropped)
 
 

@@ -37,6 +37,7 @@ class PromptSet:
         data: the settings that it was read with.
         rows: chosen prompts.
         wanted: how many were asked for.
+        read: what was read and left out, one line.
     """
 
     role: str
@@ -44,6 +45,7 @@ class PromptSet:
     data: DataSettings
     rows: list[PromptRow]
     wanted: int
+    read: str
 
 
 def protocol_numbers(settings: Settings) -> Numbers:
@@ -116,6 +118,7 @@ def prompt_sets(settings: Settings, numbers: Numbers) -> list[PromptSet]:
                 data=data,
                 rows=chosen,
                 wanted=numbers.prompts,
+                read=loaded.report.describe(),
             )
         )
     return found

@@ -1,6 +1,7 @@
 """Examples and trainers of stage=sft: Transformers' for encoder-decoders, TRL's for decoders."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ def make_trainer(
         "fp16": False,
         "remove_unused_columns": False,
     }
-    disable_progress_bars()
+    if not sys.stderr.isatty():  # a log file would hold every state of their bars
+        disable_progress_bars()
     make = _seq2seq_trainer if policy.backbone.config.is_encoder_decoder else _decoder_trainer
     trainer = make(policy, Dataset.from_list(examples), settings, arguments)
     return complete_trainer(trainer, settings, record)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lora_detox.errors import ScorerError
-from lora_detox.scores import CompositeScorer, FunctionScorer, ScoreTerm
-from lora_detox.scores.terms import EnsembleScorer, SignedScorer, score_prompts, text_term
+from lora_detox.scores import CompositeScorer, FunctionScorer, ScoreTerm, score_prompts
+from lora_detox.scores.terms import EnsembleScorer, SignedScorer, text_term
 from lora_detox.types import PromptBatch, Scores
 
 
@@ -54,6 +54,14 @@ def test_a_composite_hands_references_to_its_terms():
     assert scores.score.tolist() == [5.0]
     assert scores.toxicity.tolist() == [0.25]
     assert set(scores.parts) == {"toxicity", "rouge"}
+
+
+def test_references_reach_the_terms_through_an_ensemble_and_signs():
+    prompts = batch(["[negative] p", "p"], [["good words"], ["good words"]])
+    signed = SignedScorer(
+        EnsembleScorer([text_term("rouge", 4), text_term("rouge", 4)], "mean"), {"[negative]": -1.0}
+    )
+    assert score_prompts(signed, prompts, ["good words"] * 2).score.tolist() == [-1.0, 1.0]
 
 
 def test_a_function_gets_the_columns_as_trl_hands_them_over():
