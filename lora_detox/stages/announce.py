@@ -76,8 +76,8 @@ def notes(job: "Job") -> list[str]:
     encoder_decoder = bool(job.policy.backbone.config.is_encoder_decoder)
     if encoder_decoder and kind is TaskKind.continuation:
         found.append(
-            "note     this encoder-decoder policy answers the prompt rather than going on with it; a "
-            "continuation wants a decoder-only policy (policy=gpt_neo_125m)"
+            "note     this encoder-decoder policy answers the prompt rather than going on with it; "
+            "a continuation wants a decoder-only policy (policy=gpt_neo_125m)"
         )
     if not encoder_decoder and kind is TaskKind.summarization:
         found.append(
