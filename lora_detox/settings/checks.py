@@ -1,10 +1,7 @@
 """Values and combinations that cannot work, found before anything heavy is imported."""
 
-import importlib.util
 import math
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lora_detox.errors import SettingsError
@@ -16,13 +13,11 @@ from lora_detox.settings.choices import (
     Protocol,
     QuantizationType,
     Stage,
-    TaskKind,
 )
 from lora_detox.settings.groups import AlgorithmSettings, Settings, TermSettings
 from lora_detox.settings.stages import check_export
+from lora_detox.settings.surroundings import check_packages, check_run_dir
 from lora_detox.settings.trainers import check_trainer
-
-TRACKERS = ("wandb", "trackio")
 
 
 def check_settings(settings: Settings) -> None:
@@ -47,8 +42,8 @@ def check_settings(settings: Settings) -> None:
         algorithm = settings.algorithm
         check_trainer(algorithm.trainer, algorithm.responses_per_prompt, resume=settings.resume)
     _check_plan(settings)
-    _check_packages(settings)
-    _check_run_dir(settings)
+    check_packages(settings)
+    check_run_dir(settings)
 
 
 POSITIVE = (
@@ -289,37 +284,4 @@ def _check_plan(settings: Settings) -> None:
         raise SettingsError(
             f"plan.memory_gib: got null; plan.device={device} plans for another machine, so say "
             "what memory it has, as in plan.memory_gib=24"
-        )
-
-
-def _check_packages(settings: Settings) -> None:
-    """What is optional is installed, found out without importing it."""
-    names = settings.tracker.names
-    for name in names:
-        if name not in {*TRACKERS, "tensorboard", "jsonl"}:
-            raise SettingsError(
-                f"tracker.names: got {name}, want {' or '.join(TRACKERS)} (metrics.jsonl and "
-                "TensorBoard are always written)"
-            )
-    needed = [("tracker.names", name, "trackers") for name in names if name in TRACKERS]
-    if settings.quantization.type is not QuantizationType.none:
-        needed.append(("quantization", "bitsandbytes", "quantization"))
-    if settings.stage is Stage.sft and settings.task.kind is TaskKind.continuation:
-        needed.append(("stage=sft", "trl", "trl"))
-    for key, package, extra in needed:
-        if importlib.util.find_spec(package) is None:
-            raise SettingsError(
-                f"{key}: the package {package} is not installed; "
-                f"pip install 'lora-detox[{extra}]', or leave it out"
-            )
-
-
-def _check_run_dir(settings: Settings) -> None:
-    run_dir = Path(settings.run_dir)
-    marks = ("summary.json", "metrics.jsonl", "checkpoints", "adapter")
-    held = [name for name in marks if (run_dir / name).exists()]
-    if held and not settings.resume:
-        raise SettingsError(
-            f"hydra.run.dir: {os.path.relpath(run_dir)} already holds another run "
-            f"({', '.join(held)}); name another folder, or resume=true to go on with that run"
         )

@@ -32,8 +32,8 @@ from lora_detox.stages.finish import device_name, peak_memory, versions
 from lora_detox.stages.labelled import LabelledTexts, labelled_splits, test_set
 from lora_detox.stages.quiet import quieten_libraries
 from lora_detox.stages.resume import check_same_settings
-from lora_detox.stages.supervised import complete_trainer, train_from_newest, trainer_arguments
 from lora_detox.stages.trainer_checkpoints import kept_figures, newest_checkpoint
+from lora_detox.stages.trainer_setup import complete_trainer, train_from_newest, trainer_arguments
 
 _KEY = "reward_model"
 _COLUMNS = (

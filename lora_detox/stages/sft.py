@@ -11,9 +11,9 @@ from lora_detox.stages.supervised import (
     check_sft_packages,
     make_trainer,
     mean_loss,
-    train_from_newest,
     training_examples,
 )
+from lora_detox.stages.trainer_setup import train_from_newest
 
 
 def run(settings: Settings) -> tuple[float, ...]:
