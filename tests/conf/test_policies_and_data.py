@@ -1,5 +1,7 @@
 """Every policy and data file composes, says what it costs, and can be pinned to a revision."""
 
+import re
+
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -26,7 +28,9 @@ def test_policies_compose_and_pin(name, tmp_path):
     first = (conf_dir() / "policy" / f"{name}.yaml").read_text().splitlines()[:3]
     if name not in {"local", "mini"}:
         comment = " ".join(line for line in first if line.startswith("#"))
+        assert "Planned: " in comment or "Measured: " in comment
         assert " GB" in comment
+        assert re.search(r"[MG] parameters", comment)
         assert any(word in comment for word in ("Apache", "MIT", "licence", "License", "RAIL"))
 
 
