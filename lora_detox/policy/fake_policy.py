@@ -14,7 +14,12 @@ from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.live_bytes import fake_tensors
-from lora_detox.policy.loading import BackbonePlan, attention_of, enable_checkpointing, resolve_dtype
+from lora_detox.policy.loading import (
+    BackbonePlan,
+    attention_of,
+    enable_checkpointing,
+    resolve_dtype,
+)
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.weight_bytes import empty_backbone, quantized_linears
 

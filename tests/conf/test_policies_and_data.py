@@ -4,8 +4,10 @@ import re
 
 import pytest
 from hydra import compose, initialize_config_dir
+from transformers import AutoTokenizer
 
 from lora_detox.__main__ import conf_dir
+from lora_detox.embedded import embedded_path
 from lora_detox.settings import register_schema, settings_from
 
 POLICIES = sorted(path.stem for path in (conf_dir() / "policy").glob("*.yaml"))
@@ -40,3 +42,13 @@ def test_data_sets_compose(name, tmp_path):
     settings = settings_of(tmp_path, f"data={name}", *path)
     assert settings.data.fields.prompt
     assert settings.data.min_toxicity is None or settings.data.fields.toxicity
+
+
+@pytest.mark.parametrize("model", ["gptj", "t5"])
+def test_a_cut_never_reaches_into_the_prefix_that_turns_the_score(model, tmp_path):
+    settings = settings_of(tmp_path, "task=sentiment_control")
+    tokenizer = AutoTokenizer.from_pretrained(embedded_path(model))
+    assert set(settings.reward.signs) <= {prefix.strip() for prefix in settings.data.prefixes}
+    for prefix in settings.data.prefixes:
+        taken = tokenizer(prefix.strip(), add_special_tokens=False)["input_ids"]
+        assert len(taken) < settings.data.query_tokens[0]
