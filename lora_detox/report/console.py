@@ -147,6 +147,7 @@ def closing_lines(summary: Mapping[str, Any], directory: Path) -> list[str]:
     adapter = directory / "adapter"
     family, base = _adapter_base(adapter, str(summary.get("policy", "")))
     return [
+        *time_lines(summary.get("seconds") or {}),
         f"report   {directory / 'report.html'}",
         f"summary  {directory / 'summary.json'}",
         f"adapter  {adapter}",
@@ -160,6 +161,23 @@ def closing_lines(summary: Mapping[str, Any], directory: Path) -> list[str]:
         "- use your own model and classifiers: "
         "policy.path=, reward.path= and judge.path= take a folder or a hub name",
     ]
+
+
+def time_lines(seconds: Mapping[str, float]) -> list[str]:
+    """Where the time went: seconds and share of each phase, longest first.
+
+    Args:
+        seconds: `total` and phases of the summary.
+
+    Returns:
+        One line; none without a total.
+    """
+    total = seconds.get("total", 0.0)
+    if total <= 0:
+        return []
+    phases = sorted(((spent, name) for name, spent in seconds.items() if name != "total"))
+    parts = [f"{name} {spent:.1f} ({spent / total:.0%})" for spent, name in reversed(phases)]
+    return [f"seconds  {total:.1f}: {', '.join(parts)}"]
 
 
 def _adapter_base(adapter: Path, policy: str) -> tuple[str, str]:

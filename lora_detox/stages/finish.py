@@ -91,7 +91,7 @@ def _summary(job: "Job", before: Evaluation, after: Evaluation) -> dict[str, Any
             "base_unchanged": job.policy.base_checksum() == job.base_checksum,
             "base_checksum": job.base_checksum,
         },
-        "seconds": {"total": clock.elapsed(), **clock.total},
+        "seconds": clock.whole(),
         "peak_memory_bytes": peak_memory(job.device),
         "device": device_name(job.device),
         "versions": versions(),

@@ -236,11 +236,8 @@ def _rows(batch: PromptBatch) -> list[dict[str, Any]]:
 def _run(job: "Job", trainer: Any) -> int:
     """Train; time inside the trainer that is neither sampling nor scoring is the update."""
     trainer.remove_callback(PrinterCallback)
-    inside = sum(job.clock.total.get(phase, 0.0) for phase in ("generate", "score"))
     with job.clock("update"):
         trainer.train()
-    inside -= sum(job.clock.total.get(phase, 0.0) for phase in ("generate", "score"))
-    job.clock.total["update"] += inside
     return int(trainer.state.global_step)
 
 

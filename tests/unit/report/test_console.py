@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from lora_detox.metrics.names import METRICS
-from lora_detox.report.console import closing_lines, pick_examples, print_result
+from lora_detox.report.console import closing_lines, pick_examples, print_result, time_lines
 from lora_detox.report.progress import TrainingProgress
 
 ODD = "[bold]not bold[/bold] [/] [link=x] \x1b[31mred \udc80 \u202eright 日本"
@@ -83,3 +83,10 @@ def test_progress_in_a_terminal():
         progress.update(3, {"score": 0.75, "ref_kl": float("nan")})
     assert "3/3" in file.getvalue()
     assert "score 0.750" in file.getvalue()
+
+
+def test_the_time_by_phase_is_shown_longest_first_with_shares():
+    seconds = {"total": 10.0, "generate": 2.0, "update": 5.0, "other": 3.0}
+    line = "seconds  10.0: update 5.0 (50%), other 3.0 (30%), generate 2.0 (20%)"
+    assert time_lines(seconds) == [line]
+    assert time_lines({}) == []
