@@ -88,7 +88,10 @@ def texts_of(folder: Path, count: int) -> list[str]:
 def sides(folder: Path) -> dict[str, Callable[[list[str]], list[float]]]:
     """Name -> probabilities of the civil label."""
     found: dict[str, Callable[[list[str]], list[float]]] = {}
-    classify: Any = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)
+    # The lab's weights are stored in fp16, which the pipeline would take, and slowly on a CPU.
+    classify: Any = pipeline(
+        "text-classification", model=str(folder), device="cpu", dtype=torch.float32, top_k=None
+    )
     longest = int(classify.model.config.max_position_embeddings) - 2
     civil = ClassifierScorer(str(folder), device="cpu").head
     label = civil.id2label[civil.civil_index or 0]

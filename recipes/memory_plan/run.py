@@ -31,7 +31,7 @@ SHORT_RUN = [
     "checkpoint.every=0",
 ]
 MIB = 2**20
-T5, GPT = "task=flan_summary", "task=gptj_continuation"
+T5, GPT, FP32 = "task=flan_summary", "task=gptj_continuation", "policy.dtype=float32"
 
 
 def rows(rollout: int, micro: int) -> str:
@@ -48,20 +48,24 @@ CASES = {
     "miniature GPT-J, fp32, microbatch 64": (None, None, f"{GPT} {rows(64, 64)}"),
     "lab T5, bf16": ("lab:t5-dialogue", None, f"{T5} policy.dtype=bfloat16 {rows(32, 32)}"),
     "lab GPT-J, nf4": ("lab:gptj-comments", None, f"{GPT} quantization=nf4 {rows(64, 32)}"),
-    "flan-t5-small, fp32, long": ("flan_t5_small", "long", f"{T5} {rows(8, 8)}"),
-    "flan-t5-small, fp32, long, microbatch 2": ("flan_t5_small", "long", f"{T5} {rows(8, 2)}"),
+    "flan-t5-small, fp32, long": ("flan_t5_small", "long", f"{T5} {FP32} {rows(8, 8)}"),
+    "flan-t5-small, fp32, long, microbatch 2": (
+        "flan_t5_small",
+        "long",
+        f"{T5} {FP32} {rows(8, 2)}",
+    ),
     "flan-t5-small, bf16, decoder scope, long": (
         "flan_t5_small",
         "long",
         f"{T5} policy.dtype=bfloat16 adapter.scope=decoder {rows(8, 8)}",
     ),
     "flan-t5-small, int8, long": ("flan_t5_small", "long", f"{T5} quantization=int8 {rows(8, 8)}"),
-    "gpt-neo-125m, fp32, short": ("gpt_neo_125m", "short", f"{GPT} {rows(16, 16)}"),
+    "gpt-neo-125m, fp32, short": ("gpt_neo_125m", "short", f"{GPT} {FP32} {rows(16, 16)}"),
     "gpt-neo-125m, nf4, short": ("gpt_neo_125m", "short", f"{GPT} quantization=nf4 {rows(16, 16)}"),
     "gpt-neo-125m, fp32, last_4, long": (
         "gpt_neo_125m",
         "long",
-        f"{GPT} adapter.scope=last_4 {rows(8, 4)}",
+        f"{GPT} {FP32} adapter.scope=last_4 {rows(8, 4)}",
     ),
     "gpt2-medium, bf16, checkpointing, long": (
         "gpt2_medium",

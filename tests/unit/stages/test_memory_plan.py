@@ -60,9 +60,10 @@ def test_the_total_is_what_stays_and_the_largest_phase():
     assert (plan.peak_phase, plan.total) == ("y", 13)
 
 
-def test_a_starting_adapter_counts_twice_and_frozen_states_for_the_whole_rollout(compose):
-    plain = predicted(compose("task=gptj_continuation", "policy=gpt2"))
-    upper = predicted(compose("task=gptj_continuation", "policy=gpt2", "adapter.scope=last_2"))
+def test_frozen_states_count_for_the_whole_rollout(compose):
+    base = ["task=gptj_continuation", "policy=gpt2", "policy.dtype=float32"]
+    plain = predicted(compose(*base))
+    upper = predicted(compose(*base, "adapter.scope=last_2"))
     kept = "states below the adapter, whole rollout"
     assert kept not in plain.phases["update"]
     rows, tokens = 32, 40 + 30 - 1
@@ -83,6 +84,7 @@ def test_a_starting_adapter_counts_twice_and_frozen_states_for_the_whole_rollout
 )
 def test_what_is_said_to_save_memory_does(compose, override, phase):
     base = ["task=gptj_continuation", "policy=gpt2", "generation.batch_size=8", "judge=none"]
+    base.append("policy.dtype=float32")
     before, after = predicted(compose(*base)), predicted(compose(*base, override))
     assert sum(after.phases[phase].values()) < 0.8 * sum(before.phases[phase].values())
 
