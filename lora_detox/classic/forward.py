@@ -23,7 +23,7 @@ class Said:
     Attributes:
         logprobs: of the sampled tokens, nats.
         values: of the states they were sampled from.
-        entropy: of their distributions, nats; without gradient.
+        entropy: of their distributions, nats; without gradient; 0 in a pass without gradients.
         logits: [B, T-1, V], where asked for.
     """
 
@@ -79,13 +79,20 @@ def say(
 
 
 def _lean(backbone: Any, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Logprobs and entropies without keeping logits; no gradient reaches the output matrix."""
+    """Logprobs and, in updates, entropies without keeping logits or training the matrix."""
 
     def to_logits(chunk: Tensor, positions: Tensor) -> Tensor:
         return language_logits(backbone, chunk)
 
     vocabulary = backbone.get_output_embeddings().weight.shape[0]
-    return token_logprobs(hidden, tokens, torch.zeros_like(tokens), to_logits, vocabulary)
+    return token_logprobs(
+        hidden,
+        tokens,
+        torch.zeros_like(tokens),
+        to_logits,
+        vocabulary,
+        with_entropy=torch.is_grad_enabled(),
+    )
 
 
 def _learns(head: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from lora_detox.classic.hub import upload
 from lora_detox.classic.reward_adapter import load_score_head
 from lora_detox.classic.value_head import ValueHead
 from lora_detox.classic.weights import load_backbone, read_value_head
+from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import enable_checkpointing
 from lora_detox.policy.value_head import FILE_NAME
 
@@ -45,6 +46,7 @@ class PreTrainedModelWrapper(nn.Module):
     ) -> None:
         super().__init__()
         self._check(pretrained_model)
+        make_lean(pretrained_model)
         self.pretrained_model = pretrained_model
         self.config = pretrained_model.config
         self.is_peft_model = isinstance(pretrained_model, PeftModel)

@@ -1,6 +1,7 @@
 """Model inputs and forward passes under their old names."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from lora_detox.classic import forward
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.layout import Rows, actions_of, lay_out, mask_of, pad
 from lora_detox.classic.models import PreTrainedModelWrapper
+from lora_detox.rollout.passes import Passes
 
 
 class ResponseReading:
@@ -21,12 +23,14 @@ class ResponseReading:
         model: the policy.
         tokenizer: its pad token and padding side are read whenever a method runs.
         accelerator: of the `accelerate` library.
+        casts: leave mixed precision to the accelerator's autocast.
     """
 
     config: PPOConfig
     model: PreTrainedModelWrapper
     tokenizer: PreTrainedTokenizerBase
     accelerator: Any
+    casts: bool = True
     _strict_trl_masks: bool | None = None
 
     @property
@@ -123,11 +127,13 @@ class ResponseReading:
         with_logits: bool,
     ) -> forward.Said:
         """All rows in chunks of similar length, back in their order."""
-        lengths = torch.tensor([len(q) + len(r) for q, r in zip(queries, responses, strict=True)])
-        order = lengths.argsort(descending=True, stable=True)
+        read, written = (torch.tensor([len(row) for row in rows]) for rows in (queries, responses))
+        order = (read + written).argsort(descending=True, stable=True)
+        passes = Passes.on(self.accelerator.device, self.config.mini_batch_size)
         parts = []
-        with forward.without_dropout(model), self.accelerator.autocast():
-            for chunk in order.split(self.config.mini_batch_size):
+        casting = self.accelerator.autocast() if self.casts else nullcontext()
+        with forward.without_dropout(model), casting:
+            for chunk in order.split(passes.cut(read[order].tolist(), written[order].tolist())):
                 if self.strict_trl_masks:
                     inputs = {k: v[chunk.to(v.device)] for k, v in model_inputs.items()}
                     part = forward.say_plainly(model, inputs, with_logits=with_logits)

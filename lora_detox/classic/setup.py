@@ -16,6 +16,7 @@ from lora_detox.classic.caution import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.classic.reference import create_reference_model
+from lora_detox.policy.loading import attention_of
 
 KEPT_COLUMNS = ("label", "query", "response")
 
@@ -114,6 +115,33 @@ def place(model: Any, device: torch.device) -> Any:
     placed = getattr(model.backbone, "hf_device_map", None) is not None
     quantized = model.is_loaded_in_8bit or model.is_loaded_in_4bit
     return model if placed or quantized else model.to(device)
+
+
+def lower(model: PreTrainedModelWrapper, accelerator: Accelerator) -> bool:
+    """Keep a PEFT policy's frozen weights in bf16 where accelerate's mixed precision asks for it.
+
+    Then nothing has to be cast in a pass. Adapters and value head stay in fp32, as the optimizer
+    needs them; what learns as a whole, or is quantized, is left to `accelerator.autocast`.
+
+    Args:
+        model: the policy, on its device; changed in place.
+        accelerator: its `mixed_precision` comes from `PPOConfig.accelerator_kwargs`, from
+            `accelerate launch`, or from ACCELERATE_MIXED_PRECISION.
+
+    Returns:
+        Whether it was done, so that there is nothing left to cast automatically.
+    """
+    quantized = model.is_loaded_in_8bit or model.is_loaded_in_4bit
+    if accelerator.mixed_precision != "bf16" or not model.is_peft_model or quantized:
+        return False
+    backbone = model.backbone
+    for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
+        if tensor.dtype == torch.float32 and not tensor.requires_grad and "lora_" not in name:
+            tensor.data = tensor.data.to(torch.bfloat16)
+    attention = attention_of(accelerator.device, torch.bfloat16)
+    if attention is not None:
+        backbone.set_attn_implementation(attention)
+    return True
 
 
 def synchronise(model: Any) -> None:

@@ -81,10 +81,13 @@ def token_logprobs(
             logits = to_logits(leaf, at)
         log_p = logits.detach().log_softmax(dim=-1)
         logprobs.append(log_p.gather(-1, ids[:, None])[:, 0])
-        entropies.append(_entropy(log_p) if with_entropy else torch.zeros_like(logprobs[-1]))
+        probabilities = log_p.exp()
+        entropies.append(
+            _entropy(log_p, probabilities) if with_entropy else torch.zeros_like(logprobs[-1])
+        )
         # Each token's logprob depends on its own state only, and its gradient with respect to the
         # logits is 1 at the token less the probabilities.
-        slope = log_p.exp_().neg_()
+        slope = probabilities.neg_()
         slope[torch.arange(len(ids), device=ids.device), ids] += 1
         derivatives.append(torch.autograd.grad(logits, leaf, slope)[0])
     attach: Any = _WithDerivative.apply  # torch leaves this method without types
@@ -104,12 +107,14 @@ def _chunk_stats(
     logprobs = log_p.gather(-1, ids[:, None])[:, 0]
     if not with_entropy:
         return logprobs, torch.zeros_like(logprobs.detach())
-    return logprobs, _entropy(log_p.detach())
+    return logprobs, _entropy(log_p.detach(), log_p.detach().exp())
 
 
-def _entropy(log_p: Float[Tensor, "n V"]) -> Float[Tensor, "n"]:
-    """In nats; a token of probability 0 counts nothing."""
-    entropy: Tensor = -torch.linalg.vecdot(log_p.exp(), log_p.clamp(min=-1e4))
+def _entropy(
+    log_p: Float[Tensor, "n V"], probabilities: Float[Tensor, "n V"]
+) -> Float[Tensor, "n"]:
+    """In nats; a token of probability 0 counts nothing. Overwrites the -inf of `log_p`."""
+    entropy: Tensor = -torch.linalg.vecdot(probabilities, log_p.clamp_(min=-1e4))
     return entropy
 
 

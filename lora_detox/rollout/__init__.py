@@ -2,6 +2,6 @@
 
 from lora_detox.rollout.collect import collect_rollout
 from lora_detox.rollout.generation import Responses, generate_responses
-from lora_detox.rollout.passes import OVERHEAD, Passes
+from lora_detox.rollout.passes import Passes
 
-__all__ = ["OVERHEAD", "Passes", "Responses", "collect_rollout", "generate_responses"]
+__all__ = ["Passes", "Responses", "collect_rollout", "generate_responses"]

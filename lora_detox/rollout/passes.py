@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-OVERHEAD = {"cpu": 64, "cuda": 4096}
+CPU_OVERHEAD, GPU_OVERHEAD = 64, 4096
 """What a forward and backward pass costs beside its tokens, in tokens: launching its kernels."""
 
 
@@ -24,7 +24,13 @@ class Passes:
 
     rows: int
     tokens: int | None = None
-    overhead: int = OVERHEAD["cuda"]
+    overhead: int = GPU_OVERHEAD
+
+    @classmethod
+    def on(cls, device: torch.device, rows: int, tokens: int | None = None) -> "Passes":
+        """With the overhead of a device."""
+        overhead = CPU_OVERHEAD if device.type == "cpu" else GPU_OVERHEAD
+        return cls(rows=rows, tokens=tokens, overhead=overhead)
 
     def cut(self, query_lengths: list[int], response_lengths: list[int]) -> list[int]:
         """Where to cut rows, sorted by length, into forward passes of least cost.

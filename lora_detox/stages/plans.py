@@ -9,7 +9,7 @@ from lora_detox.advantages import AdvantagePlan, Baseline, RunningMean, ScoreSca
 from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import BackbonePlan, resolve_device
-from lora_detox.rollout import OVERHEAD, Passes
+from lora_detox.rollout import Passes
 from lora_detox.settings import (
     AlgorithmSettings,
     BaselineType,
@@ -92,11 +92,8 @@ def plan_of(settings: Settings) -> Plan:
 def passes(settings: Settings) -> Passes:
     """How rows are cut into forward passes on the device of the run."""
     algorithm = settings.algorithm
-    return Passes(
-        rows=algorithm.microbatch_size,
-        tokens=algorithm.microbatch_tokens,
-        overhead=OVERHEAD[resolve_device(settings.device).type],
-    )
+    device = resolve_device(settings.device)
+    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens)
 
 
 def backbone_plan(settings: Settings, path: str) -> BackbonePlan:

@@ -36,7 +36,7 @@ from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import attention_of
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.rollout import OVERHEAD, Passes, collect_rollout, generate_responses
+from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import PromptBatch, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 
@@ -137,7 +137,7 @@ def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[s
             responses,
             sampling,
             minibatch_size=work["minibatch_size"],
-            passes=Passes(rows=work["minibatch_size"], overhead=OVERHEAD["cpu"]),
+            passes=Passes.on(policy.device, work["minibatch_size"]),
             seed=iteration,
         )
         marks.append(time.perf_counter())

@@ -5,7 +5,8 @@
         --program shared/peers/trl_classic_step.py shared/peers/workloads/*.json
 
 The program's text is the peer's; for our side its `trl` import is replaced, and a T5 built from a
-configuration gets its own output matrix, which Transformers 4 gives it anyway. `--clock cpu` counts
+configuration gets its own output matrix, which Transformers 4 gives it anyway. Each side also runs
+with ACCELERATE_MIXED_PRECISION=bf16, which old programs obey without a change. `--clock cpu` counts
 processor time of one thread instead of wall time, for machines that are not idle.
 """
 
@@ -42,9 +43,10 @@ def our_text(text: str) -> str:
     return changed.replace(marker, marker + UNTIED, 1)
 
 
-def run(python: str, program: Path, workload: Path, threads: int) -> dict:
+def run(python: str, program: Path, workload: Path, threads: int, precision: str) -> dict:
     """One run of a program; its last line is JSON."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment["ACCELERATE_MIXED_PRECISION"] = precision
     result = subprocess.run(
         [python, "-W", "ignore", str(program), str(workload)],
         env=environment,
@@ -73,17 +75,22 @@ def compare(args: argparse.Namespace, workload: Path, folder: Path) -> dict:
     job = folder / workload.name
     job.write_text(json.dumps(work))
     sides = {"trl": (args.peer_python, text), "classic": (sys.executable, our_text(text))}
-    runs: dict[str, list[dict]] = {name: [] for name in sides}
+    runs: dict[str, list[dict]] = {}
     for name, (_, own) in sides.items():
         (folder / f"run_{name}.py").write_text(own)
     for _ in range(args.rounds):
-        for name, (python, _) in sides.items():
-            runs[name].append(run(python, folder / f"run_{name}.py", job, args.threads))
+        for precision in ("no", "bf16"):
+            for name, (python, _) in sides.items():
+                label = name if precision == "no" else f"{name} bf16"
+                done = run(python, folder / f"run_{name}.py", job, args.threads, precision)
+                runs.setdefault(label, []).append(done)
     result: dict = {"workload": work["name"], "clock": args.clock, "threads": args.threads}
     for key in ("generate", "step", "peak_rss_mb"):
-        result[key] = {name: median(runs[name], key) for name in sides}
-    total = {name: result["generate"][name] + result["step"][name] for name in sides}
-    result["times_faster"] = round(total["trl"] / total["classic"], 2)
+        result[key] = {label: round(median(of_side, key), 2) for label, of_side in runs.items()}
+    total = {label: result["generate"][label] + result["step"][label] for label in runs}
+    result["times_faster_than_trl"] = {
+        label: round(total["trl"] / seconds, 2) for label, seconds in total.items()
+    }
     return result
 
 

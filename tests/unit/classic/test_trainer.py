@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from peft import get_peft_model
 
 from lora_detox.classic import PPOConfig, PPOTrainer, create_reference_model
@@ -488,3 +489,27 @@ def test_score_clip_and_record_step_stats():
     gathered = trainer.gather_stats({"a": torch.tensor(2.0), "b": torch.ones(3), "c": 1.0})
     assert float(gathered["a"]) == 2.0
     assert gathered["c"] == 1.0
+
+
+@pytest.mark.parametrize("architecture", ["t5", "gpt2", "gptj"])
+def test_mixed_precision_keeps_frozen_weights_in_bf16_and_what_learns_in_fp32(
+    architecture, monkeypatch
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        model = policy(architecture, lora=True)
+        trainer = quiet_trainer(model)
+        learned = [p for p in model.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in learned]
+        assert {p.dtype for p in learned} == {torch.float32}
+        frozen = {p.dtype for p in model.backbone.parameters() if not p.requires_grad}
+        assert frozen == {torch.bfloat16}
+        queries = some_queries()
+        responses = trainer.generate(queries, batch_size=4, return_prompt=False, **SAMPLE)
+        stats = trainer.step(queries, responses, some_scores())
+        assert stats["objective/kl"] == 0.0  # the adapter starts at zero
+        assert np.isfinite(stats["ppo/loss/total"])
+        assert any(not torch.equal(p, q) for p, q in zip(learned, before, strict=True))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
