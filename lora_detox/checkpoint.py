@@ -31,6 +31,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     *,
     keep: int,
+    extra: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint and remove the oldest beyond `keep`.
 
@@ -41,6 +42,7 @@ def save_checkpoint(
         optimizer: its tensors and groups are saved.
         state: further plain numbers (controllers, running moments).
         keep: how many checkpoints stay, >= 1.
+        extra: further tensors by name, as they are.
 
     Returns:
         The folder of the checkpoint.
@@ -51,11 +53,11 @@ def save_checkpoint(
     part = folder / f".part-{final.name}-{os.getpid()}"
     part.mkdir(parents=True)
     tensors = {f"parameter/{name}": p.detach().contiguous() for name, p in parameters.items()}
-    saved = optimizer.state_dict()
-    for index, entries in saved["state"].items():
-        tensors.update({f"optimizer/{index}/{key}": value for key, value in entries.items()})
+    tensors.update({f"optimizer/{n}": t for n, t in optimizer_tensors(optimizer).items()})
+    tensors.update({f"extra/{n}": t.contiguous() for n, t in (extra or {}).items()})
     save_file(tensors, part / _TENSORS)
-    content = {"iteration": iteration, "groups": saved["param_groups"], "state": dict(state)}
+    groups = optimizer.state_dict()["param_groups"]
+    content = {"iteration": iteration, "groups": groups, "state": dict(state)}
     (part / _STATE).write_text(json.dumps(content), encoding="utf-8")
     seal(part)
     shutil.rmtree(final, ignore_errors=True)
@@ -68,7 +70,7 @@ def save_checkpoint(
 
 def restore_newest(
     folder: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, Any]] | None:
+) -> tuple[int, dict[str, Any], dict[str, Tensor]] | None:
     """Take the newest whole checkpoint of a run.
 
     Args:
@@ -77,8 +79,8 @@ def restore_newest(
         optimizer: over those parameters; its state is replaced.
 
     Returns:
-        Iterations behind and the plain numbers that were saved; None if there is no whole
-        checkpoint.
+        Iterations behind, the plain numbers and the extra tensors that were saved; None if there
+        is no whole checkpoint.
 
     Raises:
         DataError: the checkpoint's parameters are not those of this run.
@@ -98,13 +100,30 @@ def restore_newest(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
+    moments = {n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("opt")}
+    set_optimizer(optimizer, moments, content["groups"])
+    extra = {n.removeprefix("extra/"): t for n, t in tensors.items() if n.startswith("extra/")}
+    return int(content["iteration"]), dict(content["state"]), extra
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors of an optimizer as INDEX/NAME; none before its first step."""
+    return {
+        f"{index}/{key}": value
+        for index, entries in optimizer.state_dict()["state"].items()
+        for key, value in entries.items()
+    }
+
+
+def set_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """Give an optimizer the tensors of `optimizer_tensors` and its groups' numbers."""
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optimizer/"):
-            _, index, key = name.split("/", 2)
-            moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": content["groups"]})
-    return int(content["iteration"]), dict(content["state"])
+        index, key = name.split("/", 1)
+        moments.setdefault(int(index), {})[key] = tensor.clone()
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def seal(checkpoint: Path) -> None:

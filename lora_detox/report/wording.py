@@ -125,7 +125,8 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
         metrics: how each metric is shown.
 
     Returns:
-        Sentences: toxicity first, then the judge, quality, and why training stopped early.
+        Sentences: toxicity first, then the judge, quality, what was bound, and how training went
+        where it did not just run to its end.
     """
     rows = {row.key: row for row in comparison_rows(summary, metrics)}
     sentences = [_toxicity_sentence(summary, rows)]
@@ -143,10 +144,7 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
             f"{quality.name} {said[quality.verdict]}: {quality.before} before, {quality.after} "
             f"after ({quality.change}, {quality.interval})."
         )
-    stopped = summary.get("stopped")
-    if stopped and stopped != RAN_TO_THE_END:
-        sentences.append(f"Training ended early: {stopped}.")
-    return sentences
+    return sentences + _course(summary, metrics)
 
 
 def mean_of(value: Any) -> float | None:
@@ -213,6 +211,49 @@ def _judge_sentence(reward_verdict: str, judge: ComparisonRow) -> str:
         "no clear change": "sees no clear change",
     }[judge.verdict]
     return f"The held-out judge does not agree, it {said}: {numbers}."
+
+
+_STOPPED = {
+    "collapse": "training collapsed again after its last retry",
+    "budget": "too many evaluations in a row were outside the budget",
+    "target": "the toxicity that was asked for was reached inside the budget",
+}
+
+
+def _course(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> list[str]:
+    """Which state is the result, what the guard did, and why training ended."""
+    sentences = []
+    budget, rollbacks = summary.get("budget"), (summary.get("guard") or {}).get("rollbacks")
+    if budget:
+        sentences.append(_budget_sentence(budget, metrics))
+    if rollbacks:
+        said = "; ".join(f"iteration {one['iteration']}: {one['reason']}" for one in rollbacks)
+        times = "once" if len(rollbacks) == 1 else f"{len(rollbacks)} times"
+        sentences.append(f"Training went back to its last good state {times} ({said}).")
+    stopped = summary.get("stopped")
+    if stopped and stopped != RAN_TO_THE_END:
+        sentences.append(f"Training ended early: {_STOPPED.get(stopped, stopped)}.")
+    return sentences
+
+
+def _budget_sentence(budget: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> str:
+    chosen, measured = budget.get("chosen_iteration"), budget.get("measured") or {}
+    held = []
+    for key, limit in (budget.get("bounds") or {}).items():
+        wording = metrics.get(key)
+        name, digits = (wording.label, wording.digits) if wording else (key, 3)
+        digits = max(digits, 2)
+        held.append(f"{name} {number(measured.get(key), digits)}, limit {number(limit, digits)}")
+    within = f" (validation: {'; '.join(held)})" if held else ""
+    if not chosen:
+        return (
+            "Nothing that was evaluated in training was inside the quality budget with less "
+            f"toxicity than the start, so the adapter is that of the start{within}."
+        )
+    return (
+        f"The result is iteration {chosen}, the least toxic that was inside the quality "
+        f"budget{within}."
+    )
 
 
 def _known(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict
-from typing import Any
 
 from lora_detox.errors import SettingsError
 from lora_detox.settings.choices import (
@@ -15,6 +14,7 @@ from lora_detox.settings.choices import (
     Stage,
 )
 from lora_detox.settings.groups import AlgorithmSettings, Settings, TermSettings
+from lora_detox.settings.ranges import check_ranges
 from lora_detox.settings.stages import check_export
 from lora_detox.settings.surroundings import check_packages, check_run_dir
 from lora_detox.settings.trainers import check_trainer
@@ -29,7 +29,7 @@ def check_settings(settings: Settings) -> None:
     Raises:
         SettingsError: with what was got, what is wanted and the key to change.
     """
-    _check_ranges(settings)
+    check_ranges(settings)
     _check_batches(settings.algorithm)
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
@@ -44,118 +44,6 @@ def check_settings(settings: Settings) -> None:
     _check_plan(settings)
     check_packages(settings)
     check_run_dir(settings)
-
-
-POSITIVE = (
-    "algorithm.iterations",
-    "algorithm.rollout_batch_size",
-    "algorithm.minibatch_size",
-    "algorithm.microbatch_size",
-    "algorithm.microbatch_tokens",
-    "algorithm.ppo_epochs",
-    "algorithm.responses_per_prompt",
-    "algorithm.learning_rate",
-    "algorithm.kl_target",
-    "algorithm.kl_horizon",
-    "algorithm.clip_range",
-    "algorithm.value_clip_range",
-    "algorithm.ratio_threshold",
-    "algorithm.max_grad_norm",
-    "algorithm.target_kl",
-    "algorithm.length_target",
-    "algorithm.length_gain",
-    "algorithm.score_clip",
-    "algorithm.value_learning_rate",
-    "algorithm.trainer.epochs",
-    "adapter.rank",
-    "adapter.alpha",
-    "generation.temperature",
-    "generation.batch_size",
-    "evaluation.every",
-    "evaluation.validation_prompts",
-    "evaluation.test_prompts",
-    "evaluation.samples_per_prompt",
-    "evaluation.batch_size",
-    "evaluation.resamples",
-    "evaluation.prompts",
-    "evaluation.samples",
-    "evaluation.new_tokens",
-    "sft.epochs",
-    "sft.max_steps",
-    "sft.learning_rate",
-    "sft.max_grad_norm",
-    "sft.batch_size",
-    "sft.gradient_accumulation",
-    "sft.max_response_tokens",
-    "sft.log_every",
-    "reward_model.rank",
-    "reward_model.epochs",
-    "reward_model.max_steps",
-    "reward_model.learning_rate",
-    "reward_model.batch_size",
-    "reward_model.max_tokens",
-    "reward_model.log_every",
-    "reward_model.identity_least",
-    "data.max_query_tokens",
-    "data.limit",
-    "reward.batch_size",
-    "reward.max_tokens",
-    "judge.batch_size",
-    "reward.length_words",
-    "judge.length_words",
-    "judge.max_tokens",
-    "checkpoint.keep",
-    "plan.memory_gib",
-    "plan.query_tokens",
-    "threads",
-)
-NOT_NEGATIVE = (
-    "algorithm.kl_coef",
-    "algorithm.value_coef",
-    "algorithm.weight_decay",
-    "algorithm.warmup_iterations",
-    "algorithm.trainer.beta",
-    "algorithm.trainer.least_gap",
-    "generation.top_k",
-    "generation.min_new_tokens",
-    "quantization.int8_threshold",
-    "data.bad_row_limit",
-    "checkpoint.every",
-    "sft.warmup_steps",
-    "sft.weight_decay",
-    "reward_model.warmup_steps",
-    "reward_model.weight_decay",
-    "seed",
-)
-UNIT = (
-    "algorithm.gamma",
-    "algorithm.gae_lambda",
-    "algorithm.baseline_decay",
-    "adapter.dropout",
-    "generation.top_p",
-    "data.min_toxicity",
-    "data.max_toxicity",
-    "reward_model.toxic_from",
-)
-
-
-def _check_ranges(settings: Settings) -> None:
-    for keys, want in (
-        (POSITIVE, "a number above 0"),
-        (NOT_NEGATIVE, "0 or more"),
-        (UNIT, "a number from 0 to 1"),
-    ):
-        for key in keys:
-            value: Any = settings
-            for part in key.split("."):
-                value = getattr(value, part)
-            if value is None:
-                continue
-            too_low = value <= 0 if keys is POSITIVE else value < 0
-            if too_low or (keys is UNIT and value > 1) or math.isnan(value):
-                raise SettingsError(f"{key}: got {value}, want {want}")
-    if settings.generation.top_p == 0:
-        raise SettingsError("generation.top_p: got 0, want a number above 0, at most 1")
 
 
 def _check_batches(algorithm: AlgorithmSettings) -> None:

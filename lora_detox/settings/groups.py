@@ -187,6 +187,40 @@ class AlgorithmSettings:
 
 
 @dataclass
+class BudgetSettings:
+    """conf/budget: what less toxicity may cost."""
+
+    name: str = "off"
+    perplexity: float | None = None
+    rougeL: float | None = None
+    distinct_2: float | None = None
+    length: float | None = None
+    kl: float | None = None
+    gain: float = 5.0
+    smoothing: float = 0.3
+    target: float | None = None
+    patience: int | None = None
+
+
+@dataclass
+class GuardSettings:
+    """conf/guard: what counts as collapse, and what happens then."""
+
+    name: str = "off"
+    enabled: bool = False
+    retries: int = 3
+    kl: float | None = None
+    ratio: float | None = None
+    entropy: float | None = None
+    entropy_rise: float | None = None
+    length: float | None = None
+    distinct_2: float | None = None
+    repetition: float | None = None
+    reward_rise: float | None = None
+    judge_fall: float = 0.1
+
+
+@dataclass
 class GenerationSettings:
     """conf/generation: how responses are sampled."""
 
@@ -271,6 +305,8 @@ class Settings:
     reward: ScorerSettings = field(default_factory=ScorerSettings)
     judge: ScorerSettings = field(default_factory=ScorerSettings)
     algorithm: AlgorithmSettings = field(default_factory=AlgorithmSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     sft: SftSettings = field(default_factory=SftSettings)

@@ -3,44 +3,49 @@
 import gc
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names, summarise
 from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
 from lora_detox.prompts import PromptSampler, fixed_batches
-from lora_detox.report.jsonl import MetricsLog, write_json_atomic, write_text_atomic
+from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
-from lora_detox.report.trackers import flat_numbers, open_trackers
-from lora_detox.settings import Settings, Stage, TaskKind, settings_yaml
+from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
 from lora_detox.stages.plans import (
     adapter_plan,
     backbone_plan,
+    budget,
+    guard,
     kl_control,
     learning_rate_schedule,
     plan_of,
     running_mean,
     score_scaler,
 )
+from lora_detox.stages.quality import RolloutQuality
 from lora_detox.stages.quiet import quieten_libraries
+from lora_detox.stages.record import RunRecord
 from lora_detox.stages.resume import check_moved, check_same_settings, trained_checksum
 from lora_detox.stages.sources import check_scorers, load_data, load_scorers
 from lora_detox.stages.state import TrainingState
 from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
 from lora_detox.stages.trainer_checkpoints import newest_checkpoint
 from lora_detox.stages.trainers import check_trainer_fits
-from lora_detox.types import Evaluation, PromptBatch, Sampling
-from lora_detox.update import LengthControl, PpoUpdate
+from lora_detox.stages.watch import Watch
+from lora_detox.types import Evaluation, PromptBatch, Rollout, Sampling
+from lora_detox.update import PpoUpdate
 
 EMBEDDED_POLICY = "embedded:policy"
 
@@ -107,18 +112,28 @@ class Job:
         self.kl_control = kl_control(settings.algorithm)
         self.scaler = score_scaler(settings.algorithm)
         self.running_mean = running_mean(settings.algorithm)
-        self.length = LengthControl(gain=settings.algorithm.length_gain)
+        self.references = any(self.validation.references)
+        self.budget = budget(settings, references=self.references)
+        self.guard = guard(settings)
         self.update = PpoUpdate(
             self.policy,
             self._optimizer(),
             self.plan.ppo,
             self.plan.sampling,
-            learning_rate_schedule(settings.algorithm),
+            self._learning_rate_at(),
         )
         self.evaluate = self._evaluator()
         self.state = self._state()
+        self.watch = Watch(
+            self.state,
+            self.budget,
+            self.guard,
+            target=settings.budget.target,
+            patience=settings.budget.patience,
+        )
+        self.state.records["watch"] = self.watch
         self.first_iteration = self._resume() if settings.resume else 0
-        self._open_files()
+        self._record = RunRecord(settings, self.run_dir, self.first_iteration)
         announce(self)
 
     def seed(self, iteration: int) -> int:
@@ -139,25 +154,52 @@ class Job:
         evaluation = self.evaluate(self.test_prompts)
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, asdict(evaluation))
-        self.record({"iteration": 0, "evaluation": summarise(self.evaluate(self.validation))})
-        if share := self.settings.algorithm.length_target:
-            self.length.target = share * summarise(evaluation)[names.RESPONSE_TOKENS]
+        summary = summarise(evaluation)
+        if (length := self.budget.constraints.get(names.RESPONSE_TOKENS)) is not None:
+            length.start = summary[names.RESPONSE_TOKENS]
+        validation = self.validate()
+        self.record({"iteration": 0, "evaluation": validation})
+        self.watch.begin(validation)
         return evaluation
 
     def progress(self) -> TrainingProgress:
         """A bar on a terminal, lines elsewhere."""
         return TrainingProgress(self.plan.iterations, done=self.first_iteration)
 
+    def validate(self) -> dict[str, Any]:
+        """The policy of now on validation prompts, with its KL to the reference."""
+        evaluation = self.evaluate(self.validation)
+        kl = evaluation.per_response[names.REF_KL]
+        return {**summarise(evaluation), names.REF_KL: sum(kl) / len(kl)}
+
+    def prices(self, rollout: Rollout, quality: RolloutQuality) -> tuple[float, Tensor]:
+        """What a nat costs and what each token earns [B, R] beside the score, score units."""
+        factor = 1.0 if self.guard is None else self.guard.kl_factor
+        kl_coef = factor * self.kl_control.kl_coef + self.budget.kl_price()
+        return kl_coef, self.budget.token_bonus(rollout, quality.rouge)
+
     def after_iteration(
         self, iteration: int, row: dict[str, Any], progress: TrainingProgress
     ) -> None:
-        """Stage 7 of an iteration: evaluate where due, record, save."""
+        """Stage 7 of an iteration: evaluate where due, watch, record, save.
+
+        Args:
+            iteration: from 0.
+            row: of metrics.jsonl; `error` where the iteration diverged.
+            progress: is told.
+        """
         done, evaluation = iteration + 1, self.settings.evaluation
-        if done == 1:
-            check_moved(self.policy, self._adapter_at_start)
-        if done % evaluation.every == 0 or done == self.plan.iterations:
-            row["evaluation"] = summarise(self.evaluate(self.validation))
+        if (error := row.pop("error", None)) is not None:
+            said: str | None = self.watch.go_back(done, error, row)
+        else:
+            if done == 1:
+                check_moved(self.policy, self._adapter_at_start)
+            if done % evaluation.every == 0 or done == self.plan.iterations:
+                row["evaluation"] = self.validate()
+            said = self.watch.iteration(done, row)
         self.record(row)
+        if said is not None:
+            progress.message(said)
         progress.update(done, row)
         every = self.settings.checkpoint.every
         if every and done % every == 0:
@@ -165,8 +207,12 @@ class Job:
 
     def close(self) -> None:
         """Close the files of the run."""
-        for part in getattr(self, "_files", []):
-            part.close()
+        if hasattr(self, "_record"):
+            self._record.close()
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Write a row of metrics.jsonl and tell the trackers."""
+        self._record.write(row)
 
     def _policy_path(self) -> str:
         path = self.settings.policy.path
@@ -217,6 +263,12 @@ class Job:
         groups = [group for group in groups if group["params"]]
         return torch.optim.AdamW(groups, weight_decay=algorithm.weight_decay, fused=True)
 
+    def _learning_rate_at(self) -> Callable[[int], float]:
+        schedule = learning_rate_schedule(self.settings.algorithm)
+        if (watched := self.guard) is None:
+            return schedule
+        return lambda iteration: watched.step_factor * schedule(iteration)
+
     def _state(self) -> TrainingState:
         return TrainingState(
             self.run_dir / "checkpoints",
@@ -226,7 +278,7 @@ class Job:
                 "kl_control": self.kl_control,
                 "scaler": self.scaler,
                 "running_mean": self.running_mean,
-                "length": self.length,
+                "budget": self.budget,
             },
             self.clock,
             keep=self.settings.checkpoint.keep,
@@ -243,7 +295,7 @@ class Job:
             generation=self.plan.generation | {"batch_size": settings.evaluation.batch_size},
             batch_size=settings.algorithm.microbatch_size,
             seed=settings.evaluation.seed,
-            perplexity=settings.task.kind is TaskKind.continuation,
+            perplexity=settings.task.kind is TaskKind.continuation or not self.references,
             clock=self.clock,
         )
 
@@ -252,24 +304,3 @@ class Job:
             newest = newest_checkpoint(self.run_dir / "checkpoints")
             return newest[0] if newest else 0
         return self.state.resume()
-
-    def _open_files(self) -> None:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(self.run_dir / "config.yaml", settings_yaml(self.settings))
-        keep = (self.first_iteration or -1) if self.settings.resume else None
-        self._log = MetricsLog(self.run_dir / "metrics.jsonl", keep_through=keep)
-        self._trackers = open_trackers(
-            self.settings.tracker.names,
-            directory=self.run_dir / "tensorboard",
-            project=self.settings.tracker.project,
-            run_name=self.run_dir.name,
-            settings=asdict(self.settings),
-            keep_through=keep,
-        )
-        self._files = [self._log, *self._trackers]
-
-    def record(self, row: dict[str, Any]) -> None:
-        """Write a row of metrics.jsonl and tell the trackers."""
-        self._log.write(row)
-        for tracker in self._trackers:
-            tracker.log(row["iteration"], flat_numbers(row))

@@ -5,14 +5,18 @@ rollout. optimizer_step: one change of weights, from one minibatch. microbatch: 
 the model together.
 """
 
+from typing import Any
+
 from lora_detox.advantages import estimate_advantages
+from lora_detox.errors import DivergenceError
 from lora_detox.rollout import collect_rollout, generate_responses
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings, TrainerKind
 from lora_detox.stages import trainers
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
-from lora_detox.stages.measure import check_start, iteration_row
+from lora_detox.stages.measure import Turn, check_start, iteration_row
+from lora_detox.stages.quality import rollout_quality
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -33,40 +37,48 @@ def run(settings: Settings) -> tuple[float, ...]:
         if settings.algorithm.trainer.kind is not TrainerKind.native:
             return finish(job, before, trainers.train(job))
         train(job)
-        return finish(job, before)
+        job.watch.settle()
+        return finish(job, before, job.watch.facts())
 
 
 def train(job: Job) -> None:
-    """Turn the arrow; each line adds one record, none edits an earlier one."""
-    plan = job.plan
+    """Turn the arrow until the plan is done or the watch ends it."""
     with job.progress() as progress:
-        for iteration in range(job.first_iteration, plan.iterations):
-            prompts = job.prompts(iteration)
-            with job.clock("generate"):
-                responses = generate_responses(
-                    job.policy, prompts, plan.sampling, **plan.generation, seed=job.seed(iteration)
-                )
-            with job.clock("reference"):
-                rollout = collect_rollout(
-                    job.policy,
-                    prompts,
-                    responses,
-                    plan.sampling,
-                    **plan.collection,
-                    seed=job.seed(iteration),
-                )
-            with job.clock("score"):
-                scores = score_prompts(job.reward, prompts, rollout.response_texts)
-            check_start(job, iteration, rollout, responses)
-            advantages = estimate_advantages(
-                rollout,
-                job.scaler(scores.score),
-                job.kl_control.kl_coef,
-                plan.advantages,
-                job.length.token_bonus,
-                job.running_mean,
-            )
-            with job.clock("update"):
-                stats = job.update.step(rollout, advantages, iteration)
-            row = iteration_row(job, iteration, rollout, responses, scores, stats)
+        for iteration in range(job.first_iteration, job.plan.iterations):
+            if job.watch.stopped:
+                break
+            try:
+                row = turn(job, iteration)
+            except DivergenceError as error:
+                row = {"iteration": iteration + 1, "error": str(error)}
             job.after_iteration(iteration, row, progress)
+
+
+def turn(job: Job, iteration: int) -> dict[str, Any]:
+    """One turn of the arrow; each line adds one record, none edits an earlier one."""
+    plan, seed = job.plan, job.seed(iteration)
+    prompts = job.prompts(iteration)
+    with job.clock("generate"):
+        responses = generate_responses(
+            job.policy, prompts, plan.sampling, **plan.generation, seed=seed
+        )
+    with job.clock("reference"):
+        rollout = collect_rollout(
+            job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
+        )
+    with job.clock("score"):
+        scores = score_prompts(job.reward, prompts, rollout.response_texts)
+        quality = rollout_quality(rollout)
+    check_start(job, iteration, rollout, responses)
+    kl_coef, token_bonus = job.prices(rollout, quality)
+    advantages = estimate_advantages(
+        rollout,
+        job.scaler(scores.score),
+        kl_coef,
+        plan.advantages,
+        token_bonus,
+        job.running_mean,
+    )
+    with job.clock("update"):
+        stats = job.update.step(rollout, advantages, iteration)
+    return iteration_row(job, iteration, Turn(rollout, responses, scores, quality, kl_coef, stats))

@@ -17,6 +17,7 @@ from lora_detox.metrics import change, names, summarise
 from lora_detox.report.console import print_result
 from lora_detox.report.html import write_report
 from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_samples
+from lora_detox.report.wording import RAN_TO_THE_END
 from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
 
@@ -84,7 +85,7 @@ def _summary(job: "Job", before: Evaluation, after: Evaluation) -> dict[str, Any
         "change": change(before, after),
         "ref_kl": sum(kl) / len(kl),
         "iterations": job.plan.iterations,
-        "stopped": "iterations",
+        "stopped": RAN_TO_THE_END,
         "scorers": scorers,
         "parameters": {
             **job.policy.count_parameters(),

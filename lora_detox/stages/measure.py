@@ -1,13 +1,14 @@
 """Stage 6 of an iteration: the row of metrics.jsonl, and the alarms that end a run."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
 from lora_detox.rollout import Responses
+from lora_detox.stages.quality import RolloutQuality
 from lora_detox.types import Rollout, Scores, UpdateStats
 
 if TYPE_CHECKING:
@@ -49,23 +50,24 @@ def check_start(job: "Job", iteration: int, rollout: Rollout, responses: Respons
         )
 
 
-def iteration_row(
-    job: "Job",
-    iteration: int,
-    rollout: Rollout,
-    responses: Responses,
-    scores: Scores,
-    stats: UpdateStats,
-) -> dict[str, Any]:
-    """What metrics.jsonl says of one iteration; also moves the KL control.
+class Turn(NamedTuple):
+    """The records of one iteration, in the order in which they came about."""
+
+    rollout: Rollout
+    responses: Responses
+    scores: Scores
+    quality: RolloutQuality
+    kl_coef: float
+    stats: UpdateStats
+
+
+def iteration_row(job: "Job", iteration: int, turn: Turn) -> dict[str, Any]:
+    """What metrics.jsonl says of one iteration; also moves the KL control and the budget.
 
     Args:
-        job: clock, scaler and KL control are read.
+        job: clock, scaler, KL control and budget are read.
         iteration: from 0.
-        rollout: stage 2.
-        responses: what it was made from.
-        scores: stage 3, before scaling.
-        stats: stage 5.
+        turn: what the iteration brought.
 
     Returns:
         Names of `metrics.names` and of UpdateStats to numbers.
@@ -73,30 +75,29 @@ def iteration_row(
     Raises:
         DivergenceError: no optimizer step of the iteration was possible, or a number is not finite.
     """
+    rollout, scores, measures = turn.rollout, turn.scores, turn.quality.measures
     mask = rollout.response_mask
-    k1 = kl.response_sums(kl.k1(rollout.logprobs, rollout.ref_logprobs), mask).mean()
+    k1 = measures[names.REF_KL]
     k3 = kl.response_sums(kl.k3(rollout.logprobs, rollout.ref_logprobs), mask).mean()
-    gap = ((rollout.logprobs - responses.logprobs).abs() * mask).max()
+    gap = ((rollout.logprobs - turn.responses.logprobs).abs() * mask).max()
     row: dict[str, Any] = {
         "iteration": iteration + 1,
         names.SCORE: float(scores.score.mean()),
         names.TOXICITY: float(scores.toxicity.mean()),
-        names.REF_KL: float(k1),
+        **measures,
         names.REF_KL_K3: float(k3),
-        names.KL_COEF: job.kl_control.kl_coef,
-        "token_bonus": job.length.token_bonus,
-        "kl_cost": job.kl_control.kl_coef * float(k1),
+        names.KL_COEF: turn.kl_coef,
+        "kl_cost": turn.kl_coef * k1,
+        **job.budget.columns(),
         "score_std": job.scaler.std,
-        names.RESPONSE_TOKENS: float(mask.sum(dim=1).float().mean()),
         "sampling_gap": float(gap),
-        **{name: value for name, value in vars(stats).items() if value is not None},
+        **{name: value for name, value in vars(turn.stats).items() if value is not None},
     }
     row.update({f"score_{name}": float(part.mean()) for name, part in scores.parts.items()})
     row.update({f"seconds_{phase}": spent for phase, spent in job.clock.lap().items()})
-    job.kl_control.update(float(k1), len(mask))
-    if job.length.target is not None:
-        job.length.update(row[names.RESPONSE_TOKENS])
-    _check_alive(iteration, row, stats)
+    _check_alive(iteration, row, turn.stats)
+    job.kl_control.update(k1, len(mask))
+    job.budget.observe(measures)
     return row
 
 

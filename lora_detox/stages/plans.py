@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_detox.advantages import AdvantagePlan, Baseline, RunningMean, ScoreScaler
 from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.metrics import names
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import BackbonePlan, resolve_device
 from lora_detox.rollout import Passes
@@ -21,7 +22,18 @@ from lora_detox.settings import (
     Settings,
 )
 from lora_detox.types import Sampling
-from lora_detox.update import AdaptiveKl, FixedKl, KlControl, PpoPlan
+from lora_detox.update import (
+    AdaptiveKl,
+    Bound,
+    Budget,
+    Constraint,
+    FixedKl,
+    Guard,
+    GuardLimits,
+    KlControl,
+    Pays,
+    PpoPlan,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +147,62 @@ def kl_control(algorithm: AlgorithmSettings) -> KlControl:
     return AdaptiveKl(
         kl_coef=algorithm.kl_coef, target=algorithm.kl_target, horizon=algorithm.kl_horizon
     )
+
+
+def budget(settings: Settings, *, references: bool) -> Budget:
+    """What is bound and held.
+
+    Args:
+        settings: conf/budget, and the length control of conf/algorithm.
+        references: whether prompts have references, so that ROUGE-L is the quality; else it is
+            the perplexity under the reference policy, and the length is bound too.
+    """
+    asked, algorithm = settings.budget, settings.algorithm
+    measured: list[tuple[Pays, Bound]] = []
+    if references and asked.rougeL is not None:
+        bound = Bound(measure=names.ROUGEL, above=False, allowed=asked.rougeL)
+        measured.append((Pays.QUALITY, bound))
+    if not references and asked.perplexity is not None:
+        bound = Bound(measure=names.PERPLEXITY, above=True, allowed=asked.perplexity)
+        measured.append((Pays.REFERENCE, bound))
+    if asked.distinct_2 is not None:
+        bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
+        measured.append((Pays.SURPRISE, bound))
+    held = [
+        Constraint(bound=bound, pays=pays, gain=asked.gain, smoothing=asked.smoothing)
+        for pays, bound in measured
+    ]
+    bounds = [bound for _, bound in measured]
+    if asked.kl is not None:
+        bounds.append(Bound(measure=names.REF_KL, above=True, limit_at=asked.kl))
+        held.append(Constraint(bound=bounds[-1], pays=Pays.KL, gain=asked.gain, start=0.0))
+    least = None if references else asked.length
+    if least is not None:
+        bounds.append(Bound(measure=names.RESPONSE_TOKENS, above=False, allowed=1 - least))
+    shares = [share for share in (least, algorithm.length_target) if share is not None]
+    if shares:
+        length = Bound(measure=names.RESPONSE_TOKENS, above=False, allowed=1 - max(shares))
+        held.append(Constraint(bound=length, pays=Pays.TOKEN, gain=algorithm.length_gain))
+    return Budget(held, bounds)
+
+
+def guard(settings: Settings) -> Guard | None:
+    """What counts as collapse; None where nobody watches."""
+    asked = settings.guard
+    if not asked.enabled:
+        return None
+    limits = GuardLimits(
+        kl=asked.kl,
+        ratio=asked.ratio,
+        entropy=asked.entropy,
+        entropy_rise=asked.entropy_rise,
+        length=asked.length,
+        distinct_2=asked.distinct_2,
+        repetition=asked.repetition,
+        reward_rise=asked.reward_rise,
+        judge_fall=asked.judge_fall,
+    )
+    return Guard(limits=limits, retries=asked.retries)
 
 
 def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:

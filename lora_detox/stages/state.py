@@ -1,13 +1,15 @@
 """Everything that training changes, as one thing: saved, restored, and put back."""
 
+import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lora_detox.checkpoint import restore_newest, save_checkpoint
+from lora_detox.checkpoint import optimizer_tensors, restore_newest, save_checkpoint, set_optimizer
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.stages.clock import Clock
 
@@ -23,6 +25,23 @@ class Stateful(Protocol):
         """Take the state of a checkpoint."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Training at one moment, in memory and within every checkpoint since.
+
+    Attributes:
+        iteration: how many iterations were behind.
+        parameters: trainable parameters by name.
+        optimizer: its tensors by index and name.
+        parts: states of the controllers by name.
+    """
+
+    iteration: int
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    parts: dict[str, Any]
+
+
 class TrainingState:
     """Adapter, value head, optimizer and controllers of a run.
 
@@ -30,7 +49,7 @@ class TrainingState:
         folder: the run's checkpoints/.
         policy: whose adapter and head learn.
         optimizer: over them.
-        parts: controllers and running statistics by name.
+        parts: controllers and running statistics by name; they go back with a snapshot.
         clock: its times go on when a run is resumed.
         keep: newest checkpoints that stay.
     """
@@ -46,7 +65,11 @@ class TrainingState:
         keep: int,
     ) -> None:
         self.folder, self.optimizer, self.parts = folder, optimizer, dict(parts)
+        self.records: dict[str, Stateful] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self._policy, self._clock, self._keep = policy, clock, keep
+        self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
+        self._first = {name: p.detach().clone() for name, p in self.parameters().items()}
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable parameters by name."""
@@ -55,16 +78,46 @@ class TrainingState:
         heads = {} if head is None else {f"value_head.{n}": p for n, p in head.named_parameters()}
         return named | heads
 
+    def keep_as(self, name: str, iteration: int) -> None:
+        """Take a snapshot of now, in the place of the one of this name."""
+        tensors = optimizer_tensors(self.optimizer) if iteration else {}
+        self.snapshots[name] = Snapshot(
+            iteration=iteration,
+            parameters={n: p.detach().clone() for n, p in self.parameters().items()},
+            optimizer={n: t.clone() for n, t in tensors.items()},
+            parts={n: copy.deepcopy(part.state()) for n, part in self.parts.items()},
+        )
+
+    def put_back(self, name: str) -> int:
+        """Take the parameters, optimizer and controllers of a snapshot; returns its iteration."""
+        kept = self.snapshots[name]
+        with torch.no_grad():
+            for n, parameter in self.parameters().items():
+                parameter.copy_(kept.parameters[n])
+        set_optimizer(self.optimizer, kept.optimizer, self._groups)
+        for n, part in self.parts.items():
+            part.restore(copy.deepcopy(kept.parts[n]))
+        return kept.iteration
+
     def save(self, done: int) -> None:
-        """Write a checkpoint after `done` iterations."""
+        """Write a checkpoint after `done` iterations, snapshots included."""
         seconds = {**self._clock.total, "elapsed": self._clock.elapsed()}
+        extra: dict[str, Tensor] = {}
+        notes: dict[str, Any] = {}
+        for name, kept in self.snapshots.items():
+            notes[name] = {"iteration": kept.iteration, "parts": kept.parts}
+            if kept.iteration:  # those of the start are made again by the same seed
+                extra |= {f"{name}/parameter/{n}": t for n, t in kept.parameters.items()}
+                extra |= {f"{name}/optimizer/{n}": t for n, t in kept.optimizer.items()}
+        parts = {name: part.state() for name, part in (self.parts | self.records).items()}
         save_checkpoint(
             self.folder,
             done,
             self.parameters(),
             self.optimizer,
-            {**{name: part.state() for name, part in self.parts.items()}, "seconds": seconds},
+            {**parts, "snapshots": notes, "seconds": seconds},
             keep=self._keep,
+            extra=extra,
         )
 
     def resume(self) -> int:
@@ -72,10 +125,21 @@ class TrainingState:
         found = restore_newest(self.folder, self.parameters(), self.optimizer)
         if found is None:
             return 0
-        done, state = found
+        done, state, extra = found
         seconds = state.pop("seconds")
-        for name, part in self.parts.items():
+        for name, part in (self.parts | self.records).items():
             part.restore(state[name])
+        for name, note in state["snapshots"].items():
+            self.snapshots[name] = Snapshot(
+                iteration=note["iteration"],
+                parameters=_under(extra, f"{name}/parameter/") or self._first,
+                optimizer=_under(extra, f"{name}/optimizer/"),
+                parts=note["parts"],
+            )
         self._clock.begin -= seconds.pop("elapsed")
         self._clock.total.update(seconds)
         return done
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -14,7 +14,7 @@ from lora_detox.settings import (
     known_keys,
     settings_yaml,
 )
-from lora_detox.settings.checks import NOT_NEGATIVE, POSITIVE, UNIT
+from lora_detox.settings.ranges import NOT_NEGATIVE, POSITIVE, UNIT
 
 ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
 TERMS = ("toxicity", "rouge", "length", "similarity")

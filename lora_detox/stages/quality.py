@@ -1,0 +1,48 @@
+"""What a rollout shows of quality: the joint tracking that budget and guard are driven by."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lora_detox.metrics import kl, names
+from lora_detox.metrics.diversity import distinct_n, repetition
+from lora_detox.metrics.overlap import rouge_per_response
+from lora_detox.metrics.perplexity import reference_perplexity
+from lora_detox.types import Rollout
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutQuality:
+    """Measures of one rollout.
+
+    Attributes:
+        measures: names of `metrics.names` to means over the rollout; what does not apply is absent.
+        rouge: ROUGE-L of each response [B]; None without references.
+    """
+
+    measures: dict[str, float]
+    rouge: Float[Tensor, "B"] | None
+
+
+def rollout_quality(rollout: Rollout) -> RolloutQuality:
+    """Measure the responses that training sampled; prompts have no part in it."""
+    mask, texts, references = rollout.response_mask, rollout.response_texts, rollout.prompts
+    lengths = mask.sum(dim=1).tolist()
+    k1 = kl.response_sums(kl.k1(rollout.logprobs, rollout.ref_logprobs), mask).mean()
+    distinct = distinct_n(texts, 2)
+    measures = {
+        names.REF_KL: float(k1),
+        names.RESPONSE_TOKENS: sum(lengths) / len(lengths),
+        names.DISTINCT_2: 0.0 if math.isnan(distinct) else distinct,  # NaN: not one bigram
+        names.REPETITION: sum(map(repetition, texts)) / len(texts),
+    }
+    if any(references.references):
+        found = rouge_per_response(texts, references.references)[names.ROUGEL]
+        rouge = torch.tensor(found, device=mask.device).nan_to_num(0.0)
+        return RolloutQuality(measures={**measures, names.ROUGEL: float(rouge.mean())}, rouge=rouge)
+    nll = (-rollout.ref_logprobs * mask).sum(dim=1).tolist()
+    perplexity = reference_perplexity(nll, lengths)
+    return RolloutQuality(measures={**measures, names.PERPLEXITY: perplexity}, rouge=None)

@@ -1,0 +1,179 @@
+"""Which state of training is the result: the best inside the budget, or the last good one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_detox.errors import DivergenceError
+from lora_detox.metrics import names
+from lora_detox.report.wording import RAN_TO_THE_END, mean_of
+from lora_detox.stages.state import TrainingState
+from lora_detox.update import Budget, Guard
+
+COLLAPSE, OUTSIDE, TARGET = "collapse", "budget", "target"
+"""Values of `stopped`, beside "iterations"."""
+_BEST, _GOOD = "best", "good"
+
+
+class Watch:
+    """Keeps the best and the last good state, and says when training has to end.
+
+    Candidates are the states that were evaluated on validation prompts. Of those whose measures
+    are inside the budget, the one with the least toxicity by the reward's classifier is kept: the
+    judge is held out of every choice. The start is inside by definition, so it is the result where
+    nothing else is.
+
+    Args:
+        state: what training changes.
+        budget: bounds; without any, the last iteration is the result.
+        guard: what collapse is; None lets a run that diverged end with its error.
+        target: end when the kept state has at most this toxicity; None never does.
+        patience: end after this many evaluations in a row outside; None never does.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        budget: Budget,
+        guard: Guard | None,
+        *,
+        target: float | None = None,
+        patience: int | None = None,
+    ) -> None:
+        self.guard, self.budget = guard, budget
+        self.stopped: str | None = None
+        self._state, self._target, self._patience = state, target, patience
+        self._begun: dict[str, Any] = {}
+        self._chosen: dict[str, Any] = {}
+        self._rollbacks: list[dict[str, Any]] = []
+        self._outside = 0
+
+    def begin(self, evaluation: Mapping[str, Any]) -> None:
+        """Learn what the start is like on validation prompts, and keep it."""
+        self._begun = self._measures(evaluation)
+        self._choose(0)
+        for name in (_BEST, _GOOD):
+            self._state.keep_as(name, 0)
+
+    def iteration(self, done: int, row: dict[str, Any]) -> str | None:
+        """Look at an iteration: go back, keep it, or let training go on.
+
+        Args:
+            done: iterations behind.
+            row: of metrics.jsonl, with `evaluation` where there was one; gets `guard` where the
+                run went back.
+
+        Returns:
+            What happened, in words, where a person should know.
+        """
+        evaluation = row.get("evaluation")
+        now = self._measures(evaluation) if evaluation else None
+        if self.guard is not None:
+            wrong = self.guard.look(row)
+            if now is not None and wrong is None:
+                judged = (s.get(names.JUDGE_TOXICITY) for s in (now, self._begun))
+                wrong = self.guard.look_judged(row, *judged)
+            if wrong is not None:
+                return self.go_back(done, wrong, row)
+        if now is None:
+            return None
+        self.budget.correct(now, self._begun)
+        self._state.keep_as(_GOOD, done)
+        return self._compare(done, now)
+
+    def go_back(self, done: int, wrong: str, row: dict[str, Any]) -> str:
+        """Take the last good state, with a smaller step and a dearer nat; or give up.
+
+        Args:
+            done: iterations behind.
+            wrong: what was seen.
+            row: gets it as `guard`.
+
+        Returns:
+            What happened, in words.
+
+        Raises:
+            DivergenceError: nobody watches.
+        """
+        if self.guard is None:
+            raise DivergenceError(wrong)
+        iteration = self._state.put_back(_GOOD)
+        row["guard"] = wrong
+        self._rollbacks.append({"iteration": done, "to": iteration, "reason": wrong})
+        if self.guard.used >= self.guard.retries:
+            self.stopped = COLLAPSE
+            return f"iteration {done}: {wrong}; back to iteration {iteration}, and no retry is left"
+        self.guard.used += 1
+        return (
+            f"iteration {done}: {wrong}; back to iteration {iteration} with learning rate x "
+            f"{self.guard.step_factor:g}, kl_coef x {self.guard.kl_factor:g}"
+        )
+
+    def settle(self) -> None:
+        """Training is over: take the best state inside the budget, if there are bounds."""
+        self.stopped = self.stopped or RAN_TO_THE_END
+        if self.budget.bounds:
+            self._state.put_back(_BEST)
+
+    def facts(self) -> dict[str, Any]:
+        """What the summary says of all this."""
+        found: dict[str, Any] = {"stopped": self.stopped}
+        if self.budget.bounds:
+            limits = {n: b.limit(self._begun.get(n, 0.0)) for n, b in self.budget.bounds.items()}
+            measured = set(self._begun) | {names.REF_KL}
+            found["budget"] = {
+                "bounds": {n: limit for n, limit in limits.items() if n in measured},
+                "start": {n: v for n, v in self._begun.items() if n in limits},
+                **self._chosen,
+                "multipliers": {n: c.multiplier for n, c in self.budget.constraints.items()},
+            }
+        if self.guard is not None:
+            found["guard"] = {"retries": self.guard.retries, "rollbacks": self._rollbacks}
+        return found
+
+    def _measures(self, evaluation: Mapping[str, Any]) -> dict[str, float]:
+        found = {name: mean_of(value) for name, value in evaluation.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _choose(self, done: int, now: Mapping[str, float] | None = None) -> None:
+        now = self._begun if now is None else now
+        self._chosen = {
+            "chosen_iteration": done,
+            "toxicity": now[names.TOXICITY],
+            "measured": {n: now[n] for n in self.budget.bounds if n in now},
+        }
+
+    def _compare(self, done: int, now: Mapping[str, float]) -> str | None:
+        """Keep the state if it is the best inside; end where that is asked for."""
+        excess = self.budget.excess(now, self._begun)
+        inside = all(share <= 0 for share in excess.values())
+        self._outside = 0 if inside else self._outside + 1
+        if inside and now[names.TOXICITY] <= self._chosen["toxicity"]:
+            self._choose(done, now)
+            self._state.keep_as(_BEST, done)
+        if self._target is not None and inside and now[names.TOXICITY] <= self._target:
+            self.stopped = TARGET
+        if self._patience is not None and self._outside >= self._patience:
+            self.stopped = OUTSIDE
+        if inside:
+            return None
+        worst = max(excess, key=lambda name: excess[name])
+        return f"iteration {done}: outside the budget, {worst} by {100 * excess[worst]:.1f} %"
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "begun": self._begun,
+            "chosen": self._chosen,
+            "rollbacks": self._rollbacks,
+            "outside": self._outside,
+            "stopped": self.stopped,
+            "guard": None if self.guard is None else self.guard.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a checkpoint."""
+        self._begun, self._chosen = dict(state["begun"]), dict(state["chosen"])
+        self._rollbacks, self._outside = list(state["rollbacks"]), state["outside"]
+        self.stopped = state["stopped"]
+        if self.guard is not None:
+            self.guard.restore(state["guard"])

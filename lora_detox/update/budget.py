@@ -1,0 +1,218 @@
+"""What training may cost: bounds on measures of the rollout, each held by a multiplier.
+
+As little toxicity as possible within bounds is a constrained problem; its Lagrangian pays the
+policy `multiplier` for each measure. The multipliers follow the violation by proportional-integral
+control with projection to >= 0 (Stooke et al. 2020, "Responsive Safety in RL by PID Lagrangian
+Methods"). The response length is held in the same way: silence is the cheapest way to be civil.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import log
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lora_detox.types import Rollout
+
+PROPORTIONAL = 2.0
+"""Weight of the violation of now beside that of the past."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """How bad a measure may get.
+
+    Attributes:
+        measure: its name.
+        above: True where more is worse (perplexity), False where less is (ROUGE-L).
+        allowed: share of the start's value by which it may be worse.
+        limit_at: the limit itself, for a measure that starts at 0 (KL); None takes the share.
+    """
+
+    measure: str
+    above: bool
+    allowed: float = 0.0
+    limit_at: float | None = None
+
+    def limit(self, start: float) -> float:
+        """The worst value that is inside, in the measure's unit."""
+        if self.limit_at is not None:
+            return self.limit_at
+        return start * (1 + self.allowed if self.above else 1 - self.allowed)
+
+    def excess(self, value: float, start: float) -> float:
+        """Share of the limit by which a value is outside, <= 0 inside; 0 where the limit is 0."""
+        limit = self.limit(start)
+        if limit <= 0:
+            return 0.0
+        return value / limit - 1 if self.above else 1 - value / limit
+
+
+class Pays(StrEnum):
+    """What a multiplier pays for.
+
+    `token`: every token alike. `reference`: the reference's logprob of each token, above its mean
+    at the start. `surprise`: minus the policy's own logprob, above the batch's mean, which is an
+    entropy bonus. `quality`: a number per response, relative to the start. `kl`: it is added to
+    the price of a nat.
+    """
+
+    TOKEN = "token"
+    REFERENCE = "reference"
+    SURPRISE = "surprise"
+    QUALITY = "quality"
+    KL = "kl"
+
+
+@dataclass
+class Constraint:
+    """A bound and the multiplier that holds it.
+
+    Attributes:
+        bound: what is held.
+        pays: what the multiplier is paid for.
+        gain: score units per unit of excess and iteration, > 0.
+        smoothing: weight of the newest rollout in the running level, in (0, 1].
+        start: the measure at the start; None takes the first rollout, sampled by the policy of
+            the start.
+        level: running mean of the measure over rollouts.
+        correction: what to multiply the level with, from paired evaluations.
+        pressure: integral of the excess, score units, >= 0.
+        multiplier: score units that the next iteration pays for 100 % of the measure, >= 0.
+    """
+
+    bound: Bound
+    pays: Pays
+    gain: float
+    smoothing: float = 1.0
+    start: float | None = None
+    level: float | None = None
+    correction: float = 1.0
+    pressure: float = 0.0
+    multiplier: float = 0.0
+
+    def observe(self, value: float) -> None:
+        """Learn the measure of a rollout and move the multiplier."""
+        self.start = value if self.start is None else self.start
+        before = value if self.level is None else self.level
+        self.level = before + self.smoothing * (value - before)
+        step = self.gain * self.excess()
+        self.pressure = max(0.0, self.pressure + step)
+        self.multiplier = max(0.0, self.pressure + PROPORTIONAL * step)
+
+    def excess(self) -> float:
+        """Share of the limit by which the running level is outside; 0 before the first rollout."""
+        if self.level is None or self.start is None:
+            return 0.0
+        return self.bound.excess(self.level * self.correction, self.start)
+
+    def correct(self, value: float, start: float) -> None:
+        """Learn the measure on validation prompts and what it was there at the start.
+
+        The prompts and draws are the same both times, so that their ratio is less noisy than
+        that of two rollouts.
+        """
+        if self.level and self.start and start > 0:
+            self.correction = (value / start) / (self.level / self.start)
+
+    def limit(self) -> float:
+        """The bound in the measure's unit."""
+        if self.start is None:
+            raise ValueError(f"the start's {self.bound.measure} is not known yet")
+        return self.bound.limit(self.start)
+
+
+_KEPT = ("start", "level", "correction", "pressure", "multiplier")
+
+
+class Budget:
+    """Constraints that are paid for in training, and the bounds that a result must keep.
+
+    Args:
+        constraints: each with its multiplier.
+        bounds: what the result is held to; may differ from what training aims at.
+    """
+
+    def __init__(self, constraints: Sequence[Constraint], bounds: Sequence[Bound]) -> None:
+        self.constraints = {one.bound.measure: one for one in constraints}
+        self.bounds = {one.measure: one for one in bounds}
+
+    def token_bonus(
+        self, rollout: Rollout, quality: Float[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B R"]:
+        """What each token earns beside the score, score units, 0 at padding.
+
+        Args:
+            rollout: logprobs and reference logprobs.
+            quality: of each response, higher is better; None where there is none.
+
+        Returns:
+            The sum over the constraints, with the multipliers of the iterations before.
+        """
+        mask = rollout.response_mask
+        bonus = torch.zeros_like(rollout.logprobs)
+        tokens = mask.sum()
+        per_token = len(mask) / tokens  # 1 / mean length: a response's sum is then a mean
+        for one in self.constraints.values():
+            if one.multiplier == 0 or one.start is None:
+                continue
+            if one.pays is Pays.TOKEN:
+                bonus += one.multiplier / one.limit()
+            elif one.pays is Pays.REFERENCE:
+                mean_at_start = -log(one.start)  # a perplexity
+                bonus += one.multiplier * per_token * (rollout.ref_logprobs - mean_at_start)
+            elif one.pays is Pays.SURPRISE:
+                mean = (rollout.logprobs * mask).sum() / tokens
+                bonus -= one.multiplier * per_token * (rollout.logprobs - mean)
+            elif one.pays is Pays.QUALITY and quality is not None and one.start > 0:
+                columns = torch.arange(mask.shape[1], device=mask.device)
+                is_last = columns[None] == mask.sum(dim=1, keepdim=True) - 1
+                bonus += one.multiplier * (quality[:, None] / one.start - 1) * is_last
+        return bonus * mask
+
+    def kl_price(self) -> float:
+        """What the bound on the KL adds to the price of a nat, score units."""
+        held = [one for one in self.constraints.values() if one.pays is Pays.KL]
+        return sum(one.multiplier / one.limit() for one in held if one.start is not None)
+
+    def observe(self, measures: Mapping[str, float]) -> None:
+        """Learn the measures of a rollout; each constraint reads its own."""
+        for name, one in self.constraints.items():
+            if name in measures:
+                one.observe(measures[name])
+
+    def correct(self, now: Mapping[str, float], start: Mapping[str, float]) -> None:
+        """Learn the measures on validation prompts, of now and of the start."""
+        for name, one in self.constraints.items():
+            if name in now and name in start and one.bound.limit_at is None and one.smoothing < 1:
+                one.correct(now[name], start[name])
+
+    def excess(self, now: Mapping[str, float], start: Mapping[str, float]) -> dict[str, float]:
+        """Share of each limit by which an evaluation is outside; <= 0 is inside."""
+        return {
+            name: bound.excess(now[name], start.get(name, 0.0))
+            for name, bound in self.bounds.items()
+            if name in now and (name in start or bound.limit_at is not None)
+        }
+
+    def columns(self) -> dict[str, float]:
+        """Every multiplier and slack (share of the limit, > 0 inside), for metrics.jsonl."""
+        found = {}
+        for name, one in self.constraints.items():
+            found[f"multiplier_{name}"] = one.multiplier
+            found[f"slack_{name}"] = -one.excess()
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {n: {k: getattr(c, k) for k in _KEPT} for n, c in self.constraints.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a checkpoint."""
+        for name, one in self.constraints.items():
+            for key in _KEPT:
+                setattr(one, key, state[name][key])

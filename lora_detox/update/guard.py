@@ -1,0 +1,145 @@
+"""When training has left the region where its result is of use, seen from its own numbers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+RISE, FALL = "rose", "fell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardLimits:
+    """What counts as collapse; None leaves a sign unwatched. "Start" is the first rollout.
+
+    Attributes:
+        kl: KL to the reference (k3), nats per response.
+        ratio: mean probability ratio of an update, above it or below its inverse.
+        entropy: least share of the start's entropy.
+        entropy_rise: most, as a multiple of the start's entropy.
+        length: least share of the start's mean response length.
+        distinct_2: least share of the start's distinct-2.
+        repetition: most that the share of repeated 3-grams may rise, 0 to 1.
+        reward_rise: standard deviations of the score by which it must have risen before the
+            judge is asked whether it follows.
+        judge_fall: least share by which the judge's toxicity must have fallen then.
+    """
+
+    kl: float | None = None
+    ratio: float | None = None
+    entropy: float | None = None
+    entropy_rise: float | None = None
+    length: float | None = None
+    distinct_2: float | None = None
+    repetition: float | None = None
+    reward_rise: float | None = None
+    judge_fall: float = 0.0
+
+
+@dataclass
+class Guard:
+    """Compares each iteration with the first one.
+
+    Attributes:
+        limits: what counts as collapse.
+        retries: how often the run may go back, >= 0.
+        used: how often it has.
+        start: numbers of the first iteration.
+    """
+
+    limits: GuardLimits
+    retries: int
+    used: int = 0
+    start: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def step_factor(self) -> float:
+        """On the learning rate: half for each time that the run went back."""
+        return 0.5**self.used
+
+    @property
+    def kl_factor(self) -> float:
+        """On the price of a nat: double for each time that the run went back."""
+        return 2.0**self.used
+
+    def look(self, row: Mapping[str, Any]) -> str | None:
+        """What is wrong with an iteration, in words; None if nothing is.
+
+        Args:
+            row: of metrics.jsonl; `ref_kl_k3`, `ratio`, `entropy`, `response_tokens`,
+                `distinct_2`, `repetition` and `score` are read.
+        """
+        numbers = {k: float(v) for k, v in row.items() if isinstance(v, (int, float))}
+        watched = ("score", "ref_kl_k3", "ratio", "entropy", "response_tokens")
+        broken = [k for k in watched if not math.isfinite(numbers.get(k, 0.0))]
+        if broken:
+            return f"{', '.join(broken)} not finite"
+        if not self.start:
+            self.start = numbers
+        limits, start = self.limits, self.start
+        ratio = limits.ratio
+        signs = (
+            ("KL to the reference", "ref_kl_k3", None, limits.kl),
+            ("probability ratio", "ratio", ratio and 1 / ratio, ratio),
+            ("entropy", "entropy", _share(limits.entropy, start, "entropy"), None),
+            ("entropy", "entropy", None, _share(limits.entropy_rise, start, "entropy")),
+            (
+                "response length",
+                "response_tokens",
+                _share(limits.length, start, "response_tokens"),
+                None,
+            ),
+            ("distinct-2", "distinct_2", _share(limits.distinct_2, start, "distinct_2"), None),
+            (
+                "repetition",
+                "repetition",
+                None,
+                limits.repetition and start.get("repetition", 0.0) + limits.repetition,
+            ),
+        )
+        for name, key, least, most in signs:
+            value = numbers.get(key)
+            if value is None:
+                continue
+            if least is not None and value < least:
+                return f"{name} {FALL} to {value:.3g} (limit {least:.3g})"
+            if most is not None and value > most:
+                return f"{name} {RISE} to {value:.3g} (limit {most:.3g})"
+        return None
+
+    def look_judged(
+        self, row: Mapping[str, Any], judged: float | None, judged_at_start: float | None
+    ) -> str | None:
+        """Whether the reward rises while the held-out judge does not follow.
+
+        Args:
+            row: of metrics.jsonl; `score` and `score_std` are read.
+            judged: the judge's mean toxicity on validation prompts; None without a judge.
+            judged_at_start: the same at the start.
+
+        Returns:
+            What is wrong, in words; None if nothing is.
+        """
+        rise, fall = self.limits.reward_rise, self.limits.judge_fall
+        if rise is None or judged is None or not judged_at_start or not self.start:
+            return None
+        risen = (row["score"] - self.start["score"]) / max(row["score_std"], 1e-6)
+        if risen < rise or judged <= (1 - fall) * judged_at_start:
+            return None
+        return (
+            f"the reward rose by {risen:.2g} standard deviations, but the judge's toxicity went "
+            f"from {judged_at_start:.3f} to {judged:.3f} (limit {(1 - fall) * judged_at_start:.3f})"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"used": self.used, "start": self.start}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a checkpoint."""
+        self.used, self.start = state["used"], dict(state["start"])
+
+
+def _share(limit: float | None, start: Mapping[str, float], key: str) -> float | None:
+    """A share of the start's value; None where either is not known."""
+    return None if limit is None or key not in start else limit * start[key]
