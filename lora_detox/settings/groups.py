@@ -196,7 +196,8 @@ class BudgetSettings:
     distinct_2: float | None = None
     length: float | None = None
     kl: float | None = None
-    gain: float = 5.0
+    gain: float = 1.0
+    damping: float = 10.0
     smoothing: float = 0.3
     target: float | None = None
     patience: int | None = None

@@ -85,6 +85,7 @@ NOT_NEGATIVE = (
     "algorithm.trainer.beta",
     "algorithm.trainer.least_gap",
     "budget.perplexity",
+    "budget.damping",
     "guard.retries",
     "generation.top_k",
     "generation.min_new_tokens",

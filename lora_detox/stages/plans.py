@@ -168,14 +168,15 @@ def budget(settings: Settings, *, references: bool) -> Budget:
     if asked.distinct_2 is not None:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
         measured.append((Pays.SURPRISE, bound))
+    gains = {"gain": asked.gain, "damping": asked.damping}
     held = [
-        Constraint(bound=bound, pays=pays, gain=asked.gain, smoothing=asked.smoothing)
+        Constraint(bound=bound, pays=pays, smoothing=asked.smoothing, **gains)
         for pays, bound in measured
     ]
     bounds = [bound for _, bound in measured]
     if asked.kl is not None:
         bounds.append(Bound(measure=names.REF_KL, above=True, limit_at=asked.kl))
-        held.append(Constraint(bound=bounds[-1], pays=Pays.KL, gain=asked.gain, start=0.0))
+        held.append(Constraint(bound=bounds[-1], pays=Pays.KL, start=0.0, **gains))
     least = None if references else asked.length
     if least is not None:
         bounds.append(Bound(measure=names.RESPONSE_TOKENS, above=False, allowed=1 - least))

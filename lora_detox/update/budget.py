@@ -18,9 +18,6 @@ from torch import Tensor
 
 from lora_detox.types import Rollout
 
-PROPORTIONAL = 2.0
-"""Weight of the violation of now beside that of the past."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
@@ -75,12 +72,12 @@ class Constraint:
     Attributes:
         bound: what is held.
         pays: what the multiplier is paid for.
-        gain: score units per unit of excess and iteration, > 0.
+        gain: score units per unit of excess and iteration, > 0 (K_I).
+        damping: weight of the excess of now beside the sum of those so far (K_P / K_I).
         smoothing: weight of the newest rollout in the running level, in (0, 1].
         start: the measure at the start; None takes the first rollout, sampled by the policy of
             the start.
-        level: running mean of the measure over rollouts.
-        correction: what to multiply the level with, from paired evaluations.
+        level: running mean of the measure over rollouts, set anew by each paired evaluation.
         pressure: integral of the excess, score units, >= 0.
         multiplier: score units that the next iteration pays for 100 % of the measure, >= 0.
     """
@@ -88,10 +85,10 @@ class Constraint:
     bound: Bound
     pays: Pays
     gain: float
+    damping: float = 2.0
     smoothing: float = 1.0
     start: float | None = None
     level: float | None = None
-    correction: float = 1.0
     pressure: float = 0.0
     multiplier: float = 0.0
 
@@ -102,22 +99,22 @@ class Constraint:
         self.level = before + self.smoothing * (value - before)
         step = self.gain * self.excess()
         self.pressure = max(0.0, self.pressure + step)
-        self.multiplier = max(0.0, self.pressure + PROPORTIONAL * step)
+        self.multiplier = max(0.0, self.pressure + self.damping * step)
 
     def excess(self) -> float:
         """Share of the limit by which the running level is outside; 0 before the first rollout."""
         if self.level is None or self.start is None:
             return 0.0
-        return self.bound.excess(self.level * self.correction, self.start)
+        return self.bound.excess(self.level, self.start)
 
     def correct(self, value: float, start: float) -> None:
         """Learn the measure on validation prompts and what it was there at the start.
 
         The prompts and draws are the same both times, so that their ratio is less noisy than
-        that of two rollouts.
+        that of two rollouts; the running level takes it over.
         """
-        if self.level and self.start and start > 0:
-            self.correction = (value / start) / (self.level / self.start)
+        if self.start is not None and start > 0:
+            self.level = self.start * value / start
 
     def limit(self) -> float:
         """The bound in the measure's unit."""
@@ -126,7 +123,7 @@ class Constraint:
         return self.bound.limit(self.start)
 
 
-_KEPT = ("start", "level", "correction", "pressure", "multiplier")
+_KEPT = ("start", "level", "pressure", "multiplier")
 
 
 class Budget:

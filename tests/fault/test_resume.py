@@ -32,6 +32,9 @@ OPTIONS = [
 ]
 
 
+SAID = ("before", "after", "change", "ref_kl", "parameters", "stopped", "budget", "guard")
+
+
 def begin_and_kill(run_dir):
     """Kill -9 a real run somewhere after its second checkpoint."""
     command = [sys.executable, "-m", "lora_detox", *OPTIONS, f"hydra.run.dir={run_dir}"]
@@ -62,7 +65,7 @@ def result_of(run_dir):
         "value head": head.read_bytes() if head.is_file() else None,
         "samples": (run_dir / "samples.jsonl").read_bytes(),
         "metrics": [{k: v for k, v in r.items() if not k.startswith("seconds")} for r in rows],
-        "summary": {k: summary[k] for k in ("before", "after", "change", "ref_kl", "parameters")},
+        "summary": {k: summary[k] for k in SAID},
     }
 
 
@@ -101,16 +104,32 @@ def test_a_killed_run_resumes_bit_for_bit_also_past_a_torn_checkpoint(tmp_path, 
         assert not list(run_dir.glob("checkpoints/.part-*"))
 
 
+def resumed_from(whole, iteration, options):
+    """A copy of a finished run, cut back to one of its checkpoints and gone on with."""
+    cut = whole.with_name(f"from_{iteration}")
+    shutil.copytree(whole, cut)
+    (cut / "summary.json").unlink()
+    for checkpoint in (cut / "checkpoints").glob("iteration_*"):
+        if int(checkpoint.name[-6:]) > iteration:
+            shutil.rmtree(checkpoint)
+    run([*options, "resume=true"], cut)
+    return cut
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo", "reinforce"])
 def test_each_algorithm_goes_on_from_a_checkpoint_bit_for_bit(algorithm, tmp_path):
     options = [*OPTIONS, f"algorithm={algorithm}", "algorithm.iterations=4", "checkpoint.keep=9"]
     run(options, tmp_path / "whole")
     whole = result_of(tmp_path / "whole")
     assert whole["value head"] is None
-    cut = tmp_path / "cut"
-    shutil.copytree(tmp_path / "whole", cut)
-    (cut / "summary.json").unlink()
-    for late in ("iteration_000003", "iteration_000004"):
-        shutil.rmtree(cut / "checkpoints" / late)
-    run([*options, "resume=true"], cut)
-    assert result_of(cut) == whole
+    assert result_of(resumed_from(tmp_path / "whole", 2, options)) == whole
+
+
+def test_a_budget_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
+    """Multipliers at work, and the best state older than the checkpoint."""
+    options = [*OPTIONS, "checkpoint.keep=9", "algorithm.iterations=6", "evaluation.every=1"]
+    options += ["budget.perplexity=0", "budget.distinct_2=0", "budget.kl=0.01"]
+    run(options, tmp_path / "whole")
+    whole = result_of(tmp_path / "whole")
+    assert any(row["multiplier_ref_kl"] > 0 for row in whole["metrics"] if row["iteration"])
+    assert result_of(resumed_from(tmp_path / "whole", 3, options)) == whole

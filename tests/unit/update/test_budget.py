@@ -1,0 +1,123 @@
+"""Bounds, the multipliers that hold them, and what each of these pays a token."""
+
+import math
+
+import pytest
+import torch
+
+from lora_detox.update import Bound, Budget, Constraint, Pays
+from tests.unit.advantages.test_advantages import mask_of, rollout_of
+
+LENGTH = Bound(measure="response_tokens", above=False)
+PERPLEXITY = Bound(measure="perplexity", above=True, allowed=0.05)
+KL = Bound(measure="ref_kl", above=True, limit_at=10.0)
+MASK = mask_of(4, 2, 5)
+
+
+def held_length(**changes):
+    return Constraint(bound=LENGTH, pays=Pays.TOKEN, gain=0.5, **changes)
+
+
+def test_excess_by_hand():
+    assert PERPLEXITY.limit(20.0) == pytest.approx(21.0)
+    assert PERPLEXITY.excess(23.1, 20.0) == pytest.approx(0.1)
+    assert PERPLEXITY.excess(20.0, 20.0) < 0
+    share = Bound(measure="distinct_2", above=False, allowed=0.2)
+    assert share.excess(0.3, 0.5) == pytest.approx(0.25)  # the limit is 0.4
+    assert share.excess(0.45, 0.5) < 0
+    assert KL.excess(15.0, 0.0) == pytest.approx(0.5)
+    assert share.excess(0.0, 0.0) == 0.0  # a start of 0 leaves nothing to lose
+
+
+def test_the_length_is_held_as_by_hand():
+    control = held_length(start=20.0)
+    budget = Budget([control], [])
+    bonus = lambda: float(budget.token_bonus(rollout_of(MASK))[0, 0])  # noqa: E731
+    budget.observe({"response_tokens": 10.0})  # excess 0.5: pressure 0.25, bonus (0.25 + 0.5) / 20
+    assert control.pressure == pytest.approx(0.25)
+    assert bonus() == pytest.approx(0.0375)
+    budget.observe({"response_tokens": 20.0})  # on target: the proportional part is gone
+    assert bonus() == pytest.approx(0.0125)
+    budget.observe({"response_tokens": 60.0})  # far too long: never less than nothing
+    assert (bonus(), control.pressure) == (0.0, 0.0)
+
+
+def test_a_policy_that_shrinks_under_the_score_is_held():
+    """A toy response length that falls by 1 an iteration and rises with the bonus it is paid."""
+    control, free, held = held_length(start=20.0), 20.0, 20.0
+    for _ in range(60):
+        free = max(1.0, free - 1.0)
+        held = max(1.0, held - 1.0 + 40 * control.multiplier / control.limit())
+        control.observe(held)
+    assert free == 1.0
+    assert held == pytest.approx(20.0, rel=0.05)
+
+
+def test_a_toy_policy_that_trades_quality_for_reward_ends_at_its_bound():
+    """Its log-perplexity climbs with the reward and sinks with the multiplier."""
+    one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=1.0, damping=10.0, smoothing=0.3)
+    drift = 0.0
+    one.observe(math.exp(3.0))
+    for _ in range(300):
+        drift = max(0.0, drift + 0.02 - 0.02 * one.multiplier)
+        one.observe(math.exp(3.0 + drift))
+    assert one.multiplier == pytest.approx(1.0, abs=0.1)
+    assert math.exp(drift) == pytest.approx(1.05, abs=0.01)
+
+
+def test_a_paired_evaluation_corrects_the_noise_of_rollouts():
+    one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
+    one.observe(20.0)
+    one.observe(30.0)  # the running level is 25
+    assert one.excess() == pytest.approx(25 / 21 - 1)
+    one.correct(18.0, 20.0)  # on the same prompts it fell by a tenth
+    assert one.excess() == pytest.approx(18 / 21 - 1)
+    copy = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
+    Budget([copy], []).restore(Budget([one], []).state())
+    assert copy == one
+
+
+def paid(pays, start, *, bound=PERPLEXITY, multiplier=2.0, quality=None):
+    rollout = rollout_of(MASK)
+    one = Constraint(bound=bound, pays=pays, gain=1.0, start=start, multiplier=multiplier)
+    return rollout, Budget([one], []).token_bonus(rollout, quality)
+
+
+def test_what_the_reference_finds_likely_is_paid_in_proportion():
+    rollout, bonus = paid(Pays.REFERENCE, start=math.exp(1.5))
+    mean_length = 11 / 3
+    slow = 2.0 * (rollout.ref_logprobs + 1.5) / mean_length
+    torch.testing.assert_close(bonus, slow * MASK)
+
+
+def test_surprise_is_paid_and_sums_to_nothing_over_the_batch():
+    rollout, bonus = paid(Pays.SURPRISE, start=0.5)
+    assert float(bonus.sum()) == pytest.approx(0.0, abs=1e-5)
+    likely, unlikely = (rollout.logprobs[MASK].argmax(), rollout.logprobs[MASK].argmin())
+    assert bonus[MASK][likely] < 0 < bonus[MASK][unlikely]
+
+
+def test_quality_is_paid_at_the_end_of_each_response():
+    _, bonus = paid(Pays.QUALITY, start=0.5, quality=torch.tensor([0.5, 1.0, 0.0]))
+    expected = torch.zeros(MASK.shape)
+    expected[1, 1], expected[2, 4] = 2.0, -2.0
+    torch.testing.assert_close(bonus, expected)
+
+
+def test_the_bound_on_the_kl_raises_the_price_of_a_nat():
+    one = Constraint(bound=KL, pays=Pays.KL, gain=5.0, start=0.0)
+    budget = Budget([one], [KL])
+    budget.observe({"ref_kl": 8.0})
+    assert budget.kl_price() == 0.0
+    budget.observe({"ref_kl": 15.0})  # excess 0.5: (2.5 + 2 * 2.5) / 10
+    assert budget.kl_price() == pytest.approx(0.75)
+    assert not budget.token_bonus(rollout_of(MASK)).any()
+    assert budget.columns() == {"multiplier_ref_kl": 7.5, "slack_ref_kl": -0.5}
+
+
+def test_a_result_is_held_to_what_was_measured_of_it():
+    budget = Budget([], [PERPLEXITY, KL, LENGTH])
+    start = {"perplexity": 20.0, "toxicity": 0.5}
+    now = {"perplexity": 22.0, "ref_kl": 5.0}
+    found = budget.excess(now, start)
+    assert found == pytest.approx({"perplexity": 22 / 21 - 1, "ref_kl": -0.5})
