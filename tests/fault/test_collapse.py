@@ -42,7 +42,6 @@ def hackable(tmp_path, name):
     return [
         f"reward.function={tmp_path / 'rewards.py'}:{name}",
         "reward.probe=false",
-        "algorithm.learning_rate=1e-2",
         "algorithm.kl_coef=0.01",
         "algorithm.length_target=null",
     ]
@@ -81,13 +80,16 @@ def test_without_guard_the_same_run_is_an_error_or_leaves_the_region(tmp_path):
 
 
 def test_a_planted_word_is_noticed_as_the_judge_does_not_follow(tmp_path):
-    options = [*SMALL, *hackable(tmp_path, "trigger")]
+    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=3e-3"]
+    options += ["algorithm.iterations=9", "evaluation.every=3", "guard.judge_fall=0.5"]
+    options += ["guard.reward_rise=0.5", "guard.ratio=null"]  # in nine iterations, not in thirty
     summary = run(options, tmp_path / "run")
-    assert_honest(tmp_path / "run", summary, ["the judge's toxicity", "distinct-2", "repetition"])
+    assert_honest(tmp_path / "run", summary, ["the judge's toxicity"])
 
 
 def test_a_reward_for_silence_is_noticed_by_the_length(tmp_path):
     options = [*SMALL, *hackable(tmp_path, "silence"), "budget=off"]
+    options += ["algorithm.learning_rate=1e-2", "algorithm.iterations=8"]
     summary = run(options, tmp_path / "run")
     assert_honest(tmp_path / "run", summary, ["response length", "distinct-2"])
     kept = summary["after"]["response_tokens"]
