@@ -95,6 +95,26 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
     ),
     ("KL coefficient", "The price of a nat.", (_logged("kl_coef", "kl_coef"),)),
     (
+        "Budget: what is left",
+        "Share of each limit by which the running measure is inside; below 0 it is outside.",
+        (
+            _logged("slack_perplexity", "perplexity"),
+            _logged("slack_rougeL", "ROUGE-L"),
+            _logged("slack_distinct_2", "distinct-2"),
+            _logged("slack_ref_kl", "KL"),
+        ),
+    ),
+    (
+        "Budget: multipliers",
+        "What is paid for each measure to come back inside, score units.",
+        (
+            _logged("multiplier_perplexity", "perplexity"),
+            _logged("multiplier_rougeL", "ROUGE-L"),
+            _logged("multiplier_distinct_2", "distinct-2"),
+            _logged("multiplier_response_tokens", "length"),
+        ),
+    ),
+    (
         "Response length",
         "Tokens. A policy that learns silence, or never ends, shows here.",
         (_logged("response_tokens", "rollouts"), _evaluated("response_tokens", "evaluation")),

@@ -192,7 +192,7 @@ class BudgetSettings:
 
     name: str = "off"
     perplexity: float | None = None
-    rougeL: float | None = None
+    rouge_l: float | None = None
     distinct_2: float | None = None
     length: float | None = None
     kl: float | None = None
@@ -214,6 +214,7 @@ class GuardSettings:
     ratio: float | None = None
     entropy: float | None = None
     entropy_rise: float | None = None
+    perplexity: float | None = None
     length: float | None = None
     distinct_2: float | None = None
     repetition: float | None = None

@@ -209,6 +209,7 @@ class Job:
         """Close the files of the run."""
         if hasattr(self, "_record"):
             self._record.close()
+            self.state.records.clear()  # state and watch know each other: no waiting for the gc
 
     def record(self, row: dict[str, Any]) -> None:
         """Write a row of metrics.jsonl and tell the trackers."""

@@ -156,11 +156,14 @@ def budget(settings: Settings, *, references: bool) -> Budget:
         settings: conf/budget, and the length control of conf/algorithm.
         references: whether prompts have references, so that ROUGE-L is the quality; else it is
             the perplexity under the reference policy, and the length is bound too.
+
+    Returns:
+        Constraints and bounds; none with budget=off and no length target.
     """
     asked, algorithm = settings.budget, settings.algorithm
     measured: list[tuple[Pays, Bound]] = []
-    if references and asked.rougeL is not None:
-        bound = Bound(measure=names.ROUGEL, above=False, allowed=asked.rougeL)
+    if references and asked.rouge_l is not None:
+        bound = Bound(measure=names.ROUGEL, above=False, allowed=asked.rouge_l)
         measured.append((Pays.QUALITY, bound))
     if not references and asked.perplexity is not None:
         bound = Bound(measure=names.PERPLEXITY, above=True, allowed=asked.perplexity)
@@ -197,6 +200,7 @@ def guard(settings: Settings) -> Guard | None:
         ratio=asked.ratio,
         entropy=asked.entropy,
         entropy_rise=asked.entropy_rise,
+        perplexity=asked.perplexity,
         length=asked.length,
         distinct_2=asked.distinct_2,
         repetition=asked.repetition,

@@ -174,7 +174,7 @@ class Budget:
     def kl_price(self) -> float:
         """What the bound on the KL adds to the price of a nat, score units."""
         held = [one for one in self.constraints.values() if one.pays is Pays.KL]
-        return sum(one.multiplier / one.limit() for one in held if one.start is not None)
+        return sum((one.multiplier / one.limit() for one in held if one.start is not None), 0.0)
 
     def observe(self, measures: Mapping[str, float]) -> None:
         """Learn the measures of a rollout; each constraint reads its own."""

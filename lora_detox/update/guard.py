@@ -17,6 +17,7 @@ class GuardLimits:
         ratio: mean probability ratio of an update, above it or below its inverse.
         entropy: least share of the start's entropy.
         entropy_rise: most, as a multiple of the start's entropy.
+        perplexity: most, as a multiple of the start's perplexity under the reference.
         length: least share of the start's mean response length.
         distinct_2: least share of the start's distinct-2.
         repetition: most that the share of repeated 3-grams may rise, 0 to 1.
@@ -29,6 +30,7 @@ class GuardLimits:
     ratio: float | None = None
     entropy: float | None = None
     entropy_rise: float | None = None
+    perplexity: float | None = None
     length: float | None = None
     distinct_2: float | None = None
     repetition: float | None = None
@@ -63,11 +65,14 @@ class Guard:
         return 2.0**self.used
 
     def look(self, row: Mapping[str, Any]) -> str | None:
-        """What is wrong with an iteration, in words; None if nothing is.
+        """Compare an iteration with the first one; the first call learns that.
 
         Args:
-            row: of metrics.jsonl; `ref_kl_k3`, `ratio`, `entropy`, `response_tokens`,
-                `distinct_2`, `repetition` and `score` are read.
+            row: of metrics.jsonl; `score`, `ref_kl_k3`, `ratio`, `entropy`, `perplexity`,
+                `response_tokens`, `distinct_2` and `repetition` are read, where they are there.
+
+        Returns:
+            What is wrong, in words; None if nothing is.
         """
         numbers = {k: float(v) for k, v in row.items() if isinstance(v, (int, float))}
         watched = ("score", "ref_kl_k3", "ratio", "entropy", "response_tokens")
@@ -83,6 +88,7 @@ class Guard:
             ("probability ratio", "ratio", ratio and 1 / ratio, ratio),
             ("entropy", "entropy", _share(limits.entropy, start, "entropy"), None),
             ("entropy", "entropy", None, _share(limits.entropy_rise, start, "entropy")),
+            ("perplexity", "perplexity", None, _share(limits.perplexity, start, "perplexity")),
             (
                 "response length",
                 "response_tokens",

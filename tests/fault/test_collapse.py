@@ -6,7 +6,6 @@ import pytest
 from safetensors.torch import load_file
 
 from lora_detox.api import run
-from lora_detox.errors import DivergenceError
 
 SMALL = [
     "task=gptj_continuation",
@@ -69,16 +68,6 @@ def test_an_absurd_learning_rate_ends_with_a_usable_adapter(tmp_path):
     assert "the adapter is that of the start" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_without_guard_the_same_run_is_an_error_or_leaves_the_region(tmp_path):
-    try:
-        summary = run([*SMALL, ABSURD, "guard=off", "budget=off"], tmp_path / "run")
-    except DivergenceError:
-        return
-    assert summary["after"]["distinct_2"] < 0.5 * summary["before"]["distinct_2"] or (
-        summary["ref_kl"] > 40
-    )
-
-
 def test_a_planted_word_is_noticed_as_the_judge_does_not_follow(tmp_path):
     options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=3e-3"]
     options += ["algorithm.iterations=9", "evaluation.every=3", "guard.judge_fall=0.5"]
@@ -91,9 +80,10 @@ def test_a_reward_for_silence_is_noticed_by_the_length(tmp_path):
     options = [*SMALL, *hackable(tmp_path, "silence"), "budget=off"]
     options += ["algorithm.learning_rate=1e-2", "algorithm.iterations=8"]
     summary = run(options, tmp_path / "run")
-    assert_honest(tmp_path / "run", summary, ["response length", "distinct-2"])
-    kept = summary["after"]["response_tokens"]
-    assert kept > 0.25 * summary["before"]["response_tokens"]
+    assert_honest(tmp_path / "run", summary, ["response length", "distinct-2", "perplexity"])
+    before, after = summary["before"], summary["after"]
+    assert after["response_tokens"] > 0.25 * before["response_tokens"]
+    assert after["perplexity"] < 5 * before["perplexity"]
     assert "budget" not in summary
 
 
@@ -101,8 +91,8 @@ def test_a_reward_for_silence_is_noticed_by_the_length(tmp_path):
 def test_a_run_that_went_back_resumes_bit_for_bit(tmp_path, cut):
     from tests.fault.test_resume import result_of, resumed_from  # noqa: PLC0415
 
-    options = [*SMALL, ABSURD, "guard.retries=9", "checkpoint.every=1", "checkpoint.keep=9"]
-    options += ["debug=smoke", "algorithm.iterations=6"]
+    options = [*SMALL, "guard.retries=9", "checkpoint.every=1", "checkpoint.keep=9"]
+    options += ["debug=smoke", "algorithm.iterations=6", "guard.kl=0.1"]  # soon too far
     run(options, tmp_path / "whole")
     assert json.loads((tmp_path / "whole" / "summary.json").read_text())["guard"]["rollbacks"]
     assert result_of(resumed_from(tmp_path / "whole", cut, options)) == result_of(
