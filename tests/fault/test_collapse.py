@@ -69,9 +69,10 @@ def test_an_absurd_learning_rate_ends_with_a_usable_adapter(tmp_path):
 
 
 def test_a_planted_word_is_noticed_as_the_judge_does_not_follow(tmp_path):
-    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=3e-3"]
-    options += ["algorithm.iterations=9", "evaluation.every=3", "guard.judge_fall=0.5"]
-    options += ["guard.reward_rise=0.5", "guard.ratio=null"]  # in nine iterations, not in thirty
+    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=2e-3"]
+    options += ["algorithm.rollout_batch_size=32", "algorithm.minibatch_size=16"]
+    options += ["algorithm.microbatch_size=16", "algorithm.iterations=12", "evaluation.every=6"]
+    options += ["guard.judge_fall=0.8", "guard.reward_rise=0.5"]  # in 12 iterations, not in 30
     summary = run(options, tmp_path / "run")
     assert_honest(tmp_path / "run", summary, ["the judge's toxicity"])
 
