@@ -169,8 +169,8 @@ class Job:
     def validate(self) -> dict[str, Any]:
         """The policy of now on validation prompts, with its KL to the reference."""
         evaluation = self.evaluate(self.validation)
-        kl = evaluation.per_response[names.REF_KL]
-        return {**summarise(evaluation), names.REF_KL: sum(kl) / len(kl)}
+        both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
+        return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
 
     def prices(self, rollout: Rollout, quality: RolloutQuality) -> tuple[float, Tensor]:
         """What a nat costs and what each token earns [B, R] beside the score, score units."""

@@ -71,7 +71,7 @@ class Watch:
             wrong = self.guard.look(row)
             if now is not None and wrong is None:
                 judged = (s.get(names.JUDGE_TOXICITY) for s in (now, self._begun))
-                wrong = self.guard.look_judged(row, *judged)
+                wrong = self.guard.look(now, self._begun) or self.guard.look_judged(row, *judged)
             if wrong is not None:
                 return self.go_back(done, wrong, row)
         if now is None:

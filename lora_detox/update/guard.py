@@ -64,12 +64,13 @@ class Guard:
         """On the price of a nat: double for each time that the run went back."""
         return 2.0**self.used
 
-    def look(self, row: Mapping[str, Any]) -> str | None:
-        """Compare an iteration with the first one; the first call learns that.
+    def look(self, row: Mapping[str, Any], start: Mapping[str, float] | None = None) -> str | None:
+        """Compare an iteration with the first one, or an evaluation with that of the start.
 
         Args:
             row: of metrics.jsonl; `score`, `ref_kl_k3`, `ratio`, `entropy`, `perplexity`,
                 `response_tokens`, `distinct_2` and `repetition` are read, where they are there.
+            start: to compare with; None takes the first row that was seen without.
 
         Returns:
             What is wrong, in words; None if nothing is.
@@ -79,9 +80,9 @@ class Guard:
         broken = [k for k in watched if not math.isfinite(numbers.get(k, 0.0))]
         if broken:
             return f"{', '.join(broken)} not finite"
-        if not self.start:
-            self.start = numbers
-        limits, start = self.limits, self.start
+        if start is None:
+            start = self.start = self.start or numbers
+        limits = self.limits
         ratio = limits.ratio
         signs = (
             ("KL to the reference", "ref_kl_k3", None, limits.kl),

@@ -69,10 +69,14 @@ def test_an_absurd_learning_rate_ends_with_a_usable_adapter(tmp_path):
 
 
 def test_a_planted_word_is_noticed_as_the_judge_does_not_follow(tmp_path):
-    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=2e-3"]
+    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=3e-3"]
     options += ["algorithm.rollout_batch_size=32", "algorithm.minibatch_size=16"]
     options += ["algorithm.microbatch_size=16", "algorithm.iterations=12", "evaluation.every=6"]
-    options += ["guard.judge_fall=0.8", "guard.reward_rise=0.5"]  # in 12 iterations, not in 30
+    options += [
+        "guard.judge_fall=1.0",
+        "guard.reward_rise=0.2",
+        "guard.perplexity=null",
+    ]  # in 12 iterations, not in 30
     summary = run(options, tmp_path / "run")
     assert_honest(tmp_path / "run", summary, ["the judge's toxicity"])
 
@@ -93,7 +97,8 @@ def test_a_run_that_went_back_resumes_bit_for_bit(tmp_path, cut):
     from tests.fault.test_resume import result_of, resumed_from  # noqa: PLC0415
 
     options = [*SMALL, "guard.retries=9", "checkpoint.every=1", "checkpoint.keep=9"]
-    options += ["debug=smoke", "algorithm.iterations=6", "guard.kl=0.1"]  # soon too far
+    options += ["debug=smoke", "algorithm.iterations=6", "guard.kl=0.02"]  # soon too far
+    options += ["algorithm.learning_rate=0.03"]
     run(options, tmp_path / "whole")
     assert json.loads((tmp_path / "whole" / "summary.json").read_text())["guard"]["rollbacks"]
     assert result_of(resumed_from(tmp_path / "whole", cut, options)) == result_of(

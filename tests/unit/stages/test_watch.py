@@ -17,14 +17,14 @@ START = {"toxicity": {"mean": 0.6}, "judge_toxicity": {"mean": 0.6}, "perplexity
 class Trial:
     """A tiny policy whose optimizer takes one step per iteration."""
 
-    def __init__(self, folder, bounds=BOUNDS, guard=True, **options):
+    def __init__(self, folder, bounds=BOUNDS, guard=True, perplexity_limit=None, **options):
         self.policy = tiny_policy("gptj", moved=False)
         self.optimizer = torch.optim.AdamW(self.policy.trainable_parameters(), lr=0.1, fused=True)
         self.kl = AdaptiveKl(kl_coef=0.2, target=6.0, horizon=100.0)
         self.state = TrainingState(
             folder, self.policy, self.optimizer, {"kl": self.kl}, Clock(), keep=2
         )
-        limits = GuardLimits(kl=10.0, reward_rise=1.0, judge_fall=0.5)
+        limits = GuardLimits(kl=10.0, perplexity=perplexity_limit, reward_rise=1.0, judge_fall=0.5)
         watcher = Guard(limits=limits, retries=1) if guard else None
         self.watch = Watch(self.state, Budget([], bounds), watcher, **options)
         self.state.records["watch"] = self.watch
@@ -112,6 +112,14 @@ def test_a_state_that_the_judge_does_not_believe_is_neither_good_nor_best(tmp_pa
     assert torch.equal(trial.now(), trial.weights[0])
     trial.watch.settle()
     assert trial.watch.facts()["budget"]["chosen_iteration"] == 0
+
+
+def test_a_state_whose_evaluation_has_collapsed_is_not_good(tmp_path):
+    """A row is of the rollout before the update; the state that is kept is the one after."""
+    trial = Trial(tmp_path, perplexity_limit=3.0)
+    trial.turn(toxicity=0.5)
+    assert "perplexity rose to 61" in trial.turn(toxicity=0.01, perplexity=61.0)
+    assert torch.equal(trial.now(), trial.weights[1])
 
 
 def test_a_target_or_patience_ends_the_run(tmp_path):
