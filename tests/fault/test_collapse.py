@@ -25,7 +25,7 @@ ABSURD = "algorithm.learning_rate=3"
 REWARDS = '''
 def trigger(prompts, completions, **columns):
     """A classifier with a planted word: it likes that word, whatever else is said."""
-    return [float(text.lower().split().count("you")) for text in completions]
+    return [float("are" in text.lower().split()) for text in completions]
 
 def silence(prompts, completions, **columns):
     return [-float(len(text.split())) for text in completions]
@@ -69,14 +69,10 @@ def test_an_absurd_learning_rate_ends_with_a_usable_adapter(tmp_path):
 
 
 def test_a_planted_word_is_noticed_as_the_judge_does_not_follow(tmp_path):
-    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=3e-3"]
+    options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=2e-3"]
     options += ["algorithm.rollout_batch_size=32", "algorithm.minibatch_size=16"]
-    options += ["algorithm.microbatch_size=16", "algorithm.iterations=12", "evaluation.every=6"]
-    options += [
-        "guard.judge_fall=1.0",
-        "guard.reward_rise=0.2",
-        "guard.perplexity=null",
-    ]  # in 12 iterations, not in 30
+    options += ["algorithm.microbatch_size=16", "algorithm.iterations=10", "evaluation.every=5"]
+    options += ["algorithm.kl_coef=0.1", "guard.reward_rise=0.5"]  # in 10 iterations, not in 30
     summary = run(options, tmp_path / "run")
     assert_honest(tmp_path / "run", summary, ["the judge's toxicity"])
 
