@@ -69,7 +69,6 @@ class TrainingState:
         self.snapshots: dict[str, Snapshot] = {}
         self._policy, self._clock, self._keep = policy, clock, keep
         self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
-        self._first = {name: p.detach().clone() for name, p in self.parameters().items()}
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable parameters by name."""
@@ -78,12 +77,21 @@ class TrainingState:
         heads = {} if head is None else {f"value_head.{n}": p for n, p in head.named_parameters()}
         return named | heads
 
-    def keep_as(self, name: str, iteration: int) -> None:
-        """Take a snapshot of now, in the place of the one of this name."""
-        tensors = optimizer_tensors(self.optimizer) if iteration else {}
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.parameters().items()}
+
+    def keep_as(self, name: str, iteration: int, *, to_go_on: bool = True) -> None:
+        """Take a snapshot of now, in the place of the one of this name.
+
+        Args:
+            name: of the snapshot.
+            iteration: how many iterations are behind.
+            to_go_on: with the optimizer, which a result needs no more.
+        """
+        tensors = optimizer_tensors(self.optimizer) if iteration and to_go_on else {}
         self.snapshots[name] = Snapshot(
             iteration=iteration,
-            parameters={n: p.detach().clone() for n, p in self.parameters().items()},
+            parameters=self._copies(),
             optimizer={n: t.clone() for n, t in tensors.items()},
             parts={n: copy.deepcopy(part.state()) for n, part in self.parts.items()},
         )
@@ -122,6 +130,7 @@ class TrainingState:
 
     def resume(self) -> int:
         """Take the newest whole checkpoint; returns the iterations behind, 0 without one."""
+        first = self._copies()  # of the start, which checkpoints do not hold
         found = restore_newest(self.folder, self.parameters(), self.optimizer)
         if found is None:
             return 0
@@ -132,7 +141,7 @@ class TrainingState:
         for name, note in state["snapshots"].items():
             self.snapshots[name] = Snapshot(
                 iteration=note["iteration"],
-                parameters=_under(extra, f"{name}/parameter/") or self._first,
+                parameters=_under(extra, f"{name}/parameter/") or first,
                 optimizer=_under(extra, f"{name}/optimizer/"),
                 parts=note["parts"],
             )

@@ -51,8 +51,10 @@ class Watch:
         """Learn what the start is like on validation prompts, and keep it."""
         self._begun = self._measures(evaluation)
         self._choose(0)
-        for name in (_BEST, _GOOD):
-            self._state.keep_as(name, 0)
+        if self.budget.bounds:
+            self._state.keep_as(_BEST, 0, to_go_on=False)
+        if self.guard is not None:
+            self._state.keep_as(_GOOD, 0)
 
     def iteration(self, done: int, row: dict[str, Any]) -> str | None:
         """Look at an iteration: go back, keep it, or let training go on.
@@ -77,8 +79,9 @@ class Watch:
         if now is None:
             return None
         self.budget.correct(now, self._begun)
-        self._state.keep_as(_GOOD, done)
-        return self._compare(done, now)
+        if self.guard is not None:
+            self._state.keep_as(_GOOD, done)
+        return self._compare(done, now) if self.budget.bounds else None
 
     def go_back(self, done: int, wrong: str, row: dict[str, Any]) -> str:
         """Take the last good state, with a smaller step and a dearer nat; or give up.
@@ -149,7 +152,7 @@ class Watch:
         self._outside = 0 if inside else self._outside + 1
         if inside and now[names.TOXICITY] <= self._chosen["toxicity"]:
             self._choose(done, now)
-            self._state.keep_as(_BEST, done)
+            self._state.keep_as(_BEST, done, to_go_on=False)
         if self._target is not None and inside and now[names.TOXICITY] <= self._target:
             self.stopped = TARGET
         if self._patience is not None and self._outside >= self._patience:

@@ -22,6 +22,8 @@ SMALL = [
     "evaluation.resamples=20",
     "data.limit=60",
     "checkpoint.every=0",
+    "budget=off",  # it keeps the best adapter in memory too
+    "guard=off",  # and this one the last good state
 ]
 
 
