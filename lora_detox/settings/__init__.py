@@ -29,14 +29,12 @@ from lora_detox.settings.compose import (
 from lora_detox.settings.groups import (
     AdapterSettings,
     AlgorithmSettings,
-    BudgetSettings,
     CheckpointSettings,
     DataSettings,
     DebugSettings,
     EvaluationSettings,
     FieldSettings,
     GenerationSettings,
-    GuardSettings,
     PlanSettings,
     PolicySettings,
     QuantizationSettings,
@@ -46,6 +44,7 @@ from lora_detox.settings.groups import (
     TermSettings,
     TrackerSettings,
 )
+from lora_detox.settings.limits import BudgetSettings, GuardSettings
 from lora_detox.settings.stages import (
     ClassifierTraining,
     ExportSettings,

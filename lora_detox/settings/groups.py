@@ -26,6 +26,7 @@ from lora_detox.settings.choices import (
     Stage,
     TaskKind,
 )
+from lora_detox.settings.limits import BudgetSettings, GuardSettings
 from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
 from lora_detox.settings.trainers import TrainerSettings
 
@@ -184,42 +185,6 @@ class AlgorithmSettings:
     whiten_rewards: bool = False
     whiten_advantages: bool = True
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
-
-
-@dataclass
-class BudgetSettings:
-    """conf/budget: what less toxicity may cost."""
-
-    name: str = "off"
-    perplexity: float | None = None
-    rouge_l: float | None = None
-    distinct_2: float | None = None
-    length: float | None = None
-    kl: float | None = None
-    gain: float = 1.0
-    damping: float = 10.0
-    smoothing: float = 0.3
-    target: float | None = None
-    patience: int | None = None
-
-
-@dataclass
-class GuardSettings:
-    """conf/guard: what counts as collapse, and what happens then."""
-
-    name: str = "off"
-    enabled: bool = False
-    retries: int = 3
-    kl: float | None = None
-    ratio: float | None = None
-    entropy: float | None = None
-    entropy_rise: float | None = None
-    perplexity: float | None = None
-    length: float | None = None
-    distinct_2: float | None = None
-    repetition: float | None = None
-    reward_rise: float | None = None
-    judge_fall: float = 0.1
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import gc
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +26,8 @@ from lora_detox.stages.evaluation import Evaluator, repeat_prompts
 from lora_detox.stages.plans import (
     adapter_plan,
     backbone_plan,
-    budget,
-    guard,
+    budget_of,
+    guard_of,
     kl_control,
     learning_rate_schedule,
     plan_of,
@@ -113,14 +113,14 @@ class Job:
         self.scaler = score_scaler(settings.algorithm)
         self.running_mean = running_mean(settings.algorithm)
         self.references = any(self.validation.references)
-        self.budget = budget(settings, references=self.references)
-        self.guard = guard(settings)
+        self.budget = budget_of(settings, references=self.references)
+        self.guard = guard_of(settings)
         self.update = PpoUpdate(
             self.policy,
             self._optimizer(),
             self.plan.ppo,
             self.plan.sampling,
-            self._learning_rate_at(),
+            learning_rate_schedule(settings.algorithm, self.guard),
         )
         self.evaluate = self._evaluator()
         self.state = self._state()
@@ -263,12 +263,6 @@ class Job:
         ]
         groups = [group for group in groups if group["params"]]
         return torch.optim.AdamW(groups, weight_decay=algorithm.weight_decay, fused=True)
-
-    def _learning_rate_at(self) -> Callable[[int], float]:
-        schedule = learning_rate_schedule(self.settings.algorithm)
-        if (watched := self.guard) is None:
-            return schedule
-        return lambda iteration: watched.step_factor * schedule(iteration)
 
     def _state(self) -> TrainingState:
         return TrainingState(

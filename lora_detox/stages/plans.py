@@ -149,7 +149,7 @@ def kl_control(algorithm: AlgorithmSettings) -> KlControl:
     )
 
 
-def budget(settings: Settings, *, references: bool) -> Budget:
+def budget_of(settings: Settings, *, references: bool) -> Budget:
     """What is bound and held.
 
     Args:
@@ -190,7 +190,7 @@ def budget(settings: Settings, *, references: bool) -> Budget:
     return Budget(held, bounds)
 
 
-def guard(settings: Settings) -> Guard | None:
+def guard_of(settings: Settings) -> Guard | None:
     """What counts as collapse; None where nobody watches."""
     asked = settings.guard
     if not asked.enabled:
@@ -222,8 +222,18 @@ def running_mean(algorithm: AlgorithmSettings) -> RunningMean:
     return RunningMean(decay=algorithm.baseline_decay)
 
 
-def learning_rate_schedule(algorithm: AlgorithmSettings) -> Callable[[int], float]:
-    """Factor on the learning rates by iteration: warm-up, then constant, linear or cosine to 0."""
+def learning_rate_schedule(
+    algorithm: AlgorithmSettings, guard: Guard | None = None
+) -> Callable[[int], float]:
+    """Factor on the learning rates by iteration: warm-up, then constant, linear or cosine to 0.
+
+    Args:
+        algorithm: schedule and warm-up.
+        guard: its factor of now is applied on top.
+
+    Returns:
+        Iteration, from 0 -> factor.
+    """
     warmup, total = algorithm.warmup_iterations, algorithm.iterations
 
     def factor(iteration: int) -> float:
@@ -236,4 +246,4 @@ def learning_rate_schedule(algorithm: AlgorithmSettings) -> Callable[[int], floa
             return 0.5 * (1 + cos(pi * progress))
         return 1.0
 
-    return factor
+    return factor if guard is None else lambda iteration: guard.step_factor * factor(iteration)
