@@ -137,7 +137,7 @@ def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[s
             responses,
             sampling,
             minibatch_size=work["minibatch_size"],
-            passes=Passes.on(policy.device, work["minibatch_size"]),
+            passes=Passes.on(policy.device, work["minibatch_size"], work["microbatch_tokens"]),
             seed=iteration,
         )
         marks.append(time.perf_counter())
