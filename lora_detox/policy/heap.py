@@ -4,9 +4,9 @@ import ctypes
 import os
 import sys
 
-# oneDNN keeps up to 1,024 compiled kernels, one for each shape of a bf16 matrix product, with their
-# scratch memory: 150 MB after two iterations of flan-t5-small, and every new length adds to it. With
-# 64 the time is the same. Read by oneDNN at its first use.
+# oneDNN keeps up to 1,024 compiled kernels, one for each shape of a bf16 matrix product, and their
+# scratch memory: 150 MB after two iterations of flan-t5-small, and every new length adds to it.
+# With 64 the time is the same. Read by oneDNN at its first use.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
