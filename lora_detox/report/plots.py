@@ -230,21 +230,36 @@ def curve_svg(
 
 
 def _empty_figure() -> tuple[Any, Any]:
-    figure = Figure(figsize=(4.4, 2.6), layout="constrained")
+    figure, (axes,) = styled_figure(1, (4.4, 2.6))
+    return figure, axes
+
+
+def styled_figure(columns: int, inches: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A transparent figure in the style of the reports.
+
+    Args:
+        columns: panels beside each other.
+        inches: width and height of the whole.
+
+    Returns:
+        The figure and the axes of its panels, from left to right.
+    """
+    figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0.0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=_INK, labelsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    for spine in axes.spines.values():
-        spine.set_color(_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
+    panels = list(figure.subplots(1, columns, squeeze=False)[0])
+    for axes in panels:
+        axes.patch.set_alpha(0.0)
+        axes.tick_params(colors=_INK, labelsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        for spine in axes.spines.values():
+            spine.set_color(_INK)
+        axes.xaxis.label.set_color(_INK)
+        axes.yaxis.label.set_color(_INK)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def _legend(axes: Any) -> None:

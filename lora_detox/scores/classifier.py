@@ -14,6 +14,8 @@ from lora_detox.scores.windows import TokenWindow, Windower, window_length
 from lora_detox.types import Scores
 
 ScoredText = Literal["response", "prompt_response"]
+CPU_BATCH_TOKENS = 1024
+"""Most tokens per forward on a CPU: more of them do not fit its caches (recipes/benchmarks)."""
 
 
 class ClassifierScorer:
@@ -31,7 +33,7 @@ class ClassifierScorer:
         output: "logit", "softmax" (softmax heads), "sigmoid" (multi-label heads) or "logprob" of
             the civil side.
         text: "response" alone, or "prompt_response" together.
-        batch_size: windows per forward.
+        batch_size: most windows per forward; on a CPU also at most CPU_BATCH_TOKENS tokens.
         max_tokens: a window shorter than the model's limit, or None.
         dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU, half on a GPU.
         device: where to score; None takes a GPU if there is one.
@@ -61,6 +63,7 @@ class ClassifierScorer:
         self._text = checked_text(text, key)
         self._batch_size = max(1, batch_size)
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._batch_tokens = CPU_BATCH_TOKENS if place.type == "cpu" else None
         self._device = place
         self._model, tokenizer = load_classifier(
             self._head.path,
@@ -140,7 +143,7 @@ class ClassifierScorer:
     def _window_logits(self, windows: Sequence[TokenWindow]) -> Float[Tensor, "W L"]:
         logits = torch.empty(len(windows), len(self._head.id2label))
         device = self._device
-        for batch in self._windower.batches(windows, self._batch_size):
+        for batch in self._windower.batches(windows, self._batch_size, self._batch_tokens):
             output = self._model(
                 input_ids=batch.input_ids.to(device),
                 attention_mask=batch.attention_mask.to(device),

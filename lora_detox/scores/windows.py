@@ -98,19 +98,36 @@ class Windower:
     def windows(self, texts: Sequence[str]) -> list[TokenWindow]:
         """Windows of each text in order, at least one per text, an empty text included."""
         found = []
-        for index, text in enumerate(texts):
-            ids = self._encode(text, add_special_tokens=False)
+        for index, ids in enumerate(self._encode(texts, add_special_tokens=False)):
             for start in self._starts(len(ids)):
                 piece = [*self._prefix, *ids[start : start + self._room], *self._suffix]
                 found.append(TokenWindow(text_index=index, ids=piece or [self._stand_in()]))
         return found
 
-    def batches(self, windows: Sequence[TokenWindow], batch_size: int) -> Iterator[WindowBatch]:
-        """Batches of windows, longest first: little padding, and memory fails early if it does."""
+    def batches(
+        self, windows: Sequence[TokenWindow], batch_size: int, batch_tokens: int | None = None
+    ) -> Iterator[WindowBatch]:
+        """Batches of windows, longest first: little padding, and memory fails early if it does.
+
+        Args:
+            windows: what to read.
+            batch_size: most windows in a batch.
+            batch_tokens: most tokens in a batch, padding included, None for no limit; a longer
+                window is a batch of its own.
+
+        Yields:
+            Each window in exactly one batch.
+        """
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
         pad_id = self._tokenizer.pad_token_id or 0
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
+        first = 0
+        while first < len(order):
+            rows = batch_size
+            if batch_tokens is not None:
+                longest = len(windows[order[first]].ids)
+                rows = max(1, min(batch_size, batch_tokens // longest))
+            chosen = order[first : first + rows]
+            first += rows
             lengths = torch.tensor([len(windows[i].ids) for i in chosen])
             mask = torch.arange(int(lengths.max())) < lengths[:, None]
             input_ids = torch.full(mask.shape, pad_id)
@@ -128,21 +145,24 @@ class Windower:
         last = length - self._room
         return [*range(0, last, stride), last]  # the last window is full as well
 
-    def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+    def _encode(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[int]]:
+        """Ids of each text, in one call: fast tokenizers read a list on all cores."""
+        if not texts:
+            return []
         # Stored tokenizers may carry a truncation of their own: a long text would end unread.
         encoded: Any = self._tokenizer(
-            text,
+            list(texts),
             add_special_tokens=add_special_tokens,
             truncation=False,
             padding=False,
             verbose=False,
         )
-        return list(encoded["input_ids"])
+        return [list(ids) for ids in encoded["input_ids"]]
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """Special tokens before and after a text, seen on an example."""
-        bare = self._encode("text", add_special_tokens=False)
-        whole = self._encode("text", add_special_tokens=True)
+        (bare,) = self._encode(["text"], add_special_tokens=False)
+        (whole,) = self._encode(["text"], add_special_tokens=True)
         for start in range(len(whole) - len(bare) + 1):
             if whole[start : start + len(bare)] == bare:
                 return whole[:start], whole[start + len(bare) :]

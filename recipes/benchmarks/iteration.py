@@ -13,6 +13,7 @@ import resource
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,13 @@ def random_prompts(policy: LoraPolicy, work: dict[str, Any]) -> PromptBatch:
     )
 
 
-def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[str, list[float]]:
-    """Seconds of each phase of each iteration."""
+def measure(
+    work: dict[str, Any],
+    policy: LoraPolicy,
+    iterations: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each phase of each iteration, by a clock that counts seconds."""
     length, size = work["response_tokens"], work["rollout_batch_size"]
     sampling = Sampling(min_new_tokens=length)
     ppo = PpoPlan(
@@ -121,7 +127,7 @@ def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[s
     phases: dict[str, list[float]] = {"generate": [], "reference": [], "update": []}
     for iteration in range(1 + iterations):
         prompts = random_prompts(policy, work)
-        marks = [time.perf_counter()]
+        marks = [clock()]
         responses = generate_responses(
             policy,
             prompts,
@@ -130,7 +136,7 @@ def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[s
             batch_size=size,
             seed=iteration,
         )
-        marks.append(time.perf_counter())
+        marks.append(clock())
         rollout = collect_rollout(
             policy,
             prompts,
@@ -140,11 +146,11 @@ def measure(work: dict[str, Any], policy: LoraPolicy, iterations: int) -> dict[s
             passes=Passes.on(policy.device, work["minibatch_size"], work["microbatch_tokens"]),
             seed=iteration,
         )
-        marks.append(time.perf_counter())
+        marks.append(clock())
         score = torch.tensor([float(i % 3) for i in range(size)])
         advantages = estimate_advantages(rollout, score, 0.2, advantage_plan)
         update.step(rollout, advantages, iteration)
-        marks.append(time.perf_counter())
+        marks.append(clock())
         for name, begin, end in zip(phases, marks, marks[1:], strict=False):
             phases[name].append(end - begin)
     return {name: seconds[1:] for name, seconds in phases.items()}

@@ -71,6 +71,38 @@ def test_batch_size_changes_nothing_and_duplicates_are_scored_once(save_classifi
     assert [len(batch["input_ids"]) for batch in seen] == [len(set(TEXTS))]
 
 
+def test_a_token_budget_bounds_batches_and_changes_nothing(save_classifier):
+    scorer = ClassifierScorer(save_classifier("roberta"))
+    texts = [*TEXTS, "the cat sat on the mat " * 4]
+    windower, windows = scorer._windower, scorer._windower.windows(texts)
+    longest = max(len(window.ids) for window in windows)
+    for budget in (1, longest, 2 * longest + 1, 10_000):
+        batches = list(windower.batches(windows, 3, budget))
+        places = [place for batch in batches for place in batch.window_indices.tolist()]
+        assert sorted(places) == list(range(len(windows)))
+        for batch in batches:
+            rows = len(batch.input_ids)
+            assert rows <= 3
+            assert rows == 1 or batch.input_ids.numel() <= budget
+    assert len(list(windower.batches(windows, 3, 1))) == len(windows)
+    expected = scorer.score(prompts_for(texts), texts).score
+    for budget in (None, 1, longest):
+        scorer._batch_tokens = budget
+        torch.testing.assert_close(scorer.score(prompts_for(texts), texts).score, expected)
+
+
+def test_texts_are_read_in_one_call_as_one_by_one(save_classifier):
+    windower = ClassifierScorer(save_classifier("roberta"), max_tokens=8)._windower
+    together = [(window.text_index, window.ids) for window in windower.windows(TEXTS)]
+    alone = [
+        (index, window.ids)
+        for index, text in enumerate(TEXTS)
+        for window in windower.windows([text])
+    ]
+    assert together == alone
+    assert windower.windows([]) == []
+
+
 def test_prompt_is_left_out_unless_asked_for(save_classifier):
     folder = save_classifier()
     alone, both = (ClassifierScorer(folder, text=t) for t in ("response", "prompt_response"))
