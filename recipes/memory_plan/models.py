@@ -65,6 +65,17 @@ SHAPES = {
 }
 
 
+def write_tokenizer(size: int, place: Path) -> None:
+    """Save a tokenizer of `size` words, t3, t4 and so on after three special ones."""
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2}
+    words |= {f"t{i}": i for i in range(3, size)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(place)
+
+
 def write_model(name: str, folder: Path) -> Path:
     """Save a random model and a tokenizer of its size; nothing where it is there already."""
     place = folder / name
@@ -72,13 +83,7 @@ def write_model(name: str, folder: Path) -> Path:
         torch.manual_seed(0)
         model = SHAPES[name]()
         model.save_pretrained(place)
-        words = {"<pad>": 0, "</s>": 1, "<unk>": 2}
-        words |= {f"t{i}": i for i in range(3, model.config.vocab_size)}
-        tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        ).save_pretrained(place)
+        write_tokenizer(model.config.vocab_size, place)
     return place
 
 
