@@ -52,7 +52,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     if path == "embedded:policy":
         path = str(embedded_path(settings.task.miniature))
     config, notes = policy_config(settings, path)
-    query, more = longest_query(settings, config, path)
+    query, more = longest_query(settings, config, path, readable=not notes)
 
     def predicted(changed: Settings) -> Prediction:
         return predict(changed, config, path, query, machine)
@@ -119,13 +119,17 @@ def policy_config(settings: Settings, path: str) -> tuple[PretrainedConfig, list
     return config, [f"{path} cannot be read here: its shape is that of policy.shape"]
 
 
-def longest_query(settings: Settings, config: PretrainedConfig, path: str) -> tuple[int, list[str]]:
-    """Tokens of the longest query, read from the data where that can be."""
+def longest_query(
+    settings: Settings, config: PretrainedConfig, path: str, *, readable: bool
+) -> tuple[int, list[str]]:
+    """Tokens of the longest query, read from the data where that and the tokenizer can be."""
     data = settings.data
     if settings.plan.query_tokens is not None:
         return settings.plan.query_tokens, []
     wanted = None if data.query_tokens is None else (data.query_tokens[0], data.query_tokens[1])
     most = data.max_query_tokens if wanted is None else wanted[1]
+    if not readable:  # asking the hub once more would take half a minute of retries
+        return most, [f"queries counted at {most} tokens, as the tokenizer cannot be read"]
     try:
         tokenizer = load_tokenizer(
             BackbonePlan(path=path, revision=settings.policy.revision), config

@@ -140,12 +140,12 @@ def test_queries_are_measured_where_the_data_is_here(compose):
     settings = compose("task=gptj_continuation")
     path = str(embedded_path("gptj"))
     config = read_config(BackbonePlan(path=path))
-    query, notes = longest_query(settings, config, path)
+    query, notes = longest_query(settings, config, path, readable=True)
     assert 10 <= query <= 15  # data.query_tokens
     assert notes == []
-    assert longest_query(compose("plan.query_tokens=77"), config, path) == (77, [])
+    assert longest_query(compose("plan.query_tokens=77"), config, path, readable=False) == (77, [])
     missing = compose("task=gptj_continuation", "data=real_toxicity_prompts")
-    query, notes = longest_query(missing, config, path)
+    query, notes = longest_query(missing, config, path, readable=True)
     assert query in (15, missing.data.max_query_tokens)
     assert "cannot be read" in notes[0]
 
