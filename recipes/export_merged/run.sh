@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 out=${OUT:-runs/export_merged}
 for task in flan_summary gptj_continuation; do
-  "$python" -m lora_detox task="$task" quantization=int8 algorithm.iterations=20 evaluation.every=20 \
+  "$python" -m lora_detox task="$task" quantization=int8 budget=off guard=off algorithm.iterations=20 evaluation.every=20 \
     hydra.run.dir="$out/$task" "$@"
   "$python" -m lora_detox stage=export run="$out/$task" export.merge=true \
     hydra.run.dir="$out/${task}_export" "$@"

@@ -11,5 +11,6 @@ exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=gptj_continuation \
   judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
   algorithm.learning_rate=5e-4 algorithm.kl_coef=0.2 \
   algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
-  algorithm.iterations=80 evaluation.every=20 evaluation.test_prompts=165 \
+  budget.distinct_2=0.02 budget.perplexity=0.05 algorithm.iterations=80 \
+  evaluation.every=10 evaluation.validation_prompts=128 evaluation.test_prompts=165 \
   evaluation.samples_per_prompt=2 "$@"

@@ -15,7 +15,7 @@ python=${PYTHON:-.venv/bin/python}
   data.path="$shared/data/dialogsum.train.jsonl.gz" data.max_query_tokens=128 \
   data.validation_path="$shared/data/dialogsum.dev.jsonl.gz" \
   sft.max_steps=200 sft.learning_rate=2e-3 sft.batch_size=8 sft.max_response_tokens=48
-"$python" -m lora_detox stage=detox "${lab[@]}" hydra.run.dir="$out/rl" \
+"$python" -m lora_detox stage=detox "${lab[@]}" budget=off guard=off hydra.run.dir="$out/rl" \
   policy.adapter="$out/sft/adapter" \
   data.path="$shared/data/toxic_turn.train.jsonl.gz" \
   data.validation_path="$shared/data/toxic_turn.dev.jsonl.gz" \

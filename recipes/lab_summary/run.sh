@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 shared=${SHARED:-../shared}
-exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary \
+exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary budget=off guard=off \
   policy=local policy.path="$shared/lab/t5-dialogue" \
   data=local data.path="$shared/data/toxic_turn.train.jsonl.gz" \
   data.validation_path="$shared/data/toxic_turn.dev.jsonl.gz" \

@@ -11,7 +11,7 @@ lab=(task=gptj_continuation policy=local policy.path="$shared/lab/gptj-comments"
   'data.query_tokens=[10,15]' 'data.split_fractions=[0.7,0.1,0.2]')
 python=${PYTHON:-.venv/bin/python}
 
-"$python" -m lora_detox "${lab[@]}" hydra.run.dir="$out/rl" algorithm.iterations=25 \
+"$python" -m lora_detox "${lab[@]}" budget=off guard=off hydra.run.dir="$out/rl" algorithm.iterations=25 \
   algorithm.rollout_batch_size=32 algorithm.learning_rate=1e-3 algorithm.kl_coef=0.3 \
   evaluation.every=25 evaluation.test_prompts=200 "$@"
 "$python" -m lora_detox stage=evaluate "${lab[@]}" hydra.run.dir="$out/table" \

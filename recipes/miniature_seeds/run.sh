@@ -4,6 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 out=${OUT:-runs/miniature_seeds}
-"$python" -m lora_detox --multirun task=flan_summary,gptj_continuation seed=1,2,3,4,5 \
+"$python" -m lora_detox --multirun task=flan_summary,gptj_continuation seed=1,2,3,4,5 budget=off guard=off \
   hydra.sweep.dir="$out" "$@"
 "$python" recipes/miniature_seeds/table.py "$out"
