@@ -131,6 +131,7 @@ class ScorerSettings:
     output: ScoreOutput = ScoreOutput.logit
     text: ScoredText = ScoredText.response
     function: str | None = None
+    dtype: Dtype = Dtype.auto
     batch_size: int = 64
     max_tokens: int | None = None
     probe: bool = True
