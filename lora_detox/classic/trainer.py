@@ -167,18 +167,8 @@ class PPOTrainer(PPOLearning, PPOGeneration, Publishing):
             said = self._both_say(queries, responses, inputs, response_masks, self._reference())
         clock.stop("forward_pass")
         # 2. what each token earned
-        with torch.no_grad():
-            rewards, non_score, kls = self.compute_rewards(
-                score, said["policy"], said["reference"], said["masks"]
-            )
-            clock.stop("compute_rewards")
-            values, advantages, returns = self.compute_advantages(
-                said["values"], rewards, said["masks"]
-            )
-            clock.stop("compute_advantages")
+        batch, non_score, kls = self._earned(score, said, clock)
         # 3. the epochs
-        batch = {"logprobs": said["logprobs"], "values": values, "masks": said["masks"]}
-        batch |= {"advantages": advantages, "returns": returns}
         parts = self._run_epochs(queries, responses, inputs, batch)
         clock.stop("optimize_step")
         # 4. the numbers, and the price of KL for the next step
@@ -195,6 +185,21 @@ class PPOTrainer(PPOLearning, PPOGeneration, Publishing):
             kls=kls,
         )
         return self._finish(result, clock)
+
+    @torch.no_grad()
+    def _earned(
+        self, score: Tensor, said: dict[str, Tensor], clock: stats.Clock
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """What the epochs learn from; the rewards without the score, and the penalties."""
+        masks = said["masks"]
+        rewards, non_score, kls = self.compute_rewards(
+            score, said["policy"], said["reference"], masks
+        )
+        clock.stop("compute_rewards")
+        values, advantages, returns = self.compute_advantages(said["values"], rewards, masks)
+        clock.stop("compute_advantages")
+        batch = {"logprobs": said["logprobs"], "values": values, "masks": masks}
+        return batch | {"advantages": advantages, "returns": returns}, non_score, kls
 
     def _transformed(self, score: Tensor) -> Tensor:
         """Scores after scaling, centring and clipping, as the config asks now."""

@@ -1,12 +1,16 @@
 """PromptBatch -> Rollout: sample, then take logprobs, reference logprobs and values together."""
 
 from itertools import chain
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from lora_detox.rollout.generation import Responses
 from lora_detox.rollout.passes import Passes, partition_rows
 from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
+
+_SAID = ("logprobs", "ref_logprobs", "values")
 
 
 @torch.no_grad()
@@ -47,31 +51,29 @@ def collect_rollout(
         seed=seed,
     )
     frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
-    logprobs, ref_logprobs, values, exact = (torch.zeros(responses.mask.shape) for _ in range(4))
+    said = {name: torch.zeros(responses.mask.shape) for name in (*_SAID, "full_kl")}
     for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
-        batch = (
-            prompts.query_ids[rows],
-            prompts.query_mask[rows],
-            responses.ids[rows],
-            responses.mask[rows],
-        )
-        outputs = policy.respond(*batch, sampling, kept, with_entropy=False)
-        logprobs[rows.cpu()], values[rows.cpu()] = outputs.logprobs.cpu(), outputs.values.cpu()
-        with policy.reference():
-            reference = policy.respond(*batch, sampling, kept, with_entropy=False)
-        ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
-        if full_kl:
-            exact[rows.cpu()] = policy.full_kl(*batch, sampling, kept).cpu()
+        ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
+        batch = (*ids, responses.mask[rows], sampling, kept)
+        for name, numbers in _said_of(policy, batch, full_kl=full_kl).items():
+            said[name][rows.cpu()] = numbers.cpu()
     device = responses.ids.device
     return Rollout(
         prompts=prompts,
         response_ids=responses.ids,
         response_mask=responses.mask,
-        logprobs=logprobs.to(device),
-        ref_logprobs=ref_logprobs.to(device),
-        values=values.to(device),
         response_texts=responses.texts,
         minibatches=minibatches,
-        full_kl=exact.to(device) if full_kl else None,
+        full_kl=said["full_kl"].to(device) if full_kl else None,
         frozen=frozen,
+        **{name: said[name].to(device) for name in _SAID},
     )
+
+
+def _said_of(policy: Policy, batch: tuple[Any, ...], *, full_kl: bool) -> dict[str, Tensor]:
+    """Numbers of one microbatch by name, each [b, R]."""
+    own = policy.respond(*batch, with_entropy=False)
+    with policy.reference():
+        reference = policy.respond(*batch, with_entropy=False)
+    said = dict(zip(_SAID, (own.logprobs, reference.logprobs, own.values), strict=True))
+    return said | ({"full_kl": policy.full_kl(*batch)} if full_kl else {})

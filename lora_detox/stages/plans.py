@@ -1,7 +1,7 @@
 """Settings -> the plain arguments of each stage of the arrow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import cos, pi
 from typing import Any
 
@@ -89,16 +89,13 @@ def plan_of(settings: Settings) -> Plan:
             kl_in_loss=algorithm.kl_place is KlPlace.loss,
             mean_by_response=algorithm.loss_mean is LossMean.response,
         ),
-        ppo=PpoPlan(
-            ppo_epochs=algorithm.ppo_epochs,
-            clip_range=algorithm.clip_range,
-            value_clip_range=algorithm.value_clip_range,
-            value_coef=algorithm.value_coef,
-            max_grad_norm=algorithm.max_grad_norm,
-            ratio_threshold=algorithm.ratio_threshold,
-            target_kl=algorithm.target_kl,
-        ),
+        ppo=PpoPlan(**_same_names(PpoPlan, algorithm)),
     )
+
+
+def _same_names(kind: type, group: Any) -> dict[str, Any]:
+    """The values of a settings group under the names of a dataclass's fields."""
+    return {entry.name: getattr(group, entry.name) for entry in fields(kind)}
 
 
 def passes(settings: Settings) -> Passes:
@@ -195,18 +192,7 @@ def guard_of(settings: Settings) -> Guard | None:
     asked = settings.guard
     if not asked.enabled:
         return None
-    limits = GuardLimits(
-        kl=asked.kl,
-        ratio=asked.ratio,
-        entropy=asked.entropy,
-        entropy_rise=asked.entropy_rise,
-        perplexity=asked.perplexity,
-        length=asked.length,
-        distinct_2=asked.distinct_2,
-        repetition=asked.repetition,
-        reward_rise=asked.reward_rise,
-        judge_fall=asked.judge_fall,
-    )
+    limits = GuardLimits(**_same_names(GuardLimits, asked))
     return Guard(limits=limits, retries=asked.retries)
 
 

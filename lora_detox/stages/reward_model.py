@@ -65,10 +65,6 @@ def run(settings: Settings) -> tuple[float, ...]:
     torch.manual_seed(settings.seed)
     check_same_settings(settings, Path(settings.run_dir))
     clock, device, run_dir = Clock(), resolve_device(settings.device), Path(settings.run_dir)
-    if len(set(settings.reward_model.labels)) != 2:
-        raise SettingsError(
-            f"{_KEY}.labels: got {settings.reward_model.labels}, want two names: [civil, toxic]"
-        )
     place = resolve_classifier(settings.reward_model.path, _KEY, settings.reward_model.revision)
     civil, id2label = _labels(place, settings)
     splits = labelled_splits(settings)
@@ -76,14 +72,8 @@ def run(settings: Settings) -> tuple[float, ...]:
         name: test_set(name, path, settings)
         for name, path in settings.reward_model.test_sets.items()
     }
-    keeps_head = _has_labels(place) and not settings.reward_model.new_head
-    start = run_dir / "checkpoints" / "before.json"
-    before = kept_figures(start) if settings.resume else None
-    if before is None:
-        before = _figures(place, id2label[civil], sets, settings, device) if keeps_head else {}
-    start.parent.mkdir(parents=True, exist_ok=True)
+    before = _before(place, id2label[civil], sets, settings, device)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
-    write_json_atomic(start, before)
     folder = run_dir / "classifier"
     with clock("update"):
         facts = _train(place, (civil, id2label), splits["train"], settings, device, folder)
@@ -114,9 +104,26 @@ def run(settings: Settings) -> tuple[float, ...]:
     return (1 - float(after["test"].get("auc", 0.0)),)
 
 
+def _before(
+    place: str, civil: str, sets: dict[str, LabelledTexts], settings: Settings, device: torch.device
+) -> dict[str, Any]:
+    """Figures of the classifier as it starts, none where its head is new; kept for a resume."""
+    kept = Path(settings.run_dir) / "checkpoints" / "before.json"
+    before = kept_figures(kept) if settings.resume else None
+    if before is None:
+        keeps_head = _has_labels(place) and not settings.reward_model.new_head
+        before = _figures(place, civil, sets, settings, device) if keeps_head else {}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(kept, before)
+    return before
+
+
 def _labels(place: str, settings: Settings) -> tuple[int, dict[int, str]]:
     """Which output is civil, and the names: those of the classifier where it has them."""
-    model, (civil, toxic) = settings.reward_model, settings.reward_model.labels
+    model = settings.reward_model
+    if len(set(model.labels)) != 2:
+        raise SettingsError(f"{_KEY}.labels: got {model.labels}, want two names: [civil, toxic]")
+    civil, toxic = model.labels
     try:
         config: Any = AutoConfig.from_pretrained(place, revision=model.revision)
     except Exception as error:

@@ -68,7 +68,7 @@ def read(t, family, *, full=False):
     return torch.stack(scores), logprobs, ref_logprobs, values, mask
 
 
-def compare_earned(t, numbers, score, logprobs, ref_logprobs, values, mask):
+def assert_same_earned(t, numbers, score, logprobs, ref_logprobs, values, mask):
     """Penalty, rewards, advantages, returns, loss and its statistics under one mask."""
     rewards, _, kls = t.compute_rewards(score, logprobs, ref_logprobs, mask)
     masked, advantages, returns = t.compute_advantages(values, rewards, mask)
@@ -116,7 +116,7 @@ def test_the_t5_mask_is_trls_with_the_first_token_put_back():
 def test_what_tokens_earn_equals_trl_under_a_mask_of_all_tokens(family, penalty):
     t = trainer(family, kl_penalty=penalty)
     numbers = GOLDEN[family]["read"][f"{penalty}/all"]
-    compare_earned(t, numbers, *read(t, family, full=penalty == "full"))
+    assert_same_earned(t, numbers, *read(t, family, full=penalty == "full"))
 
 
 @pytest.mark.parametrize("penalty", recipe.PENALTIES)
@@ -125,7 +125,7 @@ def test_strict_masks_equal_trl_for_t5_too(penalty):
     score, logprobs, ref_logprobs, values, mask = read(t, "t5", full=penalty == "full")
     assert mask.tolist() == GOLDEN["t5"]["read"]["mask"]
     numbers = GOLDEN["t5"]["read"][penalty]
-    compare_earned(t, numbers, score, logprobs, ref_logprobs, values, mask)
+    assert_same_earned(t, numbers, score, logprobs, ref_logprobs, values, mask)
 
 
 def assert_same_learning(family, case, *, strict, lengths=(), masks=None, **changes):

@@ -197,4 +197,5 @@ def test_nothing_warns_in_a_sound_program():
             some_queries(), return_prompt=False, do_sample=True, top_k=0.0, top_p=1.0,
             max_new_tokens=4,
         )  # fmt: skip
-        trainer.step(some_queries(), responses, some_scores())
+        stats = trainer.step(some_queries(), responses, some_scores())
+    assert np.isfinite(stats["ppo/loss/total"])

@@ -212,10 +212,10 @@ def test_an_eight_bit_policy_learns(tmp_path):
     )
     assert model.is_loaded_in_8bit
     assert type(model.backbone.transformer.h[0].attn.q_proj.base_layer).__name__ == "Linear8bitLt"
-    learns_a_little(model)
+    assert_learns_a_little(model)
 
 
-def learns_a_little(model):
+def assert_learns_a_little(model):
     trainer = quiet_trainer(model, ppo_epochs=1, learning_rate=1e-2)
     before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
     queries = [row for row in torch.cat([IDS, IDS])]
@@ -247,7 +247,7 @@ def test_other_architectures(name):
     wrapper = (
         AutoModelForSeq2SeqLMWithValueHead if name == "bart" else AutoModelForCausalLMWithValueHead
     )
-    learns_a_little(wrapper.from_pretrained(backbone))
+    assert_learns_a_little(wrapper.from_pretrained(backbone))
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -282,7 +282,7 @@ def test_reward_adapter(tmp_path):
     model = AutoModelForCausalLMWithValueHead.from_pretrained(
         get_peft_model(backbone, lora_config("gpt2")), reward_adapter=str(tmp_path)
     )
-    learns_a_little(model)
+    assert_learns_a_little(model)
     scores = model.compute_reward_score(IDS)
     assert scores.shape == (2, 4, 2)
     torch.testing.assert_close(scores[:, -1], expected)
