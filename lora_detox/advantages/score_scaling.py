@@ -33,6 +33,11 @@ class ScoreScaler:
         """Standard deviation of all scores so far (unbiased); 1 before there are two."""
         return float((self.squares / (self.count - 1)) ** 0.5) if self.count > 1 else 1.0
 
+    @property
+    def factor(self) -> float:
+        """What a difference of two scores is multiplied with."""
+        return 1 / max(self.std, 1e-6) if self.scale else 1.0
+
     def __call__(self, score: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Count a batch of scores in and return it transformed."""
         self._merge(score.double())

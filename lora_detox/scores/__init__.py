@@ -7,7 +7,8 @@ Files: `classifier` (a sequence classifier, the usual reward and judge), `labels
 the civil one), `heads` (score and toxicity out of logits), `loading` (checks before weights are
 read), `windows` (long texts), `functions` (any Python function), `composite` (weighted sums),
 `terms` (ROUGE, length, similarity, ensembles),
-`probe` (is the sign right?), `contract` (what every scorer has to keep).
+`prefixes` (which tokens it was), `probe` (is the sign right?), `contract` (what every scorer has to
+keep).
 """
 
 from lora_detox.scores.classifier import ClassifierScorer
@@ -18,6 +19,7 @@ from lora_detox.scores.functions import FunctionScorer
 from lora_detox.scores.heads import ClassifierHead
 from lora_detox.scores.labels import civil_label_index
 from lora_detox.scores.loading import check_classifier
+from lora_detox.scores.prefixes import prefix_credit
 from lora_detox.scores.probe import ProbeResult, probe_scorer
 from lora_detox.scores.terms import EnsembleScorer, SignedScorer, text_term
 
@@ -33,6 +35,7 @@ __all__ = [
     "check_classifier",
     "check_scorer",
     "civil_label_index",
+    "prefix_credit",
     "probe_scorer",
     "score_prompts",
     "text_term",

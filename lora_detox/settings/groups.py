@@ -151,6 +151,8 @@ class AlgorithmSettings:
     responses_per_prompt: int = 1
     group_std: bool = False
     baseline_decay: float = 0.9
+    average: float | None = None
+    credit_every: int | None = None
     loss_mean: LossMean = LossMean.token
     iterations: int = MISSING
     rollout_batch_size: int = MISSING
@@ -182,7 +184,8 @@ class AlgorithmSettings:
     center_scores: bool = False
     score_clip: float | None = None
     length_target: float | None = None
-    length_gain: float = 0.5
+    length_gain: float = 0.1
+    length_damping: float = 30.0
     whiten_rewards: bool = False
     whiten_advantages: bool = True
     trainer: TrainerSettings = field(default_factory=TrainerSettings)

@@ -15,6 +15,7 @@ class BudgetSettings:
     kl: float | None = None
     gain: float = 1.0
     damping: float = 10.0
+    start_rollouts: int = 3
     smoothing: float = 0.3
     target: float | None = None
     patience: int | None = None

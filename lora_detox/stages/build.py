@@ -19,10 +19,12 @@ from lora_detox.policy.loading import check_backbone, load_policy, load_tokenize
 from lora_detox.prompts import PromptSampler, fixed_batches
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
+from lora_detox.scores import prefix_credit
 from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
+from lora_detox.stages.measure import start_measures
 from lora_detox.stages.plans import (
     adapter_plan,
     backbone_plan,
@@ -44,7 +46,7 @@ from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
 from lora_detox.stages.trainer_checkpoints import newest_checkpoint
 from lora_detox.stages.trainers import check_trainer_fits
 from lora_detox.stages.watch import Watch
-from lora_detox.types import Evaluation, PromptBatch, Rollout, Sampling
+from lora_detox.types import Evaluation, PromptBatch, Rollout, Sampling, Scores
 from lora_detox.update import PpoUpdate
 
 EMBEDDED_POLICY = "embedded:policy"
@@ -157,6 +159,7 @@ class Job:
         summary = summarise(evaluation)
         if (length := self.budget.constraints.get(names.RESPONSE_TOKENS)) is not None:
             length.start = summary[names.RESPONSE_TOKENS]
+        self.budget.begin(start_measures(self) if self.budget.constraints else [])
         validation = self.validate()
         self.record({"iteration": 0, "evaluation": validation})
         self.watch.begin(validation)
@@ -168,15 +171,30 @@ class Job:
 
     def validate(self) -> dict[str, Any]:
         """The policy of now on validation prompts, with its KL to the reference."""
-        evaluation = self.evaluate(self.validation)
+        with self.state.result():
+            evaluation = self.evaluate(self.validation)
         both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
         return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
 
-    def prices(self, rollout: Rollout, quality: RolloutQuality) -> tuple[float, Tensor]:
+    def credit(self, rollout: Rollout, scores: Scores) -> Tensor:
+        """Which tokens changed the score [B, R], score units before scaling; 0 where not asked."""
+        every = self.settings.algorithm.credit_every
+        if every is None:
+            return torch.zeros_like(rollout.logprobs)
+        said = (rollout.response_ids, rollout.response_mask)
+        found = prefix_credit(
+            self.reward, rollout.prompts, said, scores, self.policy.decode_texts, every
+        )
+        return found.to(rollout.logprobs.device)
+
+    def prices(
+        self, rollout: Rollout, quality: RolloutQuality, credit: Tensor
+    ) -> tuple[float, Tensor]:
         """What a nat costs and what each token earns [B, R] beside the score, score units."""
         factor = 1.0 if self.guard is None else self.guard.kl_factor
         kl_coef = factor * self.kl_control.kl_coef + self.budget.kl_price()
-        return kl_coef, self.budget.token_bonus(rollout, quality.rouge)
+        bonus = self.budget.token_bonus(rollout, quality.rouge)
+        return kl_coef, bonus + self.scaler.factor * credit
 
     def after_iteration(
         self, iteration: int, row: dict[str, Any], progress: TrainingProgress
@@ -194,6 +212,7 @@ class Job:
         else:
             if done == 1:
                 check_moved(self.policy, self._adapter_at_start)
+            self.state.observe()
             if done % evaluation.every == 0 or done == self.plan.iterations:
                 row["evaluation"] = self.validate()
             said = self.watch.iteration(done, row)
@@ -277,6 +296,7 @@ class Job:
             },
             self.clock,
             keep=self.settings.checkpoint.keep,
+            average=self.settings.algorithm.average,
         )
 
     def _evaluator(self) -> Evaluator:

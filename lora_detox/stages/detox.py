@@ -68,12 +68,14 @@ def turn(job: Job, iteration: int) -> dict[str, Any]:
         )
     with job.clock("score"):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
+        credit = job.credit(rollout, scores)
         quality = rollout_quality(rollout)
     check_start(job, iteration, rollout, responses)
-    kl_coef, token_bonus = job.prices(rollout, quality)
+    score = job.scaler(scores.score)
+    kl_coef, token_bonus = job.prices(rollout, quality, credit)
     advantages = estimate_advantages(
         rollout,
-        job.scaler(scores.score),
+        score,
         kl_coef,
         plan.advantages,
         token_bonus,

@@ -219,7 +219,13 @@ def _samples(
     models: list[EvaluatedModel], results: list[dict[str, Evaluation]]
 ) -> list[dict[str, Any]]:
     rows = []
-    keys = (names.TOXICITY, names.JUDGE_TOXICITY, names.RESPONSE_TOKENS, names.REFERENCE_NLL)
+    keys = (
+        names.TOXICITY,
+        names.JUDGE_TOXICITY,
+        names.ROUGEL,
+        names.RESPONSE_TOKENS,
+        names.REFERENCE_NLL,
+    )
     for model, result in zip(models, results, strict=True):
         for role, evaluation in result.items():
             columns = {

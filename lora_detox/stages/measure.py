@@ -7,8 +7,8 @@ import torch
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
-from lora_detox.rollout import Responses
-from lora_detox.stages.quality import RolloutQuality
+from lora_detox.rollout import Responses, collect_rollout, generate_responses
+from lora_detox.stages.quality import RolloutQuality, rollout_quality
 from lora_detox.types import Rollout, Scores, UpdateStats
 
 if TYPE_CHECKING:
@@ -114,3 +114,25 @@ def _check_alive(iteration: int, row: dict[str, Any], stats: UpdateStats) -> Non
             f"iteration {iteration + 1}: {', '.join(broken)} is not finite; lower "
             "algorithm.learning_rate"
         )
+
+
+def start_measures(job: "Job") -> list[dict[str, float]]:
+    """What rollouts of the start are like, on prompts and draws that come after those of the plan.
+
+    Args:
+        job: before its first iteration.
+
+    Returns:
+        Names of `metrics.names` to means, of each of `budget.start_rollouts` rollouts.
+    """
+    plan, found = job.plan, []
+    for index in range(plan.iterations, plan.iterations + job.settings.budget.start_rollouts):
+        prompts, seed = job.prompts(index), job.seed(index)
+        responses = generate_responses(
+            job.policy, prompts, plan.sampling, **plan.generation, seed=seed
+        )
+        rollout = collect_rollout(
+            job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
+        )
+        found.append(rollout_quality(rollout).measures)
+    return found

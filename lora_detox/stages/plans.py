@@ -183,7 +183,14 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
     shares = [share for share in (least, algorithm.length_target) if share is not None]
     if shares:
         length = Bound(measure=names.RESPONSE_TOKENS, above=False, allowed=1 - max(shares))
-        held.append(Constraint(bound=length, pays=Pays.TOKEN, gain=algorithm.length_gain))
+        held.append(
+            Constraint(
+                bound=length,
+                pays=Pays.TOKEN,
+                gain=algorithm.length_gain,
+                damping=algorithm.length_damping,
+            )
+        )
     return Budget(held, bounds)
 
 

@@ -1,8 +1,9 @@
 """Everything that training changes, as one thing: saved, restored, and put back."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from lora_detox.checkpoint import optimizer_tensors, restore_newest, save_checkpoint, set_optimizer
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.stages.clock import Clock
+from lora_detox.update import WeightAverage
+
+_AVERAGE = "average_of_weights"
 
 
 @runtime_checkable
@@ -34,12 +38,16 @@ class Snapshot:
         parameters: trainable parameters by name.
         optimizer: its tensors by index and name.
         parts: states of the controllers by name.
+        average: mean of the adapter's weights by name; empty where none is kept.
+        observed: how many iterations are in that mean.
     """
 
     iteration: int
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     parts: dict[str, Any]
+    average: dict[str, Tensor] = field(default_factory=dict)
+    observed: int = 0
 
 
 class TrainingState:
@@ -52,6 +60,8 @@ class TrainingState:
         parts: controllers and running statistics by name; they go back with a snapshot.
         clock: its times go on when a run is resumed.
         keep: newest checkpoints that stay.
+        average: decay of the mean of the adapter's weights, which is then what is evaluated and
+            shipped, in (0, 1); None keeps none.
     """
 
     def __init__(
@@ -63,19 +73,40 @@ class TrainingState:
         clock: Clock,
         *,
         keep: int,
+        average: float | None = None,
     ) -> None:
         self.folder, self.optimizer, self.parts = folder, optimizer, dict(parts)
         self.records: dict[str, Stateful] = {}
         self.snapshots: dict[str, Snapshot] = {}
         self._policy, self._clock, self._keep = policy, clock, keep
         self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
+        self._average = None if average is None else WeightAverage(self._adapter(), average)
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable parameters by name."""
-        model, head = self._policy.model, self._policy.value_head
-        named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        head = self._policy.value_head
+        named = self._adapter()
         heads = {} if head is None else {f"value_head.{n}": p for n, p in head.named_parameters()}
         return named | heads
+
+    def _adapter(self) -> dict[str, Tensor]:
+        return {n: p for n, p in self._policy.model.named_parameters() if p.requires_grad}
+
+    def observe(self) -> None:
+        """An iteration is done: its weights become part of the mean, where one is kept."""
+        if self._average is not None:
+            self._average.observe()
+
+    @contextmanager
+    def result(self) -> Iterator[None]:
+        """The policy is what a run ships while this lasts: the mean of its weights, or itself."""
+        with nullcontext() if self._average is None else self._average.applied():
+            yield
+
+    def settle(self) -> None:
+        """Training is over: the policy becomes what the run ships."""
+        if self._average is not None:
+            _write(self._adapter(), self._average.mean)
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.parameters().items()}
@@ -86,22 +117,37 @@ class TrainingState:
         Args:
             name: of the snapshot.
             iteration: how many iterations are behind.
-            to_go_on: with the optimizer, which a result needs no more.
+            to_go_on: with the optimizer and the weights that training moves; False keeps what a
+                run would ship now.
         """
-        tensors = optimizer_tensors(self.optimizer) if iteration and to_go_on else {}
-        self.snapshots[name] = Snapshot(
+        if not to_go_on:
+            with self.result():
+                self.snapshots[name] = self._snapshot(iteration)
+            return
+        tensors = optimizer_tensors(self.optimizer) if iteration else {}
+        average = self._average
+        self.snapshots[name] = replace(
+            self._snapshot(iteration),
+            optimizer={n: t.clone() for n, t in tensors.items()},
+            average={} if average is None else {n: t.clone() for n, t in average.mean.items()},
+            observed=0 if average is None else average.observed,
+        )
+
+    def _snapshot(self, iteration: int) -> Snapshot:
+        """Parameters and controllers of now."""
+        return Snapshot(
             iteration=iteration,
             parameters=self._copies(),
-            optimizer={n: t.clone() for n, t in tensors.items()},
+            optimizer={},
             parts={n: copy.deepcopy(part.state()) for n, part in self.parts.items()},
         )
 
     def put_back(self, name: str) -> int:
         """Take the parameters, optimizer and controllers of a snapshot; returns its iteration."""
         kept = self.snapshots[name]
-        with torch.no_grad():
-            for n, parameter in self.parameters().items():
-                parameter.copy_(kept.parameters[n])
+        _write(self.parameters(), kept.parameters)
+        if self._average is not None:
+            self._average.take(kept.average or kept.parameters, kept.observed)
         set_optimizer(self.optimizer, kept.optimizer, self._groups)
         for n, part in self.parts.items():
             part.restore(copy.deepcopy(kept.parts[n]))
@@ -113,17 +159,26 @@ class TrainingState:
         extra: dict[str, Tensor] = {}
         notes: dict[str, Any] = {}
         for name, kept in self.snapshots.items():
-            notes[name] = {"iteration": kept.iteration, "parts": kept.parts}
+            notes[name] = {
+                "iteration": kept.iteration,
+                "parts": kept.parts,
+                "observed": kept.observed,
+            }
             if kept.iteration:  # those of the start are made again by the same seed
                 extra |= {f"{name}/parameter/{n}": t for n, t in kept.parameters.items()}
                 extra |= {f"{name}/optimizer/{n}": t for n, t in kept.optimizer.items()}
+                extra |= {f"{name}/average/{n}": t for n, t in kept.average.items()}
+        observed = 0
+        if self._average is not None:
+            observed = self._average.observed
+            extra |= {f"{_AVERAGE}/{n}": t for n, t in self._average.mean.items()}
         parts = {name: part.state() for name, part in (self.parts | self.records).items()}
         save_checkpoint(
             self.folder,
             done,
             self.parameters(),
             self.optimizer,
-            {**parts, "snapshots": notes, "seconds": seconds},
+            {**parts, "snapshots": notes, "seconds": seconds, "observed": observed},
             keep=self._keep,
             extra=extra,
         )
@@ -136,6 +191,8 @@ class TrainingState:
             return 0
         done, state, extra = found
         seconds = state.pop("seconds")
+        if self._average is not None:
+            self._average.take(_under(extra, f"{_AVERAGE}/"), state["observed"])
         for name, part in (self.parts | self.records).items():
             part.restore(state[name])
         for name, note in state["snapshots"].items():
@@ -144,10 +201,18 @@ class TrainingState:
                 parameters=_under(extra, f"{name}/parameter/") or first,
                 optimizer=_under(extra, f"{name}/optimizer/"),
                 parts=note["parts"],
+                average=_under(extra, f"{name}/average/"),
+                observed=note["observed"],
             )
         self._clock.begin -= seconds.pop("elapsed")
         self._clock.total.update(seconds)
         return done
+
+
+@torch.no_grad()
+def _write(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -112,10 +112,11 @@ class Watch:
         )
 
     def settle(self) -> None:
-        """Training is over: take the best state inside the budget, if there are bounds."""
+        """Training is over: take the best state inside the bounds; without any, the last."""
         self.stopped = self.stopped or RAN_TO_THE_END
         if self.budget.bounds:
             self._state.put_back(_BEST)
+        self._state.settle()
 
     def facts(self) -> dict[str, Any]:
         """What the summary says of all this."""

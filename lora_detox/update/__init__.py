@@ -1,5 +1,6 @@
 """Stage 5: Rollout + Advantages -> UpdateStats, and new weights."""
 
+from lora_detox.update.average import WeightAverage
 from lora_detox.update.budget import Bound, Budget, Constraint, Pays
 from lora_detox.update.guard import Guard, GuardLimits
 from lora_detox.update.kl_control import AdaptiveKl, FixedKl, KlControl
@@ -17,4 +18,5 @@ __all__ = [
     "Pays",
     "PpoPlan",
     "PpoUpdate",
+    "WeightAverage",
 ]

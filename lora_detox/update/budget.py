@@ -52,10 +52,11 @@ class Bound:
 class Pays(StrEnum):
     """What a multiplier pays for.
 
-    `token`: every token alike. `reference`: the reference's logprob of each token, above its mean
-    at the start. `surprise`: minus the policy's own logprob, above the batch's mean, which is an
-    entropy bonus. `quality`: a number per response, relative to the start. `kl`: it is added to
-    the price of a nat.
+    `token`: every token, the t-th in proportion to 1 / t, so that a response earns about the log
+    of its length: its second word counts for more than its thirtieth. `reference`: the
+    reference's logprob of each token, above its mean at the start. `surprise`: minus the policy's
+    own logprob, above the batch's mean, which is an entropy bonus. `quality`: a number per
+    response, relative to the start. `kl`: it is added to the price of a nat.
     """
 
     TOKEN = "token"
@@ -77,7 +78,7 @@ class Constraint:
         smoothing: weight of the newest rollout in the running level, in (0, 1].
         start: the measure at the start; None takes the first rollout, sampled by the policy of
             the start.
-        level: running mean of the measure over rollouts, set anew by each paired evaluation.
+        level: running mean of the measure over rollouts, drawn halfway to each paired evaluation.
         pressure: integral of the excess, score units, >= 0.
         multiplier: score units that the next iteration pays for 100 % of the measure, >= 0.
     """
@@ -110,17 +111,23 @@ class Constraint:
     def correct(self, value: float, start: float) -> None:
         """Learn the measure on validation prompts and what it was there at the start.
 
-        The prompts and draws are the same both times, so that their ratio is less noisy than
-        that of two rollouts; the running level takes it over.
+        Prompts and draws are the same both times and training never saw them, but they are few:
+        the running level goes half of the way.
         """
-        if self.start is not None and start > 0:
-            self.level = self.start * value / start
+        if self.start is not None and self.level is not None and start > 0:
+            self.level += 0.5 * (self.start * value / start - self.level)
 
     def limit(self) -> float:
         """The bound in the measure's unit."""
         if self.start is None:
             raise ValueError(f"the start's {self.bound.measure} is not known yet")
         return self.bound.limit(self.start)
+
+
+def _log_length_weights(count: int, length: float) -> Float[Tensor, "R"]:
+    """1 / t for the tokens t = 1..R, scaled so that a response of this length earns 1."""
+    whole = sum(1 / t for t in range(1, max(1, round(length)) + 1))
+    return 1 / (whole * torch.arange(1, count + 1, dtype=torch.float32))
 
 
 _KEPT = ("start", "level", "pressure", "multiplier")
@@ -158,7 +165,7 @@ class Budget:
             if one.multiplier == 0 or one.start is None:
                 continue
             if one.pays is Pays.TOKEN:
-                bonus += one.multiplier / one.limit()
+                bonus += one.multiplier * _log_length_weights(mask.shape[1], one.limit()).to(bonus)
             elif one.pays is Pays.REFERENCE:
                 mean_at_start = -log(one.start)  # a perplexity
                 bonus += one.multiplier * per_token * (rollout.ref_logprobs - mean_at_start)
@@ -175,6 +182,13 @@ class Budget:
         """What the bound on the KL adds to the price of a nat, score units."""
         held = [one for one in self.constraints.values() if one.pays is Pays.KL]
         return sum((one.multiplier / one.limit() for one in held if one.start is not None), 0.0)
+
+    def begin(self, rollouts: Sequence[Mapping[str, float]]) -> None:
+        """Learn the start from rollouts of it: one alone is off by several per cent."""
+        for name, one in self.constraints.items():
+            values = [measures[name] for measures in rollouts if name in measures]
+            if values and one.start is None:
+                one.start = one.level = sum(values) / len(values)
 
     def observe(self, measures: Mapping[str, float]) -> None:
         """Learn the measures of a rollout; each constraint reads its own."""

@@ -21,6 +21,7 @@ OPTIONS = [
     f"algorithm.iterations={ITERATIONS}",
     "algorithm.schedule=linear",
     "algorithm.center_scores=true",
+    "algorithm.average=0.8",
     "adapter.dropout=0.1",  # draws from torch's own generator
     "checkpoint.every=1",
     "checkpoint.keep=3",

@@ -17,12 +17,14 @@ START = {"toxicity": {"mean": 0.6}, "judge_toxicity": {"mean": 0.6}, "perplexity
 class Trial:
     """A tiny policy whose optimizer takes one step per iteration."""
 
-    def __init__(self, folder, bounds=BOUNDS, guard=True, perplexity_limit=None, **options):
+    def __init__(
+        self, folder, bounds=BOUNDS, guard=True, perplexity_limit=None, average=None, **options
+    ):
         self.policy = tiny_policy("gptj", moved=False)
         self.optimizer = torch.optim.AdamW(self.policy.trainable_parameters(), lr=0.1, fused=True)
         self.kl = AdaptiveKl(kl_coef=0.2, target=6.0, horizon=100.0)
         self.state = TrainingState(
-            folder, self.policy, self.optimizer, {"kl": self.kl}, Clock(), keep=2
+            folder, self.policy, self.optimizer, {"kl": self.kl}, Clock(), keep=2, average=average
         )
         limits = GuardLimits(kl=10.0, perplexity=perplexity_limit, reward_rise=1.0, judge_fall=0.5)
         watcher = Guard(limits=limits, retries=1) if guard else None
@@ -39,6 +41,7 @@ class Trial:
         for parameter in self.policy.trainable_parameters():
             parameter.grad = torch.ones_like(parameter)
         self.optimizer.step()
+        self.state.observe()
         self.kl.update(12.0, 16)
         row = {"score": 0.0, "score_std": 1.0, "ref_kl_k3": 1.0} | row
         if toxicity is not None:
@@ -155,3 +158,48 @@ def test_best_and_good_states_come_back_from_a_checkpoint(tmp_path):
     second.watch.settle()
     assert torch.equal(second.now(), first.weights[1])
     assert second.watch.facts() == first.watch.facts() | {"stopped": "iterations"}
+
+
+def adapter_mean(trial):
+    """What the run would ship now, and that training is not touched by asking."""
+    before = trial.now()
+    with trial.state.result():
+        mean = trial.now()
+    assert torch.equal(trial.now(), before)
+    return mean
+
+
+def test_the_mean_of_the_weights_is_what_is_chosen_and_shipped(tmp_path):
+    trial = Trial(tmp_path, average=0.9)
+    trial.turn(toxicity=0.3)
+    trial.turn()
+    shipped = adapter_mean(trial)
+    assert not torch.equal(shipped, trial.weights[2])
+    trial.turn(toxicity=0.2)
+    best = adapter_mean(trial)
+    trial.turn(toxicity=0.4)
+    trial.watch.settle()
+    assert torch.equal(trial.now(), best)
+    free = Trial(tmp_path, bounds=[], average=0.9)
+    free.turn(toxicity=0.3)
+    last = adapter_mean(free)
+    free.watch.settle()
+    assert torch.equal(free.now(), last)
+
+
+def test_going_back_and_resuming_take_the_mean_along(tmp_path):
+    first = Trial(tmp_path, average=0.9)
+    first.turn()
+    first.turn(toxicity=0.5)
+    mean = adapter_mean(first)
+    first.turn()
+    first.state.save(3)
+    now = adapter_mean(first)
+    assert "back to iteration 2" in first.turn(ref_kl_k3=11.0)
+    assert torch.equal(adapter_mean(first), mean)
+    second = Trial(tmp_path, average=0.9)
+    assert second.state.resume() == 3
+    assert torch.equal(adapter_mean(second), now)
+    second.state.put_back("good")
+    assert torch.equal(adapter_mean(second), mean)
+    assert torch.equal(second.now(), first.now())

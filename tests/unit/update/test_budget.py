@@ -32,12 +32,17 @@ def test_excess_by_hand():
 def test_the_length_is_held_as_by_hand():
     control = held_length(start=20.0)
     budget = Budget([control], [])
-    bonus = lambda: float(budget.token_bonus(rollout_of(MASK))[0, 0])  # noqa: E731
-    budget.observe({"response_tokens": 10.0})  # excess 0.5: pressure 0.25, bonus (0.25 + 0.5) / 20
+    harmonic = sum(1 / t for t in range(1, 21))  # a response of 20 tokens earns the multiplier
+
+    def bonus(token=0):
+        return float(budget.token_bonus(rollout_of(MASK))[0, token])
+
+    budget.observe({"response_tokens": 10.0})  # excess 0.5: pressure 0.25, multiplier 0.25 + 0.5
     assert control.pressure == pytest.approx(0.25)
-    assert bonus() == pytest.approx(0.0375)
+    assert bonus() == pytest.approx(0.75 / harmonic)
+    assert bonus(token=1) == pytest.approx(0.75 / harmonic / 2)
     budget.observe({"response_tokens": 20.0})  # on target: the proportional part is gone
-    assert bonus() == pytest.approx(0.0125)
+    assert bonus() == pytest.approx(0.25 / harmonic)
     budget.observe({"response_tokens": 60.0})  # far too long: never less than nothing
     assert (bonus(), control.pressure) == (0.0, 0.0)
 
@@ -70,11 +75,22 @@ def test_a_paired_evaluation_corrects_the_noise_of_rollouts():
     one.observe(20.0)
     one.observe(30.0)  # the running level is 25
     assert one.excess() == pytest.approx(25 / 21 - 1)
-    one.correct(18.0, 20.0)  # on the same prompts it fell by a tenth
-    assert one.excess() == pytest.approx(18 / 21 - 1)
+    one.correct(18.0, 20.0)  # on the same prompts it fell by a tenth: halfway from 25 to 18
+    assert one.excess() == pytest.approx(21.5 / 21 - 1)
     copy = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
     Budget([copy], []).restore(Budget([one], []).state())
     assert copy == one
+
+
+def test_rollouts_of_the_start_say_what_the_start_is():
+    one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
+    told = Constraint(bound=LENGTH, pays=Pays.TOKEN, gain=5.0, start=12.0)
+    budget = Budget([one, told], [])
+    budget.begin([{"perplexity": 18.0, "response_tokens": 9.0}, {"perplexity": 22.0}])
+    assert one.start == one.level == 20.0
+    assert told.start == 12.0  # known before
+    budget.observe({"perplexity": 30.0})
+    assert one.excess() == pytest.approx(25 / 21 - 1)
 
 
 def paid(pays, start, *, bound=PERPLEXITY, multiplier=2.0, quality=None):

@@ -1,0 +1,65 @@
+"""Which tokens changed the score: scores of prefixes, as rewards that leave each sum as it is."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lora_detox.scores.columns import Columns, score_with_columns
+from lora_detox.types import PromptBatch, Scorer, Scores
+
+Decode = Callable[[Int[Tensor, "B R"], Bool[Tensor, "B R"]], list[str]]
+
+
+def prefix_credit(
+    scorer: Scorer,
+    prompts: PromptBatch,
+    responses: tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]],
+    scores: Scores,
+    decode: Decode,
+    every: int,
+) -> Float[Tensor, "B R"]:
+    """What each stretch of a response did to its score, paid at the end of the stretch.
+
+    Potential-based shaping (Ng et al. 1999): the potential of a prefix is the score it would have
+    as a response, that of nothing the mean score of the batch. What is paid early is taken back at
+    the last token, where the score itself is paid, so that no response earns more or less in all
+    and the best policy stays the best; the advantages learn sooner which words it was.
+
+    Args:
+        scorer: the reward.
+        prompts: B prompts with their columns.
+        responses: ids and mask [B, R].
+        scores: of the whole responses.
+        decode: ids and mask -> texts.
+        every: tokens of a stretch, >= 1.
+
+    Returns:
+        Score units [B, R] on the CPU, 0 at padding; each row sums to 0.
+    """
+    ids, mask = responses
+    lengths = mask.sum(dim=1).cpu()
+    cuts = [
+        (row, cut)
+        for cut in range(every, ids.shape[1], every)
+        for row in (lengths > cut).nonzero()[:, 0].tolist()
+    ]
+    credit = torch.zeros(ids.shape, dtype=torch.float32)
+    if not cuts:
+        return credit
+    texts = {cut: decode(ids[:, :cut], mask[:, :cut]) for cut in {cut for _, cut in cuts}}
+    rows = [row for row, _ in cuts]
+    columns: Columns = {
+        "references": [prompts.references[row] for row in rows],
+        "row_ids": [prompts.row_ids[row] for row in rows],
+    }
+    asked, said = [prompts.texts[row] for row in rows], [texts[cut][row] for row, cut in cuts]
+    potentials = score_with_columns(scorer, asked, said, columns).score.float()
+    start = float(scores.score.float().mean())
+    reached = torch.full((len(ids),), start)
+    for (row, cut), potential in zip(cuts, potentials, strict=True):  # cuts ascend in each row
+        credit[row, cut - 1] = potential - reached[row]
+        reached[row] = potential
+    credit[torch.arange(len(ids)), lengths - 1] -= reached - start
+    return credit

@@ -1,0 +1,85 @@
+"""Both tasks with five seeds inside their quality budgets, judged on sets that no training saw.
+
+    .venv/bin/python recipes/headline/run.py [--task continuation] [--seeds 0,1,2,3,4]
+        [--jobs 2] [--out DIR] [--shared DIR] [--retry] [--report]
+
+Finished runs are skipped, so the command can be stopped and given again. `--report` only makes the
+table, the picture and the samples from what is there.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from goals import TASKS, Task, write_report
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue
+
+from queue_of_runs import Run, Step, execute_all  # noqa: E402
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=sorted(TASKS), help="one of the two")
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--out", default="runs/headline")
+    parser.add_argument("--shared", default="../shared", help="corpora and models")
+    parser.add_argument("--retry", action="store_true", help="begin failed runs again")
+    parser.add_argument("--report", action="store_true", help="only table, picture and samples")
+    return parser.parse_args()
+
+
+def step(task: Task, folder: Path, overrides: list[str]) -> Step:
+    """The single run's own script with further overrides; goes on where one was stopped."""
+    script = ROOT / "recipes" / task.recipe / "run.sh"
+    options = ["threads=1", f"hydra.run.dir={folder}", *overrides]
+    if any((folder / "checkpoints").glob("iteration_*")):
+        options.append("resume=true")
+    return Step(command=["bash", str(script), *options], done=folder / "summary.json")
+
+
+def evaluation(task: Task, shared: str, folder: Path, adapter: Path | None) -> Step:
+    """Judge the base, or an adapter on it, on every set of the task."""
+    entry = f"path: '{shared}/{task.base}', name: '{folder.name}'"
+    if adapter is not None:
+        entry += f", adapter: '{adapter}'"
+    asked = [one.format(shared=shared) for one in task.judging]
+    overrides = ["stage=evaluate", *asked, f"evaluation.models=[{{{entry}}}]"]
+    return step(task, folder / "evaluate", overrides)
+
+
+def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
+    """The base and every seed of a task."""
+    task, folder = TASKS[name], out / name
+    base = evaluation(task, given.shared, folder / "base", None)
+    found = [Run(name=f"{name} base", folder=folder / "base", steps=[base])]
+    for seed in map(int, given.seeds.split(",")):
+        own = folder / f"seed{seed}"
+        every = ["checkpoint.every=20", f"seed={seed}"]
+        train = step(task, own / "train", every)
+        judge = evaluation(task, given.shared, own, own / "train" / "adapter")
+        found.append(Run(name=f"{name} seed {seed}", folder=own, steps=[train, judge]))
+    return found
+
+
+def main() -> None:
+    """Do what is left to do, then tell."""
+    given = arguments()
+    given.shared = str(Path(given.shared).resolve())
+    os.environ["SHARED"], os.environ["PYTHON"] = given.shared, sys.executable
+    out = Path(given.out).resolve()
+    tasks = [given.task] if given.task else list(TASKS)
+    if not given.report:
+        waiting = [run for name in tasks for run in runs(given, out, name)]
+        execute_all(waiting, ROOT, jobs=given.jobs, retry=given.retry)
+    for name in tasks:
+        write_report(out / name, TASKS[name])
+
+
+if __name__ == "__main__":
+    main()
