@@ -7,6 +7,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.settings.choices import (
     AdapterType,
     BaselineType,
+    KlLevel,
     KlPenaltyType,
     KlPlace,
     Protocol,
@@ -80,6 +81,15 @@ def _check_algorithm(algorithm: AlgorithmSettings) -> None:
         raise SettingsError(
             f"algorithm.kl_penalty: got {algorithm.kl_penalty.value}; algorithm.kl_place=loss "
             "charges k3, so want kl there"
+        )
+    if algorithm.credit_every and algorithm.kl_level is KlLevel.sequence:
+        raise SettingsError(
+            f"algorithm.credit_every: got {algorithm.credit_every}; algorithm.kl_level=sequence "
+            "gives every token the same return, so want null there"
+        )
+    if algorithm.average is not None and not 0 < algorithm.average < 1:
+        raise SettingsError(
+            f"algorithm.average: got {algorithm.average:g}; want a weight between 0 and 1, or null"
         )
 
 

@@ -13,8 +13,8 @@ class BudgetSettings:
     distinct_2: float | None = None
     length: float | None = None
     kl: float | None = None
-    gain: float = 1.0
-    damping: float = 10.0
+    gain: float = 0.1
+    damping: float = 25.0
     start_rollouts: int = 3
     smoothing: float = 0.3
     target: float | None = None

@@ -7,6 +7,7 @@ from lora_detox.api import compose_settings
 from lora_detox.errors import SettingsError
 from lora_detox.settings import (
     BaselineType,
+    KlLevel,
     KlPenaltyType,
     KlPlace,
     check_settings,
@@ -78,6 +79,11 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values)
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
         ({"task.template": "{prompt} {prompt}"}, "task.template: got"),
+        (
+            {"algorithm.credit_every": 2, "algorithm.kl_level": KlLevel.sequence},
+            "algorithm.credit_every: got 2; algorithm.kl_level=sequence",
+        ),
+        ({"algorithm.average": 1.0}, "algorithm.average: got 1; want a weight between 0 and 1"),
         (
             {"algorithm.baseline": BaselineType.leave_one_out},
             "algorithm.responses_per_prompt: got 1; algorithm.baseline=leave_one_out",
