@@ -1,6 +1,7 @@
 """What a trainer is built from: accelerator, reference, data loader."""
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,9 @@ from lora_detox.classic.caution import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.classic.reference import create_reference_model
-from lora_detox.policy.loading import attention_of
+from lora_detox.policy import loading
 
+_PRECISION = "ACCELERATE_MIXED_PRECISION"
 KEPT_COLUMNS = ("label", "query", "response")
 
 
@@ -117,9 +119,11 @@ def place(model: Any, device: torch.device) -> Any:
     return model if placed or quantized else model.to(device)
 
 
-def lower(model: PreTrainedModelWrapper, accelerator: Accelerator) -> bool:
-    """Keep a PEFT policy's frozen weights in bf16 where accelerate's mixed precision asks for it.
+def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOConfig) -> bool:
+    """Keep a PEFT policy's frozen weights in bf16, where that is asked for or clearly faster.
 
+    Asked for by accelerate's mixed precision; where nothing is said, it is done as in the main
+    path: on a CPU that multiplies bf16 in hardware, for models whose time is in matrix products.
     Then nothing has to be cast in a pass. Adapters and value head stay in fp32, as the optimizer
     needs them; what learns as a whole, or is quantized, is left to `accelerator.autocast`.
 
@@ -127,21 +131,38 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator) -> bool:
         model: the policy, on its device; changed in place.
         accelerator: its `mixed_precision` comes from `PPOConfig.accelerator_kwargs`, from
             `accelerate launch`, or from ACCELERATE_MIXED_PRECISION.
+        config: says whether the program chose a precision.
 
     Returns:
         Whether it was done, so that there is nothing left to cast automatically.
     """
-    quantized = model.is_loaded_in_8bit or model.is_loaded_in_4bit
-    if accelerator.mixed_precision != "bf16" or not model.is_peft_model or quantized:
+    if model.is_loaded_in_8bit or model.is_loaded_in_4bit or not model.is_peft_model:
         return False
+    chosen = "mixed_precision" in config.accelerator_kwargs or _PRECISION in os.environ
+    if chosen and accelerator.mixed_precision != "bf16":
+        return False
+    if not chosen and not _gains_by_bf16(model, accelerator.device):
+        return False
+    if not chosen:
+        caution(
+            "the frozen weights are kept in bfloat16, which this CPU multiplies twice as fast; "
+            'PPOConfig(accelerator_kwargs={"mixed_precision": "no"}) keeps them in float32'
+        )
     backbone = model.backbone
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
         if tensor.dtype == torch.float32 and not tensor.requires_grad and "lora_" not in name:
             tensor.data = tensor.data.to(torch.bfloat16)
-    attention = attention_of(accelerator.device, torch.bfloat16)
+    attention = loading.attention_of(accelerator.device, torch.bfloat16)
     if attention is not None:
         backbone.set_attn_implementation(attention)
     return True
+
+
+def _gains_by_bf16(model: PreTrainedModelWrapper, device: torch.device) -> bool:
+    """Whether the main path would choose bf16 here, and the program did not load it by itself."""
+    wide = model.backbone.config.hidden_size >= loading.BF16_WIDTH
+    full = next(model.backbone.parameters()).dtype == torch.float32
+    return device.type == "cpu" and wide and full and loading.has_fast_bf16()
 
 
 def synchronise(model: Any) -> None:

@@ -66,7 +66,7 @@ class PPOTrainer(PPOLearning, PPOGeneration, Publishing):
         setup.fill_in(config, model, self.accelerator.num_processes)
         self.adviser.on_model(model, ref_model)
         self.model: PreTrainedModelWrapper = setup.place(model, self.current_device)
-        self.casts = not setup.lower(self.model, self.accelerator)
+        self.casts = not setup.lower(self.model, self.accelerator, config)
         self.ref_model = setup.reference_of(model, ref_model, num_shared_layers)
         if self.ref_model is not None:
             setup.place(self.ref_model, self.current_device)

@@ -156,9 +156,6 @@ class Job:
         evaluation = self.evaluate(self.test_prompts)
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, asdict(evaluation))
-        summary = summarise(evaluation)
-        if (length := self.budget.constraints.get(names.RESPONSE_TOKENS)) is not None:
-            length.start = summary[names.RESPONSE_TOKENS]
         self.budget.begin(start_measures(self) if self.budget.constraints else [])
         validation = self.validate()
         self.record({"iteration": 0, "evaluation": validation})

@@ -5,9 +5,10 @@
         --program shared/peers/trl_classic_step.py shared/peers/workloads/*.json
 
 The program's text is the peer's; for our side its `trl` import is replaced, and a T5 built from a
-configuration gets its own output matrix, which Transformers 4 gives it anyway. Each side also runs
-with ACCELERATE_MIXED_PRECISION=bf16, which old programs obey without a change. `--clock cpu` counts
-processor time of one thread instead of wall time, for machines that are not idle.
+configuration gets its own output matrix, which Transformers 4 gives it anyway. The peer also runs
+with ACCELERATE_MIXED_PRECISION=bf16, and our side with `no`: without the variable it keeps frozen
+weights in bf16 where the CPU has it. `--clock cpu` counts processor time of one thread instead of
+wall time, for machines that are not idle.
 """
 
 import argparse
@@ -18,6 +19,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+RUNS = (("trl", None), ("classic", None), ("trl", "bf16"), ("classic", "no"))
+"""Side and what ACCELERATE_MIXED_PRECISION says."""
 
 UNTIED = """
 import torch.nn as _nn
@@ -43,10 +47,12 @@ def our_text(text: str) -> str:
     return changed.replace(marker, marker + UNTIED, 1)
 
 
-def run(python: str, program: Path, workload: Path, threads: int, precision: str) -> dict:
+def run(python: str, program: Path, workload: Path, threads: int, precision: str | None) -> dict:
     """One run of a program; its last line is JSON."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    environment["ACCELERATE_MIXED_PRECISION"] = precision
+    environment.pop("ACCELERATE_MIXED_PRECISION", None)
+    if precision is not None:
+        environment["ACCELERATE_MIXED_PRECISION"] = precision
     result = subprocess.run(
         [python, "-W", "ignore", str(program), str(workload)],
         env=environment,
@@ -79,11 +85,11 @@ def compare(args: argparse.Namespace, workload: Path, folder: Path) -> dict:
     for name, (_, own) in sides.items():
         (folder / f"run_{name}.py").write_text(own)
     for _ in range(args.rounds):
-        for precision in ("no", "bf16"):
-            for name, (python, _) in sides.items():
-                label = name if precision == "no" else f"{name} bf16"
-                done = run(python, folder / f"run_{name}.py", job, args.threads, precision)
-                runs.setdefault(label, []).append(done)
+        for name, precision in RUNS:
+            label = name if precision is None else f"{name} {precision}"
+            python = sides[name][0]
+            done = run(python, folder / f"run_{name}.py", job, args.threads, precision)
+            runs.setdefault(label, []).append(done)
     result: dict = {"workload": work["name"], "clock": args.clock, "threads": args.threads}
     for key in ("generate", "step", "peak_rss_mb"):
         result[key] = {label: round(median(of_side, key), 2) for label, of_side in runs.items()}

@@ -3,12 +3,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 shared=${SHARED:-../shared}
-exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary budget=off guard=off \
+exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary \
   policy=local policy.path="$shared/lab/t5-dialogue" \
   data=local data.path="$shared/data/toxic_turn.train.jsonl.gz" \
   data.validation_path="$shared/data/toxic_turn.dev.jsonl.gz" \
   data.test_path="$shared/data/toxic_turn.test.jsonl.gz" \
   reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
   judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  adapter.scope=decoder algorithm.learning_rate=5e-4 algorithm.length_target=0.8 \
-  algorithm.iterations=80 evaluation.every=20 evaluation.test_prompts=218 "$@"
+  policy.dtype=bfloat16 adapter.scope=decoder algorithm.iterations=60 \
+  algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
+  algorithm.ppo_epochs=2 algorithm.learning_rate=5e-4 algorithm.schedule=linear \
+  algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.credit_every=3 \
+  algorithm.kl_control=fixed algorithm.kl_coef=0.04 algorithm.length_target=0.9 \
+  budget.distinct_2=0.15 \
+  evaluation.every=10 evaluation.validation_prompts=300 evaluation.test_prompts=218 "$@"

@@ -11,6 +11,7 @@ from peft import get_peft_model
 
 from lora_detox.classic import PPOConfig, PPOTrainer, create_reference_model
 from lora_detox.classic.core import logprobs_from_logits
+from lora_detox.policy import loading
 from tests.tiny import ARCHITECTURES, tiny_backbone, tiny_tokenizer
 from tests.unit.classic.programs import (
     SAMPLE,
@@ -489,6 +490,30 @@ def test_score_clip_and_record_step_stats():
     gathered = trainer.gather_stats({"a": torch.tensor(2.0), "b": torch.ones(3), "c": 1.0})
     assert float(gathered["a"]) == 2.0
     assert gathered["c"] == 1.0
+
+
+def test_a_wide_lora_policy_is_lowered_by_itself_unless_the_program_chose(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setattr(loading, "BF16_WIDTH", 8)
+    monkeypatch.setattr(loading, "has_fast_bf16", lambda: True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+    def frozen_dtypes(lora=True, **options):
+        model = policy("gpt2", lora=lora)
+        config = PPOConfig(batch_size=4, mini_batch_size=2, **options)
+        trainer = PPOTrainer(config, model, tokenizer=tiny_tokenizer())
+        queries = some_queries()
+        responses = trainer.generate(queries, batch_size=4, return_prompt=False, **SAMPLE)
+        assert trainer.step(queries, responses, some_scores())["objective/kl"] == 0.0
+        return {p.dtype for p in model.backbone.parameters() if not p.requires_grad or not lora}
+
+    with pytest.warns(UserWarning, match="kept in bfloat16"):
+        assert frozen_dtypes() == {torch.bfloat16}
+    keep = {"accelerator_kwargs": {"mixed_precision": "no"}}
+    assert frozen_dtypes(**keep) == {torch.float32}
+    assert frozen_dtypes(lora=False) == {torch.float32}
+    monkeypatch.setattr(loading, "BF16_WIDTH", 512)
+    assert frozen_dtypes() == {torch.float32}
 
 
 @pytest.mark.parametrize("architecture", ["t5", "gpt2", "gptj"])
