@@ -155,7 +155,18 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOCo
     attention = loading.attention_of(accelerator.device, torch.bfloat16)
     if attention is not None:
         backbone.set_attn_implementation(attention)
+    head = backbone.get_output_embeddings()
+    if head is not None:
+        head.register_forward_pre_hook(_contiguous)
     return True
+
+
+def _contiguous(module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """States without gaps: a bf16 product of a view with gaps copies the weights for each row.
+
+    The last states of a batch are such a view: 1.1 GB for 16 rows of a GPT-Neo of 125 M weights.
+    """
+    return (args[0].contiguous(), *args[1:])
 
 
 def _gains_by_bf16(model: PreTrainedModelWrapper, device: torch.device) -> bool:

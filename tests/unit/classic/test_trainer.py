@@ -530,8 +530,13 @@ def test_mixed_precision_keeps_frozen_weights_in_bf16_and_what_learns_in_fp32(
         assert {p.dtype for p in learned} == {torch.float32}
         frozen = {p.dtype for p in model.backbone.parameters() if not p.requires_grad}
         assert frozen == {torch.bfloat16}
+        whole = []  # a bf16 product of states with gaps copies the weights for each row
+        head = model.backbone.get_output_embeddings()
+        head.register_forward_pre_hook(lambda _, args: whole.append(args[0].is_contiguous()))
         queries = some_queries()
         responses = trainer.generate(queries, batch_size=4, return_prompt=False, **SAMPLE)
+        assert whole
+        assert all(whole)
         stats = trainer.step(queries, responses, some_scores())
         assert stats["objective/kl"] == 0.0  # the adapter starts at zero
         assert np.isfinite(stats["ppo/loss/total"])
