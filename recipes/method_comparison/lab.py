@@ -19,6 +19,7 @@ def lab(shared: str) -> list[str]:
         "threads=1",
         "policy=local",
         f"policy.path={shared}/{BASE}",
+        "policy.dtype=bfloat16",
         "reward=local",
         f"reward.path={shared}/{REWARD}",
         f"reward.label={CIVIL}",

@@ -20,6 +20,13 @@ HERE = Path(__file__).resolve().parent
 METHODS: dict[str, list[str]] = {
     "ppo": ["algorithm=ppo", "budget=off"],
     "ppo_budget": ["algorithm=ppo", "budget=default"],
+    "ppo_credit": [
+        "algorithm=ppo",
+        "budget=default",
+        "algorithm.credit_every=2",
+        "algorithm.average=0.9",
+        "algorithm.schedule=linear",
+    ],
     "rloo": ["algorithm=rloo", "budget=off"],
     "rloo_budget": ["algorithm=rloo", "budget=default"],
     "grpo": ["algorithm=grpo", "budget=off"],
