@@ -87,7 +87,6 @@ NOT_NEGATIVE = (
     "algorithm.warmup_iterations",
     "algorithm.trainer.beta",
     "algorithm.trainer.least_gap",
-    "budget.perplexity",
     "budget.damping",
     "guard.retries",
     "generation.top_k",
@@ -102,6 +101,7 @@ NOT_NEGATIVE = (
     "reward_model.weight_decay",
     "seed",
 )
+CHANGE = ("budget.perplexity",)
 UNIT = (
     "algorithm.gamma",
     "algorithm.gae_lambda",
@@ -137,6 +137,7 @@ def check_ranges(settings: Settings) -> None:
         (POSITIVE, "a number above 0"),
         (NOT_NEGATIVE, "0 or more"),
         (UNIT, "a number from 0 to 1"),
+        (CHANGE, "a number above -1"),
     ):
         for key in keys:
             value: Any = settings
@@ -144,7 +145,8 @@ def check_ranges(settings: Settings) -> None:
                 value = getattr(value, part)
             if value is None:
                 continue
-            too_low = value <= 0 if keys is POSITIVE else value < 0
+            least = -1 if keys is CHANGE else 0
+            too_low = value <= least if keys in (POSITIVE, CHANGE) else value < least
             if too_low or (keys is UNIT and value > 1) or math.isnan(value):
                 raise SettingsError(f"{key}: got {value}, want {want}")
     if settings.generation.top_p == 0:

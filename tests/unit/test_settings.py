@@ -15,7 +15,7 @@ from lora_detox.settings import (
     known_keys,
     settings_yaml,
 )
-from lora_detox.settings.ranges import NOT_NEGATIVE, POSITIVE, UNIT
+from lora_detox.settings.ranges import CHANGE, NOT_NEGATIVE, POSITIVE, UNIT
 
 ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
 TERMS = ("toxicity", "rouge", "length", "similarity")
@@ -44,7 +44,7 @@ def numbers(node, prefix=""):
 
 
 def test_every_number_has_a_range(settings):
-    ranged = {*POSITIVE, *NOT_NEGATIVE, *UNIT}
+    ranged = {*POSITIVE, *NOT_NEGATIVE, *UNIT, *CHANGE}
     assert set(numbers(type(settings))) == ranged | ANY_NUMBER | WEIGHTS
 
 
@@ -54,6 +54,7 @@ def test_every_number_has_a_range(settings):
         (POSITIVE, [0, -1, float("nan")]),
         (NOT_NEGATIVE, [-1, float("nan")]),
         (UNIT, [-0.1, 1.1, float("nan")]),
+        (CHANGE, [-1, float("nan")]),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values):
