@@ -19,7 +19,6 @@ from lora_detox.policy.loading import check_backbone, load_policy, load_tokenize
 from lora_detox.prompts import PromptSampler, fixed_batches
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
-from lora_detox.scores import prefix_credit
 from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
@@ -46,7 +45,7 @@ from lora_detox.stages.tiny import remove_tiny_policy, write_tiny_policy
 from lora_detox.stages.trainer_checkpoints import newest_checkpoint
 from lora_detox.stages.trainers import check_trainer_fits
 from lora_detox.stages.watch import Watch
-from lora_detox.types import Evaluation, PromptBatch, Rollout, Sampling, Scores
+from lora_detox.types import Evaluation, PromptBatch, Rollout, Sampling
 from lora_detox.update import PpoUpdate
 
 EMBEDDED_POLICY = "embedded:policy"
@@ -172,17 +171,6 @@ class Job:
             evaluation = self.evaluate(self.validation)
         both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
         return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
-
-    def credit(self, rollout: Rollout, scores: Scores) -> Tensor:
-        """Which tokens changed the score [B, R], score units before scaling; 0 where not asked."""
-        every = self.settings.algorithm.credit_every
-        if every is None:
-            return torch.zeros_like(rollout.logprobs)
-        said = (rollout.response_ids, rollout.response_mask)
-        found = prefix_credit(
-            self.reward, rollout.prompts, said, scores, self.policy.decode_texts, every
-        )
-        return found.to(rollout.logprobs.device)
 
     def prices(
         self, rollout: Rollout, quality: RolloutQuality, credit: Tensor

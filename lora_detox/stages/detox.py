@@ -15,7 +15,7 @@ from lora_detox.settings import Settings, TrainerKind
 from lora_detox.stages import trainers
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
-from lora_detox.stages.measure import Turn, check_start, iteration_row
+from lora_detox.stages.measure import Turn, check_start, iteration_row, token_credit
 from lora_detox.stages.quality import rollout_quality
 
 
@@ -68,7 +68,7 @@ def turn(job: Job, iteration: int) -> dict[str, Any]:
         )
     with job.clock("score"):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
-        credit = job.credit(rollout, scores)
+        credit = token_credit(job, rollout, scores)
         quality = rollout_quality(rollout)
     check_start(job, iteration, rollout, responses)
     score = job.scaler(scores.score)

@@ -4,10 +4,12 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
+from lora_detox.scores import prefix_credit
 from lora_detox.stages.quality import RolloutQuality, rollout_quality
 from lora_detox.types import Rollout, Scores, UpdateStats
 
@@ -114,6 +116,16 @@ def _check_alive(iteration: int, row: dict[str, Any], stats: UpdateStats) -> Non
             f"iteration {iteration + 1}: {', '.join(broken)} is not finite; lower "
             "algorithm.learning_rate"
         )
+
+
+def token_credit(job: "Job", rollout: Rollout, scores: Scores) -> Tensor:
+    """Which tokens changed the score [B, R], score units before scaling; 0 where not asked for."""
+    every = job.settings.algorithm.credit_every
+    if every is None:
+        return torch.zeros_like(rollout.logprobs)
+    said = (rollout.response_ids, rollout.response_mask)
+    found = prefix_credit(job.reward, rollout.prompts, said, scores, job.policy.decode_texts, every)
+    return found.to(rollout.logprobs.device)
 
 
 def start_measures(job: "Job") -> list[dict[str, float]]:
