@@ -85,7 +85,7 @@ def compare(args: argparse.Namespace, workload: Path, folder: Path) -> dict:
     for name, (_, own) in sides.items():
         (folder / f"run_{name}.py").write_text(own)
     for _ in range(args.rounds):
-        for name, precision in RUNS:
+        for name, precision in RUNS[:2] if args.unchanged else RUNS:
             label = name if precision is None else f"{name} {precision}"
             python = sides[name][0]
             done = run(python, folder / f"run_{name}.py", job, args.threads, precision)
@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=0, help="0 for the workload's own number")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--unchanged", action="store_true", help="without the variable only")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("workloads", nargs="+", type=Path)
     args = parser.parse_args()
