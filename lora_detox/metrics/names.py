@@ -50,7 +50,7 @@ DISTINCT_1: Final = "distinct_1"
 DISTINCT_2: Final = "distinct_2"
 DISTINCT_3: Final = "distinct_3"
 RESPONSE_TOKENS: Final = "response_tokens"
-TYPICAL_TOKENS: Final = "typical_tokens"
+TYPICAL_WORDS: Final = "typical_words"
 RESPONSE_WORDS: Final = "response_words"
 REPETITION: Final = "repetition"
 EMPTY: Final = "empty"
@@ -88,7 +88,7 @@ _ROWS: Final = (
     (DISTINCT_2, "Distinct-2", "share", _HIGHER, 3),
     (DISTINCT_3, "Distinct-3", "share", _HIGHER, 3),
     (RESPONSE_TOKENS, "Response length", "tokens", _NEITHER, 1),
-    (TYPICAL_TOKENS, "Response length, geometric mean", "tokens", _NEITHER, 1),
+    (TYPICAL_WORDS, "Response length, geometric mean of words + 1", "words", _NEITHER, 1),
     (RESPONSE_WORDS, "Response length", "words", _NEITHER, 1),
     (REPETITION, "Repeated 3-grams", "share", _LOWER, 3),
     (EMPTY, "Empty responses", "share", _LOWER, 3),

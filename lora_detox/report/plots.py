@@ -111,7 +111,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             _logged("multiplier_perplexity", "perplexity"),
             _logged("multiplier_rougeL", "ROUGE-L"),
             _logged("multiplier_distinct_2", "distinct-2"),
-            _logged("multiplier_typical_tokens", "length"),
+            _logged("multiplier_typical_words", "length"),
         ),
     ),
     (

@@ -16,6 +16,7 @@ from lora_detox.embedded import embedded_path
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names, summarise
 from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
+from lora_detox.policy.words import word_starts
 from lora_detox.prompts import PromptSampler, fixed_batches
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
@@ -107,6 +108,7 @@ class Job:
         self._encode_prompts(tokenizer, config.is_encoder_decoder)
         self.reward, self.judge = load_scorers(settings, self.device)
         self.policy = load_policy(backbone, adapter_plan(settings))
+        self._word_starts = word_starts(tokenizer, self.policy.vocabulary).to(self.device)
         self.quantized = backbone.quantization != "none"
         self._adapter_at_start = trained_checksum(self.policy)
         self.base_checksum = self.policy.base_checksum()
@@ -178,7 +180,8 @@ class Job:
         """What a nat costs and what each token earns [B, R] beside the score, score units."""
         factor = 1.0 if self.guard is None else self.guard.kl_factor
         kl_coef = factor * self.kl_control.kl_coef + self.budget.kl_price()
-        bonus = self.budget.token_bonus(rollout, quality.rouge)
+        begins = self._word_starts[rollout.response_ids]
+        bonus = self.budget.token_bonus(rollout, quality.rouge, begins)
         return kl_coef, bonus + self.scaler.factor * credit
 
     def after_iteration(

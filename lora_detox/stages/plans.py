@@ -182,11 +182,11 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
         bounds.append(Bound(measure=names.RESPONSE_TOKENS, above=False, allowed=1 - least))
     shares = [share for share in (least, algorithm.length_target) if share is not None]
     if shares:
-        length = Bound(measure=names.TYPICAL_TOKENS, above=False, allowed=1 - max(shares))
+        length = Bound(measure=names.TYPICAL_WORDS, above=False, allowed=1 - max(shares))
         held.append(
             Constraint(
                 bound=length,
-                pays=Pays.TOKEN,
+                pays=Pays.WORD,
                 gain=algorithm.length_gain,
                 damping=algorithm.length_damping,
             )

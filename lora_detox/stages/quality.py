@@ -36,7 +36,7 @@ def rollout_quality(rollout: Rollout) -> RolloutQuality:
     measures = {
         names.REF_KL: float(k1),
         names.RESPONSE_TOKENS: sum(lengths) / len(lengths),
-        names.TYPICAL_TOKENS: math.exp(sum(map(math.log, lengths)) / len(lengths)),
+        names.TYPICAL_WORDS: math.exp(sum(math.log1p(len(t.split())) for t in texts) / len(texts)),
         names.DISTINCT_2: 0.0 if math.isnan(distinct) else distinct,  # NaN: not one bigram
         names.REPETITION: sum(map(repetition, texts)) / len(texts),
     }

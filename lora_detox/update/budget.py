@@ -13,7 +13,7 @@ from math import log
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lora_detox.types import Rollout
@@ -52,14 +52,14 @@ class Bound:
 class Pays(StrEnum):
     """What a multiplier pays for.
 
-    `token`: every token, the t-th in proportion to 1 / t, so that a response earns about the log
-    of its length: its second word counts for more than its thirtieth. `reference`: the
-    reference's logprob of each token, above its mean at the start. `surprise`: minus the policy's
-    own logprob, above the batch's mean, which is an entropy bonus. `quality`: a number per
-    response, relative to the start. `kl`: it is added to the price of a nat.
+    `word`: every token that begins a word, the w-th word in proportion to 1 / w, so that a
+    response earns about the log of its words: the second counts for more than the thirtieth.
+    `reference`: the reference's logprob of each token, above its mean at the start. `surprise`:
+    minus the policy's own logprob, above the batch's mean, which is an entropy bonus. `quality`:
+    a number per response, relative to the start. `kl`: it is added to the price of a nat.
     """
 
-    TOKEN = "token"
+    WORD = "word"
     REFERENCE = "reference"
     SURPRISE = "surprise"
     QUALITY = "quality"
@@ -124,10 +124,10 @@ class Constraint:
         return self.bound.limit(self.start)
 
 
-def _log_length_weights(count: int, length: float) -> Float[Tensor, "R"]:
-    """1 / t for the tokens t = 1..R, scaled so that a response of this length earns 1."""
-    whole = sum(1 / t for t in range(1, max(1, round(length)) + 1))
-    return 1 / (whole * torch.arange(1, count + 1, dtype=torch.float32))
+def _log_length(begins: Bool[Tensor, "B R"], words: float) -> Float[Tensor, "B R"]:
+    """1 / w at the w-th word of each response, scaled so that one of that many words earns 1."""
+    whole = sum(1 / w for w in range(1, max(1, round(words)) + 1))
+    return begins / (whole * begins.cumsum(dim=1).clamp(min=1))
 
 
 _KEPT = ("start", "level", "pressure", "multiplier")
@@ -146,13 +146,17 @@ class Budget:
         self.bounds = {one.measure: one for one in bounds}
 
     def token_bonus(
-        self, rollout: Rollout, quality: Float[Tensor, "B"] | None = None
+        self,
+        rollout: Rollout,
+        quality: Float[Tensor, "B"] | None = None,
+        begins: Bool[Tensor, "B R"] | None = None,
     ) -> Float[Tensor, "B R"]:
         """What each token earns beside the score, score units, 0 at padding.
 
         Args:
             rollout: logprobs and reference logprobs.
             quality: of each response, higher is better; None where there is none.
+            begins: True at tokens that begin a word; None takes every token.
 
         Returns:
             The sum over the constraints, with the multipliers of the iterations before.
@@ -164,8 +168,10 @@ class Budget:
         for one in self.constraints.values():
             if one.multiplier == 0 or one.start is None:
                 continue
-            if one.pays is Pays.TOKEN:
-                bonus += one.multiplier * _log_length_weights(mask.shape[1], one.limit()).to(bonus)
+            if one.pays is Pays.WORD:
+                bonus += one.multiplier * _log_length(
+                    mask if begins is None else begins, one.limit()
+                )
             elif one.pays is Pays.REFERENCE:
                 mean_at_start = -log(one.start)  # a perplexity
                 bonus += one.multiplier * per_token * (rollout.ref_logprobs - mean_at_start)

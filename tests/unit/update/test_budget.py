@@ -15,7 +15,7 @@ MASK = mask_of(4, 2, 5)
 
 
 def held_length(**changes):
-    return Constraint(bound=LENGTH, pays=Pays.TOKEN, gain=0.5, **changes)
+    return Constraint(bound=LENGTH, pays=Pays.WORD, gain=0.5, **changes)
 
 
 def test_excess_by_hand():
@@ -45,6 +45,16 @@ def test_the_length_is_held_as_by_hand():
     assert bonus() == pytest.approx(0.25 / harmonic)
     budget.observe({"response_tokens": 60.0})  # far too long: never less than nothing
     assert (bonus(), control.pressure) == (0.0, 0.0)
+
+
+def test_only_tokens_that_begin_a_word_are_paid_the_wth_one_by_w():
+    control = held_length(start=3.0, multiplier=1.1)  # 1 + 1/2 + 1/3 = 11/6
+    rollout = rollout_of(MASK)
+    begins = torch.zeros_like(MASK)
+    begins[0, 1] = begins[0, 3] = True
+    bonus = Budget([control], []).token_bonus(rollout, begins=begins & MASK)
+    assert bonus[0].tolist() == pytest.approx([0.0, 0.6, 0.0, 0.3, 0.0])
+    assert not bonus[1:].any()
 
 
 def test_a_policy_that_shrinks_under_the_score_is_held():
@@ -84,7 +94,7 @@ def test_a_paired_evaluation_corrects_the_noise_of_rollouts():
 
 def test_rollouts_of_the_start_say_what_the_start_is():
     one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
-    told = Constraint(bound=LENGTH, pays=Pays.TOKEN, gain=5.0, start=12.0)
+    told = Constraint(bound=LENGTH, pays=Pays.WORD, gain=5.0, start=12.0)
     budget = Budget([one, told], [])
     budget.begin([{"perplexity": 18.0, "response_tokens": 9.0}, {"perplexity": 22.0}])
     assert one.start == one.level == 20.0
