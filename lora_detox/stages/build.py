@@ -24,7 +24,6 @@ from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
-from lora_detox.stages.measure import start_measures
 from lora_detox.stages.plans import (
     adapter_plan,
     backbone_plan,
@@ -157,7 +156,6 @@ class Job:
         evaluation = self.evaluate(self.test_prompts)
         path.parent.mkdir(exist_ok=True)
         write_json_atomic(path, asdict(evaluation))
-        self.budget.begin(start_measures(self) if self.budget.constraints else [])
         validation = self.validate()
         self.record({"iteration": 0, "evaluation": validation})
         self.watch.begin(validation)

@@ -15,7 +15,13 @@ from lora_detox.settings import Settings, TrainerKind
 from lora_detox.stages import trainers
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
-from lora_detox.stages.measure import Turn, check_start, iteration_row, token_credit
+from lora_detox.stages.measure import (
+    Turn,
+    check_start,
+    iteration_row,
+    start_measures,
+    token_credit,
+)
 from lora_detox.stages.quality import rollout_quality
 
 
@@ -43,6 +49,9 @@ def run(settings: Settings) -> tuple[float, ...]:
 
 def train(job: Job) -> None:
     """Turn the arrow until the plan is done or the watch ends it."""
+    if not job.first_iteration and job.budget.constraints:
+        with job.clock("evaluate"):
+            job.budget.begin(start_measures(job))
     with job.progress() as progress:
         for iteration in range(job.first_iteration, job.plan.iterations):
             if job.watch.stopped:

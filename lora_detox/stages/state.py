@@ -13,7 +13,7 @@ from torch import Tensor
 from lora_detox.checkpoint import optimizer_tensors, restore_newest, save_checkpoint, set_optimizer
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.stages.clock import Clock
-from lora_detox.update import WeightAverage
+from lora_detox.update import WeightAverage, write_parameters
 
 _AVERAGE = "average_of_weights"
 
@@ -106,7 +106,7 @@ class TrainingState:
     def settle(self) -> None:
         """Training is over: the policy becomes what the run ships."""
         if self._average is not None:
-            _write(self._adapter(), self._average.mean)
+            write_parameters(self._adapter(), self._average.mean)
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.parameters().items()}
@@ -145,7 +145,7 @@ class TrainingState:
     def put_back(self, name: str) -> int:
         """Take the parameters, optimizer and controllers of a snapshot; returns its iteration."""
         kept = self.snapshots[name]
-        _write(self.parameters(), kept.parameters)
+        write_parameters(self.parameters(), kept.parameters)
         if self._average is not None:
             self._average.take(kept.average or kept.parameters, kept.observed)
         set_optimizer(self.optimizer, kept.optimizer, self._groups)
@@ -207,12 +207,6 @@ class TrainingState:
         self._clock.begin -= seconds.pop("elapsed")
         self._clock.total.update(seconds)
         return done
-
-
-@torch.no_grad()
-def _write(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(values[name])
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

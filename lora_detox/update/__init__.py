@@ -1,6 +1,6 @@
 """Stage 5: Rollout + Advantages -> UpdateStats, and new weights."""
 
-from lora_detox.update.average import WeightAverage
+from lora_detox.update.average import WeightAverage, write_parameters
 from lora_detox.update.budget import Bound, Budget, Constraint, Pays
 from lora_detox.update.guard import Guard, GuardLimits
 from lora_detox.update.kl_control import AdaptiveKl, FixedKl, KlControl
@@ -19,4 +19,5 @@ __all__ = [
     "PpoPlan",
     "PpoUpdate",
     "WeightAverage",
+    "write_parameters",
 ]

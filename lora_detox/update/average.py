@@ -32,24 +32,24 @@ class WeightAverage:
         for name, parameter in self._parameters.items():
             self.mean[name].lerp_(parameter, 1 - decay)
 
-    @torch.no_grad()
     def take(self, mean: Mapping[str, Tensor], observed: int) -> None:
         """Go on from a mean of that many observations."""
         self.observed = observed
-        for name, tensor in self.mean.items():
-            tensor.copy_(mean[name])
+        write_parameters(self.mean, mean)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The parameters are the mean while this lasts, and bit for bit themselves after it."""
         own = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._write(self.mean)
+        write_parameters(self._parameters, self.mean)
         try:
             yield
         finally:
-            self._write(own)
+            write_parameters(self._parameters, own)
 
-    @torch.no_grad()
-    def _write(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.copy_(values[name])
+
+@torch.no_grad()
+def write_parameters(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Overwrite parameters in place, each by the value of its name."""
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
