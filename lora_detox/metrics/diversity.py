@@ -51,6 +51,11 @@ def response_words(response: str) -> int:
     return len(response.split())
 
 
+def lettered_words(response: str) -> int:
+    """How many whitespace words of a response begin with a letter: figures and signs do not."""
+    return sum(word[0].isalpha() for word in response.split())
+
+
 def is_empty(response: str) -> bool:
     """True if a response has nothing but whitespace."""
     return not response.strip()

@@ -10,18 +10,18 @@ MARKS = ("Ġ", "Ċ", "ĉ", "▁")
 
 
 def word_starts(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Bool[Tensor, "V"]:
-    """Whether each token begins a word.
+    """Whether each token begins a word with a letter: figures and signs are no words.
 
     Args:
         tokenizer: of the policy.
         vocabulary: rows of the output matrix, which may be more than the tokenizer has tokens.
 
     Returns:
-        True at tokens that begin with white space; at every token but the special ones where the
+        True at tokens of white space and a letter; at every token but the special ones where the
         vocabulary marks none.
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    begins = torch.tensor([str(token).startswith(MARKS) for token in tokens])
+    begins = torch.tensor([str(t).startswith(MARKS) and str(t)[1:2].isalpha() for t in tokens])
     if not begins.any():
         begins = torch.ones_like(begins)
     begins[[i for i in tokenizer.all_special_ids if i < len(begins)]] = False

@@ -15,6 +15,7 @@ class BudgetSettings:
     kl: float | None = None
     gain: float = 0.1
     damping: float = 25.0
+    distinct_2_gain: float = 1.0
     start_rollouts: int = 3
     smoothing: float = 0.3
     target: float | None = None

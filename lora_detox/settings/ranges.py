@@ -32,6 +32,7 @@ POSITIVE = (
     "budget.length",
     "budget.kl",
     "budget.gain",
+    "budget.distinct_2_gain",
     "budget.patience",
     "guard.kl",
     "guard.ratio",

@@ -169,8 +169,11 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
         measured.append((Pays.SURPRISE, bound))
     gains = {"gain": asked.gain, "damping": asked.damping}
+    own_gain = {Pays.SURPRISE: {"gain": asked.distinct_2_gain}}
     held = [
-        Constraint(bound=bound, pays=pays, smoothing=asked.smoothing, **gains)
+        Constraint(
+            bound=bound, pays=pays, smoothing=asked.smoothing, **gains | own_gain.get(pays, {})
+        )
         for pays, bound in measured
     ]
     bounds = [bound for _, bound in measured]
@@ -179,7 +182,8 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
         held.append(Constraint(bound=bounds[-1], pays=Pays.KL, start=0.0, **gains))
     least = None if references else asked.length
     if least is not None:
-        bounds.append(Bound(measure=names.RESPONSE_TOKENS, above=False, allowed=1 - least))
+        for measure in (names.RESPONSE_TOKENS, names.RESPONSE_WORDS):
+            bounds.append(Bound(measure=measure, above=False, allowed=1 - least))
     shares = [share for share in (least, algorithm.length_target) if share is not None]
     if shares:
         length = Bound(measure=names.TYPICAL_WORDS, above=False, allowed=1 - max(shares))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora_detox.metrics import kl, names
-from lora_detox.metrics.diversity import distinct_n, repetition
+from lora_detox.metrics.diversity import distinct_n, lettered_words, repetition
 from lora_detox.metrics.overlap import rouge_per_response
 from lora_detox.metrics.perplexity import reference_perplexity
 from lora_detox.types import Rollout
@@ -36,7 +36,7 @@ def rollout_quality(rollout: Rollout) -> RolloutQuality:
     measures = {
         names.REF_KL: float(k1),
         names.RESPONSE_TOKENS: sum(lengths) / len(lengths),
-        names.TYPICAL_WORDS: math.exp(sum(math.log1p(len(t.split())) for t in texts) / len(texts)),
+        names.TYPICAL_WORDS: math.exp(sum(math.log1p(lettered_words(t)) for t in texts) / len(texts)),
         names.DISTINCT_2: 0.0 if math.isnan(distinct) else distinct,  # NaN: not one bigram
         names.REPETITION: sum(map(repetition, texts)) / len(texts),
     }

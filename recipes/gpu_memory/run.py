@@ -1,11 +1,13 @@
 """Peak memory and samples per second of one PPO iteration of 16 prompts on a GPU, by quantization.
 
-    python recipes/gpu_memory/run.py [--only gpt_j_6b:int8 ...] [--weights FOLDER]
+    python recipes/gpu_memory/run.py [--only gpt_j_6b:int8 ...] [--weights FOLDER] [--peer VENV]
     python recipes/gpu_memory/run.py --tiny --device cpu     # the same path, on a CPU
 
 Random weights in the shapes of GPT-J 6B and flan-t5-xl are made on the device in bf16 and saved in
 shards once; each case then loads them through the toolkit as a run does (bitsandbytes for int8 and
-nf4), in a fresh process. Without a GPU only the predictions of `stage=plan` are made. Results go to
+nf4), in a fresh process: two iterations, of which the second is timed. `--peer` names an
+environment of TRL 0.11.4, whose iteration on the same weights (bf16, int8) follows each case.
+Without a GPU only the predictions of `stage=plan` are made. Results go to
 results.json beside this file (not with --tiny).
 """
 
@@ -41,6 +43,8 @@ TINY = {
 }
 TASKS = {"gpt_j_6b": ("gptj_continuation", "short"), "flan_t5_xl": ("flan_summary", "long")}
 QUANTIZATIONS = ("none", "int8", "nf4")
+PEER_CAN: dict[str, list[str]] = {"none": [], "int8": ["--int8"]}
+"""Quantizations that TRL 0.11.4 is measured in, and what peer.py is told."""
 GOALS = {"gpt_j_6b:int8": 12 * GIB, "gpt_j_6b:nf4": 8 * GIB}
 """Most bytes that a case may take."""
 
@@ -78,7 +82,7 @@ def overrides(name: str, quantization: str, model: Path, prompts: Path, device: 
         f"algorithm.rollout_batch_size={PROMPTS}",
         "algorithm.minibatch_size=4",
         "algorithm.microbatch_size=4",
-        "algorithm.iterations=1",
+        "algorithm.iterations=2",
         "evaluation.validation_prompts=2",
         "evaluation.test_prompts=8",
         "evaluation.resamples=20",
@@ -90,7 +94,8 @@ def overrides(name: str, quantization: str, model: Path, prompts: Path, device: 
 def call(arguments: list[str], folder: Path) -> dict[str, Any]:
     """summary.json of a fresh process."""
     command = [sys.executable, "-m", "lora_detox", *arguments, f"hydra.run.dir={folder}"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-800:]}{done.stderr[-2000:]}")
@@ -112,23 +117,37 @@ def run_case(case: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     arguments = overrides(name, quantization, model, write_prompts(TASKS[name][1], folder), device)
     planned = "cuda" if options.device == "none" else device
     plan = ["stage=plan", f"plan.device={planned}", "plan.memory_gib=80"]
-    row: dict[str, Any] = {
-        "predicted_bytes": call([*plan, *arguments], folder / f"{name}_{quantization}_plan")[
-            "total_bytes"
-        ]
-    }
+    row: dict[str, Any] = {}
+    if not options.measure_only:
+        predicted = call([*plan, *arguments], folder / f"{name}_{quantization}_plan")
+        row["predicted_bytes"] = predicted["total_bytes"]
     if options.device != "none":
-        summary = call(arguments, folder / f"{name}_{quantization}_run")
-        row |= measured_of(summary)
+        own = folder / f"{name}_{quantization}_run"
+        row |= measured_of(call(arguments, own), own)
+    if options.peer and quantization in PEER_CAN:
+        row["peer"] = peer_of(options.peer, model, quantization, device)
     if case in GOALS:
         row["goal_bytes"] = GOALS[case]
     return row
 
 
-def measured_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """Peak memory, and samples per second over generation, scoring, reference and update."""
-    phases = summary["seconds"]
-    seconds = sum(phases.get(name, 0.0) for name in ("generate", "score", "reference", "update"))
+def peer_of(venv: Path, model: Path, quantization: str, device: str) -> dict[str, Any]:
+    """What peer.py prints; or why it failed."""
+    command = [str(venv / "bin" / "python"), str(HERE / "peer.py"), str(model), "--device", device]
+    command += PEER_CAN[quantization]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def measured_of(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Peak memory, and samples per second over the phases of the second iteration."""
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    names = ("generate", "score", "reference", "update")
+    phases = {name: last.get(f"seconds_{name}", 0.0) for name in names}
+    seconds = sum(phases.values())
     return {
         "peak_bytes": summary["peak_memory_bytes"],
         "seconds": phases,
@@ -150,19 +169,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", help="cases such as gpt_j_6b:int8")
     parser.add_argument("--weights", type=Path, help="keep the random weights here (18 GB)")
+    parser.add_argument("--peer", type=Path, help="environment of TRL 0.11.4, with bin/python")
+    parser.add_argument("--measure-only", action="store_true", help="no stage=plan")
     parser.add_argument("--tiny", action="store_true", help="small shapes, to try the path")
     default = "cuda" if torch.cuda.is_available() else "none"
     parser.add_argument("--device", default=default, help="cuda, cpu, or none: predict only")
     options = parser.parse_args()
     cases = options.only or [f"{name}:{kind}" for name in SHAPES for kind in QUANTIZATIONS]
-    print(
-        "| case | predicted, GiB | measured, GiB | samples/s | goal, GiB |\n|---|---|---|---|---|"
-    )
+    heads = ["case", "predicted, GiB", "measured, GiB", "samples/s", "goal, GiB"]
+    heads += ["TRL 0.11.4, GiB", "its samples/s"]
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     with tempfile.TemporaryDirectory() as temporary:
         for case in cases:
             row = run_case(case, Path(temporary), options)
-            numbers = [row["predicted_bytes"] / GIB, row.get("peak_bytes", 0) / GIB]
+            numbers = [row.get("predicted_bytes", 0) / GIB, row.get("peak_bytes", 0) / GIB]
             numbers += [row.get("samples_per_second", 0), row.get("goal_bytes", 0) / GIB]
+            peer = row.get("peer", {})
+            numbers += [peer.get("peak_bytes", 0) / GIB, peer.get("samples_per_second", 0)]
             cells = [f"{number:.2f}" if number else "" for number in numbers]
             print(f"| {case} | {' | '.join(cells)} |", flush=True)
             if not options.tiny:

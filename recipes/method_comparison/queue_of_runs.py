@@ -45,7 +45,8 @@ class Run:
 
 def environment(root: Path) -> dict[str, str]:
     """One thread, and the package of this checkout."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def execute(run: Run, root: Path, *, retry: bool) -> str:

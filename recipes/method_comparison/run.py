@@ -62,7 +62,8 @@ def arguments() -> argparse.Namespace:
 def job_step(folder: Path, job: dict[str, object], done: Path) -> Step:
     """A process of ours; what it has to do is written beside its results."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{done.parent.name}.job.json"
+    name = done.stem if done.parent == folder else done.parent.name
+    file = folder / f"{name}.job.json"
     text = json.dumps(job, indent=1)
     if done.is_file() and file.is_file() and file.read_text(encoding="utf-8") != text:
         sys.exit(f"{folder} holds a run with other settings; give the same ones, or another --out")

@@ -35,6 +35,14 @@ def test_as_many_tokens_begin_a_word_as_there_are_spaces(pre_tokenizer, decoder)
     assert not starts[len(tokenizer) :].any()
 
 
+def test_figures_and_signs_begin_no_word():
+    tokenizer = trained(pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())
+    tokenizer.add_tokens(["Ġ2019", "Ġ(", "Ġélan"])
+    starts = word_starts(tokenizer, len(tokenizer))
+    said = tokenizer.convert_tokens_to_ids(["Ġ2019", "Ġ(", "Ġélan"])
+    assert starts[said].tolist() == [False, False, True]
+
+
 def test_where_nothing_is_marked_every_token_is_a_word():
     starts = word_starts(tiny_tokenizer(), VOCABULARY)
     assert int(starts.sum()) == VOCABULARY - 3
