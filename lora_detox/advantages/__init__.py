@@ -2,6 +2,14 @@
 
 from lora_detox.advantages.baselines import Baseline, RunningMean
 from lora_detox.advantages.estimate import AdvantagePlan, estimate_advantages
+from lora_detox.advantages.length_correction import LengthCorrection
 from lora_detox.advantages.score_scaling import ScoreScaler
 
-__all__ = ["AdvantagePlan", "Baseline", "RunningMean", "ScoreScaler", "estimate_advantages"]
+__all__ = [
+    "AdvantagePlan",
+    "Baseline",
+    "LengthCorrection",
+    "RunningMean",
+    "ScoreScaler",
+    "estimate_advantages",
+]

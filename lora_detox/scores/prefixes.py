@@ -7,18 +7,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lora_detox.scores.columns import Columns, score_with_columns
-from lora_detox.types import PromptBatch, Scorer, Scores
+from lora_detox.types import PromptBatch, Scorer
 
 Decode = Callable[[Int[Tensor, "B R"], Bool[Tensor, "B R"]], list[str]]
+Correct = Callable[[Float[Tensor, "N"], list[str]], Float[Tensor, "N"]]
+"""Scores and their texts -> the scores that training is paid by."""
 
 
 def prefix_credit(
     scorer: Scorer,
     prompts: PromptBatch,
     responses: tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]],
-    scores: Scores,
+    score: Float[Tensor, "B"],
     decode: Decode,
     every: int,
+    correct: Correct = lambda score, texts: score,
 ) -> Float[Tensor, "B R"]:
     """What each stretch of a response did to its score, paid at the end of the stretch.
 
@@ -31,9 +34,10 @@ def prefix_credit(
         scorer: the reward.
         prompts: B prompts with their columns.
         responses: ids and mask [B, R].
-        scores: of the whole responses.
+        score: of the whole responses, corrected.
         decode: ids and mask -> texts.
         every: tokens of a stretch, >= 1.
+        correct: what was done to `score`, for those of the prefixes.
 
     Returns:
         Score units [B, R] on the CPU, 0 at padding; each row sums to 0.
@@ -55,8 +59,8 @@ def prefix_credit(
         "row_ids": [prompts.row_ids[row] for row in rows],
     }
     asked, said = [prompts.texts[row] for row in rows], [texts[cut][row] for row, cut in cuts]
-    potentials = score_with_columns(scorer, asked, said, columns).score.float()
-    start = float(scores.score.float().mean())
+    potentials = correct(score_with_columns(scorer, asked, said, columns).score.float(), said)
+    start = float(score.float().mean())
     reached = torch.full((len(ids),), start)
     for (row, cut), potential in zip(cuts, potentials, strict=True):  # cuts ascend in each row
         credit[row, cut - 1] = potential - reached[row]

@@ -179,10 +179,12 @@ class AlgorithmSettings:
     value_coef: float = 0.1
     max_grad_norm: float | None = None
     target_kl: float | None = None
+    step_kl: float | None = 0.001
     ratio_threshold: float = 10.0
     scale_scores: bool = True
-    center_scores: bool = False
+    center_scores: bool = True
     score_clip: float | None = None
+    length_neutral: bool = False
     length_target: float | None = None
     length_gain: float = 0.1
     length_damping: float = 30.0

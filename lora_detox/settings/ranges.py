@@ -22,6 +22,7 @@ POSITIVE = (
     "algorithm.ratio_threshold",
     "algorithm.max_grad_norm",
     "algorithm.target_kl",
+    "algorithm.step_kl",
     "algorithm.length_target",
     "algorithm.length_gain",
     "algorithm.length_damping",

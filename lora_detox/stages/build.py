@@ -31,9 +31,11 @@ from lora_detox.stages.plans import (
     guard_of,
     kl_control,
     learning_rate_schedule,
+    length_correction,
     plan_of,
     running_mean,
     score_scaler,
+    step_control,
 )
 from lora_detox.stages.quality import RolloutQuality
 from lora_detox.stages.quiet import quieten_libraries
@@ -112,7 +114,9 @@ class Job:
         self._adapter_at_start = trained_checksum(self.policy)
         self.base_checksum = self.policy.base_checksum()
         self.kl_control = kl_control(settings.algorithm)
+        self.step_control = step_control(settings.algorithm)
         self.scaler = score_scaler(settings.algorithm)
+        self.length_correction = length_correction(settings.algorithm)
         self.running_mean = running_mean(settings.algorithm)
         self.references = any(self.validation.references)
         self.budget = budget_of(settings, references=self.references)
@@ -122,7 +126,7 @@ class Job:
             self._optimizer(),
             self.plan.ppo,
             self.plan.sampling,
-            learning_rate_schedule(settings.algorithm, self.guard),
+            learning_rate_schedule(settings.algorithm, self.guard, self.step_control),
         )
         self.evaluate = self._evaluator()
         self.state = self._state()
@@ -276,6 +280,8 @@ class Job:
             self.update.optimizer,
             {
                 "kl_control": self.kl_control,
+                "step_control": self.step_control,
+                "length_correction": self.length_correction,
                 "scaler": self.scaler,
                 "running_mean": self.running_mean,
                 "budget": self.budget,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
+from lora_detox.metrics.diversity import lettered_words
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
 from lora_detox.scores import prefix_credit
 from lora_detox.stages.quality import RolloutQuality, rollout_quality
@@ -92,6 +93,8 @@ def iteration_row(job: "Job", iteration: int, turn: Turn) -> dict[str, Any]:
         "kl_cost": turn.kl_coef * k1,
         **job.budget.columns(),
         "score_std": job.scaler.std,
+        "length_slope": job.length_correction.slope,
+        "step_factor": job.step_control.factor,
         "sampling_gap": float(gap),
         **{name: value for name, value in vars(turn.stats).items() if value is not None},
     }
@@ -99,6 +102,7 @@ def iteration_row(job: "Job", iteration: int, turn: Turn) -> dict[str, Any]:
     row.update({f"seconds_{phase}": spent for phase, spent in job.clock.lap().items()})
     _check_alive(iteration, row, turn.stats)
     job.kl_control.update(k1, len(mask))
+    job.step_control.update(turn.stats.approx_kl)
     job.budget.observe(measures)
     return row
 
@@ -118,13 +122,30 @@ def _check_alive(iteration: int, row: dict[str, Any], stats: UpdateStats) -> Non
         )
 
 
-def token_credit(job: "Job", rollout: Rollout, scores: Scores) -> Tensor:
+def fair_score(job: "Job", rollout: Rollout, scores: Scores) -> Tensor:
+    """The scores [B] without what length alone predicts, where that is asked for."""
+    words = [lettered_words(text) for text in rollout.response_texts]
+    job.length_correction.observe(scores.score, words)
+    return job.length_correction(scores.score, words)
+
+
+def token_credit(job: "Job", rollout: Rollout, score: Tensor) -> Tensor:
     """Which tokens changed the score [B, R], score units before scaling; 0 where not asked for."""
     every = job.settings.algorithm.credit_every
     if every is None:
         return torch.zeros_like(rollout.logprobs)
     said = (rollout.response_ids, rollout.response_mask)
-    found = prefix_credit(job.reward, rollout.prompts, said, scores, job.policy.decode_texts, every)
+    found = prefix_credit(
+        job.reward,
+        rollout.prompts,
+        said,
+        score,
+        job.policy.decode_texts,
+        every,
+        lambda potentials, texts: job.length_correction(
+            potentials, list(map(lettered_words, texts))
+        ),
+    )
     return found.to(rollout.logprobs.device)
 
 

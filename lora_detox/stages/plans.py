@@ -5,7 +5,13 @@ from dataclasses import dataclass, fields
 from math import cos, pi
 from typing import Any
 
-from lora_detox.advantages import AdvantagePlan, Baseline, RunningMean, ScoreScaler
+from lora_detox.advantages import (
+    AdvantagePlan,
+    Baseline,
+    LengthCorrection,
+    RunningMean,
+    ScoreScaler,
+)
 from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.metrics import names
 from lora_detox.policy.adapter import AdapterPlan
@@ -33,6 +39,7 @@ from lora_detox.update import (
     KlControl,
     Pays,
     PpoPlan,
+    StepControl,
 )
 
 
@@ -214,19 +221,30 @@ def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:
     )
 
 
+def length_correction(algorithm: AlgorithmSettings) -> LengthCorrection:
+    """Whether scores are freed of what length predicts."""
+    return LengthCorrection(enabled=algorithm.length_neutral)
+
+
+def step_control(algorithm: AlgorithmSettings) -> StepControl:
+    """How far an update may move the policy before the learning rate falls."""
+    return StepControl(target=algorithm.step_kl)
+
+
 def running_mean(algorithm: AlgorithmSettings) -> RunningMean:
     """The baseline of earlier iterations; unused by the other baselines."""
     return RunningMean(decay=algorithm.baseline_decay)
 
 
 def learning_rate_schedule(
-    algorithm: AlgorithmSettings, guard: Guard | None = None
+    algorithm: AlgorithmSettings, guard: Guard | None = None, step: StepControl | None = None
 ) -> Callable[[int], float]:
     """Factor on the learning rates by iteration: warm-up, then constant, linear or cosine to 0.
 
     Args:
         algorithm: schedule and warm-up.
         guard: its factor of now is applied on top.
+        step: likewise.
 
     Returns:
         Iteration, from 0 -> factor.
@@ -243,4 +261,8 @@ def learning_rate_schedule(
             return 0.5 * (1 + cos(pi * progress))
         return 1.0
 
-    return factor if guard is None else lambda iteration: guard.step_factor * factor(iteration)
+    def controlled(iteration: int) -> float:
+        of_guard = 1.0 if guard is None else guard.step_factor
+        return factor(iteration) * of_guard * (1.0 if step is None else step.factor)
+
+    return controlled

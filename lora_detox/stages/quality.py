@@ -36,7 +36,9 @@ def rollout_quality(rollout: Rollout) -> RolloutQuality:
     measures = {
         names.REF_KL: float(k1),
         names.RESPONSE_TOKENS: sum(lengths) / len(lengths),
-        names.TYPICAL_WORDS: math.exp(sum(math.log1p(lettered_words(t)) for t in texts) / len(texts)),
+        names.TYPICAL_WORDS: math.exp(
+            sum(math.log1p(lettered_words(t)) for t in texts) / len(texts)
+        ),
         names.DISTINCT_2: 0.0 if math.isnan(distinct) else distinct,  # NaN: not one bigram
         names.REPETITION: sum(map(repetition, texts)) / len(texts),
     }

@@ -5,6 +5,7 @@ from lora_detox.update.budget import Bound, Budget, Constraint, Pays
 from lora_detox.update.guard import Guard, GuardLimits
 from lora_detox.update.kl_control import AdaptiveKl, FixedKl, KlControl
 from lora_detox.update.optimise import PpoPlan, PpoUpdate
+from lora_detox.update.step_control import StepControl
 
 __all__ = [
     "AdaptiveKl",
@@ -18,6 +19,7 @@ __all__ = [
     "Pays",
     "PpoPlan",
     "PpoUpdate",
+    "StepControl",
     "WeightAverage",
     "write_parameters",
 ]

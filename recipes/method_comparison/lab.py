@@ -42,7 +42,7 @@ def training(iterations: int, batch: int, seed: int) -> list[str]:
         f"algorithm.rollout_batch_size={batch}",
         f"algorithm.minibatch_size={batch}",
         f"algorithm.microbatch_size={batch}",
-        "evaluation.every=20",
+        "evaluation.every=5",
         "evaluation.validation_prompts=64",
         "evaluation.test_prompts=16",  # the figures come from stage=evaluate, not from these
     ]

@@ -39,7 +39,7 @@ def credit_every(every):
     )
     scores = scorer.score(prompts.texts, decode(IDS, MASK))
     scorer.asked.clear()
-    return prefix_credit(scorer, prompts, (IDS, MASK), scores, decode, every), scorer
+    return prefix_credit(scorer, prompts, (IDS, MASK), scores.score, decode, every), scorer
 
 
 def test_the_insult_is_charged_where_it_stands_and_given_back_at_the_end():
