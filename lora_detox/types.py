@@ -217,9 +217,13 @@ class Policy(Protocol):
         """Whether values are estimated; without a head they are 0."""
 
     def decoding(
-        self, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"], sampling: Sampling
+        self,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        sampling: Sampling,
+        room: int | None = None,
     ) -> DecodingSession:
-        """Begin to write responses to a batch of queries."""
+        """Begin to write responses of at most `room` tokens to a batch of queries."""
 
     def respond(
         self,

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lora_detox.policy.families import Family, Writing, language_logits
 from lora_detox.policy.frozen import FrozenPart, merged
+from lora_detox.policy.static_decoding import can_decode_statically, write_statically
 from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
 from lora_detox.policy.value_head import ValueHead
 from lora_detox.types import DecodingSession, FrozenStates, ResponseOutputs, Sampling
@@ -50,6 +51,7 @@ class LoraPolicy:
         self.value_head = ValueHead(hidden_size, device=self.device) if with_value_head else None
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
         self.frozen_part = FrozenPart(self.backbone)
+        self.static_cache: bool | None = None  # while decoding; None on GPUs
         self.model.eval()
 
     @property
@@ -74,7 +76,11 @@ class LoraPolicy:
         return self.value_head is not None
 
     def decoding(
-        self, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"], sampling: Sampling
+        self,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+        sampling: Sampling,
+        room: int | None = None,
     ) -> DecodingSession:
         """Begin to write responses with a key-value cache.
 
@@ -82,12 +88,18 @@ class LoraPolicy:
             query_ids: padded on the family's side.
             query_mask: True at real tokens.
             sampling: the distribution that tokens are drawn from.
+            room: most tokens that will be written, for a cache of fixed size where that pays.
 
         Returns:
             A session whose `next_logits` are those after temperature, top-k, top-p and minimum
             length.
         """
-        return _Session(self, self.family.write(self.backbone, query_ids, query_mask), sampling)
+        asked = self.device.type == "cuda" if self.static_cache is None else self.static_cache
+        if room is not None and asked and can_decode_statically(self.backbone):
+            writing = write_statically(self.backbone, query_ids, query_mask, room)
+        else:
+            writing = self.family.write(self.backbone, query_ids, query_mask)
+        return _Session(self, writing, sampling)
 
     def respond(
         self,

@@ -38,7 +38,7 @@ def sample_responses(
         Response ids (padding filled with `pad_token_id`), the mask of sampled tokens, made from
         lengths, and the log-probability that each token was drawn with (0 at padding).
     """
-    session = policy.decoding(query_ids, query_mask, sampling)
+    session = policy.decoding(query_ids, query_mask, sampling, int(max_new_tokens.max()))
     response_ids = torch.full_like(uniforms, policy.pad_token_id, dtype=torch.long)
     logprobs = torch.zeros(uniforms.shape, device=uniforms.device)
     lengths = torch.zeros_like(max_new_tokens)

@@ -203,6 +203,7 @@ class GenerationSettings:
     top_p: float = 1.0
     min_new_tokens: int = 0
     batch_size: int = 32
+    static_cache: bool | None = None
 
 
 @dataclass

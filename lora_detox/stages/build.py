@@ -109,6 +109,7 @@ class Job:
         self._encode_prompts(tokenizer, config.is_encoder_decoder)
         self.reward, self.judge = load_scorers(settings, self.device)
         self.policy = load_policy(backbone, adapter_plan(settings))
+        self.policy.static_cache = settings.generation.static_cache
         self._word_starts = word_starts(tokenizer, self.policy.vocabulary).to(self.device)
         self.quantized = backbone.quantization != "none"
         self._adapter_at_start = trained_checksum(self.policy)
