@@ -13,6 +13,7 @@ class BudgetSettings:
     distinct_2: float | None = None
     length: float | None = None
     kl: float | None = None
+    aim: float = 1.0
     gain: float = 0.1
     damping: float = 25.0
     distinct_2_gain: float = 1.0

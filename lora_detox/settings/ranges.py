@@ -89,6 +89,7 @@ NOT_NEGATIVE = (
     "algorithm.warmup_iterations",
     "algorithm.trainer.beta",
     "algorithm.trainer.least_gap",
+    "budget.aim",
     "budget.damping",
     "guard.retries",
     "generation.top_k",

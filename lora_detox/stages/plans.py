@@ -1,7 +1,7 @@
 """Settings -> the plain arguments of each stage of the arrow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import cos, pi
 from typing import Any
 
@@ -175,11 +175,14 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
     if asked.distinct_2 is not None:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
         measured.append((Pays.SURPRISE, bound))
-    gains = {"gain": asked.gain, "damping": asked.damping}
-    own_gain = {Pays.SURPRISE: {"gain": asked.distinct_2_gain}}
+    gains: dict[str, Any] = {"gain": asked.gain, "damping": asked.damping}
+    own_gain: dict[Pays, dict[str, Any]] = {Pays.SURPRISE: {"gain": asked.distinct_2_gain}}
     held = [
         Constraint(
-            bound=bound, pays=pays, smoothing=asked.smoothing, **gains | own_gain.get(pays, {})
+            bound=replace(bound, allowed=asked.aim * bound.allowed),
+            pays=pays,
+            smoothing=asked.smoothing,
+            **gains | own_gain.get(pays, {}),
         )
         for pays, bound in measured
     ]
@@ -200,6 +203,7 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
                 pays=Pays.WORD,
                 gain=algorithm.length_gain,
                 damping=algorithm.length_damping,
+                both_ways=algorithm.length_target is not None,
             )
         )
     return Budget(held, bounds)

@@ -6,10 +6,10 @@ control with projection to >= 0 (Stooke et al. 2020, "Responsive Safety in RL by
 Methods"). The response length is held in the same way: silence is the cheapest way to be civil.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import log
 from typing import Any
 
 import torch
@@ -76,11 +76,12 @@ class Constraint:
         gain: score units per unit of excess and iteration, > 0 (K_I).
         damping: weight of the excess of now beside the sum of those so far (K_P / K_I).
         smoothing: weight of the newest rollout in the running level, in (0, 1].
+        both_ways: hold the measure at its limit, also from the side that is inside.
         start: the measure at the start; None takes the first rollout, sampled by the policy of
             the start.
         level: running mean of the measure over rollouts, drawn halfway to each paired evaluation.
-        pressure: integral of the excess, score units, >= 0.
-        multiplier: score units that the next iteration pays for 100 % of the measure, >= 0.
+        pressure: integral of the excess, score units, >= 0 unless `both_ways`.
+        multiplier: score units that the next iteration pays for 100 % of the measure; likewise.
     """
 
     bound: Bound
@@ -88,6 +89,7 @@ class Constraint:
     gain: float
     damping: float = 2.0
     smoothing: float = 1.0
+    both_ways: bool = False
     start: float | None = None
     level: float | None = None
     pressure: float = 0.0
@@ -99,8 +101,9 @@ class Constraint:
         before = value if self.level is None else self.level
         self.level = before + self.smoothing * (value - before)
         step = self.gain * self.excess()
-        self.pressure = max(0.0, self.pressure + step)
-        self.multiplier = max(0.0, self.pressure + self.damping * step)
+        least = -math.inf if self.both_ways else 0.0
+        self.pressure = max(least, self.pressure + step)
+        self.multiplier = max(least, self.pressure + self.damping * step)
 
     def excess(self) -> float:
         """Share of the limit by which the running level is outside; 0 before the first rollout."""
@@ -173,7 +176,7 @@ class Budget:
                     mask if begins is None else begins, one.limit()
                 )
             elif one.pays is Pays.REFERENCE:
-                mean_at_start = -log(one.start)  # a perplexity
+                mean_at_start = -math.log(one.start)  # a perplexity
                 bonus += one.multiplier * per_token * (rollout.ref_logprobs - mean_at_start)
             elif one.pays is Pays.SURPRISE:
                 mean = (rollout.logprobs * mask).sum() / tokens

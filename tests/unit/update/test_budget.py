@@ -47,6 +47,13 @@ def test_the_length_is_held_as_by_hand():
     assert (bonus(), control.pressure) == (0.0, 0.0)
 
 
+def test_a_measure_held_both_ways_is_pulled_back_from_too_far_inside():
+    control = held_length(start=20.0, both_ways=True)
+    for words, sign in ((40.0, -1), (20.0, -1), (10.0, 1)):
+        control.observe(words)
+        assert control.multiplier * sign > 0
+
+
 def test_only_tokens_that_begin_a_word_are_paid_the_wth_one_by_w():
     control = held_length(start=3.0, multiplier=1.1)  # 1 + 1/2 + 1/3 = 11/6
     rollout = rollout_of(MASK)
