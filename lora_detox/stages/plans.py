@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from math import cos, pi
 from typing import Any
 
+import torch
+
 from lora_detox.advantages import (
     AdvantagePlan,
     Baseline,
@@ -109,7 +111,8 @@ def passes(settings: Settings) -> Passes:
     """How rows are cut into forward passes on the device of the run."""
     algorithm = settings.algorithm
     device = resolve_device(settings.device)
-    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens)
+    threads = settings.threads or torch.get_num_threads()
+    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens, threads)
 
 
 def backbone_plan(settings: Settings, path: str) -> BackbonePlan:

@@ -143,7 +143,12 @@ def measure(
             responses,
             sampling,
             minibatch_size=work["minibatch_size"],
-            passes=Passes.on(policy.device, work["minibatch_size"], work["microbatch_tokens"]),
+            passes=Passes.on(
+                policy.device,
+                work["minibatch_size"],
+                work["microbatch_tokens"],
+                torch.get_num_threads(),
+            ),
             seed=iteration,
         )
         marks.append(clock())
