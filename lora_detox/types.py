@@ -216,10 +216,6 @@ class Policy(Protocol):
     def has_value_head(self) -> bool:
         """Whether values are estimated; without a head they are 0."""
 
-    @property
-    def lanes(self) -> int:
-        """How many passes may run side by side, each with one thread."""
-
     def decoding(
         self,
         query_ids: Int[Tensor, "B Q"],

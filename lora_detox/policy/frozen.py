@@ -6,10 +6,8 @@ first pass and replayed in every later one: reference, and each epoch of the upd
 numbers are the very tensors of the first pass, so nothing is rounded differently.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,13 +29,11 @@ class FrozenPart:
         seq2seq = model.config.is_encoder_decoder
         self.encoder = seq2seq and not _has_adapter(model.get_encoder())
         stack = model.get_decoder() if seq2seq else model.base_model
-        layers = _layer_list(stack)
+        self.owner, self.name = _layer_list(stack)
+        layers = getattr(self.owner, self.name)
         adapted = [index for index, layer in enumerate(layers) if _has_adapter(layer)]
         # A decoder layer reads the encoder, so it is frozen only where the encoder is.
         self.depth = adapted[0] if adapted and (self.encoder or not seq2seq) else 0
-        self._now = threading.local()  # passes may run side by side
-        for index, layer in enumerate(layers[: self.depth]):
-            layer.forward = partial(self._forward, layer.forward, index == self.depth - 1)
 
     @property
     def exists(self) -> bool:
@@ -46,37 +42,58 @@ class FrozenPart:
 
     @contextmanager
     def use(self, states: FrozenStates | None) -> Iterator[None]:
-        """Within this context a forward pass of this thread fills `states`, or takes from them."""
+        """Within this context a forward pass takes the lower layers from `states` or fills them."""
         if states is None or self.depth == 0:
             yield
-            return
-        self._now.states = states
+        elif states.lower is None:
+            with self._recording(states):
+                yield
+        else:
+            with self._replaying(states.lower):
+                yield
+
+    @contextmanager
+    def _recording(self, states: FrozenStates) -> Iterator[None]:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            states.lower = _detached(output)
+
+        hook = getattr(self.owner, self.name)[self.depth - 1].register_forward_hook(keep)
         try:
             yield
         finally:
-            self._now.states = None
+            hook.remove()
 
-    def _forward(self, plain: Any, is_last: bool, *inputs: Any, **keywords: Any) -> Any:
-        """What a frozen layer returns: what the last one did for these rows, where that is kept."""
-        states: FrozenStates | None = getattr(self._now, "states", None)
-        if states is not None and states.lower is not None:
-            return states.lower
-        output = plain(*inputs, **keywords)
-        if states is not None and is_last:
-            states.lower = _detached(output)
-        return output
+    @contextmanager
+    def _replaying(self, lower: Any) -> Iterator[None]:
+        layers = getattr(self.owner, self.name)
+        setattr(self.owner, self.name, nn.ModuleList([_Replay(lower), *layers[self.depth :]]))
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.name, layers)
+
+
+class _Replay(nn.Module):
+    """Stands in for the frozen layers: returns what the last of them returned."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *_inputs: Any, **_keywords: Any) -> Any:
+        return self.output
 
 
 def _has_adapter(module: nn.Module) -> bool:
     return any(isinstance(part, BaseTunerLayer) for part in module.modules())
 
 
-def _layer_list(stack: nn.Module) -> Any:
-    """A stack's list of layers."""
+def _layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
+    """The module that holds a stack's list of layers, and the list's name there."""
     for owner in stack.modules():
-        for child in owner.children():
+        for name, child in owner.named_children():
             if isinstance(child, nn.ModuleList):
-                return child
+                return owner, name
     raise ValueError(f"{type(stack).__name__} has no list of layers")
 
 

@@ -75,14 +75,6 @@ class LoraPolicy:
         """Whether values are estimated; without a head they are 0."""
         return self.value_head is not None
 
-    @property
-    def lanes(self) -> int:
-        """Passes that may run side by side: one per thread of a CPU; 1 where a pass draws."""
-        draws = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.model.modules())
-        checkpoints = any(getattr(m, "gradient_checkpointing", False) for m in self.model.modules())
-        alone = self.device.type != "cpu" or draws or checkpoints
-        return 1 if alone else torch.get_num_threads()
-
     def decoding(
         self,
         query_ids: Int[Tensor, "B Q"],

@@ -1,16 +1,14 @@
 """PromptBatch -> Rollout: sample, then take logprobs, reference logprobs and values together."""
 
-from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lora_detox.lanes import side_by_side
 from lora_detox.rollout.generation import Responses
 from lora_detox.rollout.passes import Passes, partition_rows
-from lora_detox.types import Policy, PromptBatch, ResponseOutputs, Rollout, Sampling
+from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
 
 _SAID = ("logprobs", "ref_logprobs", "values")
 
@@ -54,21 +52,11 @@ def collect_rollout(
     )
     frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
     said = {name: torch.zeros(responses.mask.shape) for name in (*_SAID, "full_kl")}
-    parts = list(chain(*minibatches))
-    batches = [
-        (
-            prompts.query_ids[rows],
-            prompts.query_mask[rows],
-            responses.ids[rows],
-            responses.mask[rows],
-            sampling,
-            kept,
-        )
-        for rows, kept in zip(parts, chain(*frozen), strict=True)
-    ]
-    for rows, numbers in zip(parts, _said_of(policy, batches, full_kl=full_kl), strict=True):
-        for name, one in numbers.items():
-            said[name][rows.cpu()] = one.cpu()
+    for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
+        ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
+        batch = (*ids, responses.mask[rows], sampling, kept)
+        for name, numbers in _said_of(policy, batch, full_kl=full_kl).items():
+            said[name][rows.cpu()] = numbers.cpu()
     device = responses.ids.device
     return Rollout(
         prompts=prompts,
@@ -82,25 +70,10 @@ def collect_rollout(
     )
 
 
-def _said_of(
-    policy: Policy, batches: list[tuple[Any, ...]], *, full_kl: bool
-) -> list[dict[str, Tensor]]:
-    """Numbers of each microbatch by name, each [b, R]; the reference comes last."""
-
-    def said_now() -> list[ResponseOutputs]:
-        return side_by_side(
-            [partial(policy.respond, *batch, with_entropy=False) for batch in batches],
-            policy.lanes,
-        )
-
-    own = said_now()
-    exact = [policy.full_kl(*batch) for batch in batches] if full_kl else []
+def _said_of(policy: Policy, batch: tuple[Any, ...], *, full_kl: bool) -> dict[str, Tensor]:
+    """Numbers of one microbatch by name, each [b, R]."""
+    own = policy.respond(*batch, with_entropy=False)
     with policy.reference():
-        reference = said_now()
-    said = [
-        dict(zip(_SAID, (one.logprobs, ref.logprobs, one.values), strict=True))
-        for one, ref in zip(own, reference, strict=True)
-    ]
-    for numbers, kl in zip(said, exact, strict=False):
-        numbers["full_kl"] = kl
-    return said
+        reference = policy.respond(*batch, with_entropy=False)
+    said = dict(zip(_SAID, (own.logprobs, reference.logprobs, own.values), strict=True))
+    return said | ({"full_kl": policy.full_kl(*batch)} if full_kl else {})

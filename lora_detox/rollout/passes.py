@@ -18,7 +18,6 @@ class Passes:
         rows: most rows of a pass.
         tokens: most tokens of a pass, padding included; a single row may exceed it; None has no
             bound.
-        lanes: passes that run side by side; a minibatch of fewer is cut further.
         overhead: cost of a pass beside its tokens, in tokens, >= 0. A large one makes passes as few
             as the bounds allow, a small one splits where padding costs more than another pass.
     """
@@ -26,16 +25,12 @@ class Passes:
     rows: int
     tokens: int | None = None
     overhead: int = GPU_OVERHEAD
-    lanes: int = 1
 
     @classmethod
-    def on(
-        cls, device: torch.device, rows: int, tokens: int | None = None, threads: int = 1
-    ) -> "Passes":
-        """With the overhead of a device, and on a CPU as many lanes as threads."""
-        if device.type == "cpu":
-            return cls(rows=rows, tokens=tokens, overhead=CPU_OVERHEAD, lanes=threads)
-        return cls(rows=rows, tokens=tokens, overhead=GPU_OVERHEAD)
+    def on(cls, device: torch.device, rows: int, tokens: int | None = None) -> "Passes":
+        """With the overhead of a device."""
+        overhead = CPU_OVERHEAD if device.type == "cpu" else GPU_OVERHEAD
+        return cls(rows=rows, tokens=tokens, overhead=overhead)
 
     def cut(self, query_lengths: list[int], response_lengths: list[int]) -> list[int]:
         """Where to cut rows, sorted by length, into forward passes of least cost.
@@ -62,16 +57,11 @@ class Passes:
                 if self.tokens is None or tokens <= self.tokens or size == 1:
                     options.append((best[end - size][0] + tokens + self.overhead, size))
             best.append(min(options))
-        sizes: list[int] = []
-        end = count
+        sizes, end = [], count
         while end:
-            sizes.insert(0, best[end][1])
+            sizes.append(best[end][1])
             end -= best[end][1]
-        while len(sizes) < min(self.lanes, count):
-            widest = max(range(len(sizes)), key=lambda i: sizes[i])
-            half = sizes[widest] // 2
-            sizes[widest : widest + 1] = [half, sizes[widest] - half]
-        return sizes
+        return sizes[::-1]
 
 
 def partition_rows(

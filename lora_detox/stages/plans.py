@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields, replace
 from math import cos, pi
 from typing import Any
 
-import torch
-
 from lora_detox.advantages import (
     AdvantagePlan,
     Baseline,
@@ -111,8 +109,7 @@ def passes(settings: Settings) -> Passes:
     """How rows are cut into forward passes on the device of the run."""
     algorithm = settings.algorithm
     device = resolve_device(settings.device)
-    threads = settings.threads or torch.get_num_threads()
-    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens, threads)
+    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens)
 
 
 def backbone_plan(settings: Settings, path: str) -> BackbonePlan:

@@ -1,13 +1,11 @@
 """PPO epochs over one rollout: accumulate microbatches, check, step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from lora_detox.lanes import side_by_side
 from lora_detox.types import Advantages, FrozenStates, Policy, Rollout, Sampling, UpdateStats
 from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss, ref_kl_loss
 
@@ -47,16 +45,6 @@ class _Totals:
 
     def mean(self, name: str) -> float:
         return self.sums.get(name, 0.0) / max(self.tokens, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pass:
-    """What one microbatch gave: sums of its loss, and a gradient for each trainable parameter."""
-
-    loss: PpoLoss
-    entropy: float
-    ratio_error: float
-    gradients: Sequence[Tensor | None]
 
 
 class PpoUpdate:
@@ -120,24 +108,14 @@ class PpoUpdate:
         frozen = (None,) * len(microbatches) if rollout.frozen is None else rollout.frozen[index]
         tokens = int(sum(rollout.response_mask[rows].sum() for rows in microbatches))
         own, ratio_error = _Totals(), 0.0
-        passes = [
-            partial(
-                self._microbatch,
-                rollout,
-                advantages,
-                rows,
-                kept,
-                tokens,
-                with_entropy=totals.epochs == 1,
-            )
-            for rows, kept in zip(microbatches, frozen, strict=True)
-        ]
         self.optimizer.zero_grad(set_to_none=True)
-        for rows, done in zip(microbatches, side_by_side(passes, self.policy.lanes), strict=True):
-            self._add_gradients(done.gradients)
-            ratio_error = max(ratio_error, done.ratio_error)
+        for rows, kept in zip(microbatches, frozen, strict=True):
+            loss, entropy, error = self._microbatch(
+                rollout, advantages, rows, kept, tokens, with_entropy=totals.epochs == 1
+            )
+            ratio_error = max(ratio_error, error)
             for running in (own, totals, epoch):
-                running.add(done.loss, done.entropy, int(rollout.response_mask[rows].sum()))
+                running.add(loss, entropy, int(rollout.response_mask[rows].sum()))
         if totals.first_ratio_error is None:
             totals.first_ratio_error = ratio_error
         norm = self._clip_gradients()
@@ -161,7 +139,7 @@ class PpoUpdate:
         minibatch_tokens: int,
         *,
         with_entropy: bool,
-    ) -> _Pass:
+    ) -> tuple[PpoLoss, float, float]:
         """Forward and backward of some rows, weighted by their share of the minibatch's tokens."""
         plan, prompts = self.plan, rollout.prompts
         outputs = self.policy.respond(
@@ -189,24 +167,9 @@ class PpoUpdate:
         if advantages.kl_coef_in_loss:
             kl = ref_kl_loss(outputs.logprobs, rollout.ref_logprobs[rows], batch.mask)
             objective = objective + advantages.kl_coef_in_loss * kl
-        gradients = torch.autograd.grad(
-            objective / minibatch_tokens,
-            list(self.policy.trainable_parameters()),
-            allow_unused=True,
-        )
+        (objective / minibatch_tokens).backward()
         drift = (outputs.logprobs.detach() - batch.logprobs) * batch.mask
-        return _Pass(
-            loss=loss,
-            entropy=float(outputs.entropy.sum()),
-            ratio_error=float((drift.exp() - 1).abs().max()),
-            gradients=gradients,
-        )
-
-    def _add_gradients(self, gradients: Sequence[Tensor | None]) -> None:
-        """Accumulate in the order of the passes, whichever was done first."""
-        for parameter, one in zip(self.policy.trainable_parameters(), gradients, strict=True):
-            if one is not None:
-                parameter.grad = one if parameter.grad is None else parameter.grad.add_(one)
+        return loss, float(outputs.entropy.sum()), float((drift.exp() - 1).abs().max())
 
     def _clip_gradients(self) -> Tensor:
         """The gradient norm before clipping; a list, as an iterator would be empty next time."""

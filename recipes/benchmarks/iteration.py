@@ -143,12 +143,7 @@ def measure(
             responses,
             sampling,
             minibatch_size=work["minibatch_size"],
-            passes=Passes.on(
-                policy.device,
-                work["minibatch_size"],
-                work["microbatch_tokens"],
-                torch.get_num_threads(),
-            ),
+            passes=Passes.on(policy.device, work["minibatch_size"], work["microbatch_tokens"]),
             seed=iteration,
         )
         marks.append(clock())
