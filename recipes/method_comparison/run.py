@@ -1,7 +1,7 @@
 """Every method on the same base, prompts, reward and number of scored samples, and the table.
 
     .venv/bin/python recipes/method_comparison/run.py [--only ppo,rloo] [--seeds 0,1,2]
-        [--iterations 60] [--jobs N] [--peer VENV] [--out DIR] [--shared DIR] [--retry] [--report]
+        [--iterations 40] [--jobs N] [--peer VENV] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again; a run that fails is
 listed. `--report` only makes the table and the picture from what is there.
@@ -47,9 +47,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="methods, by comma")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--batch", type=int, default=16, help="scored samples per iteration")
-    parser.add_argument("--prompts", type=int, default=300, help="of each set, for the judge")
+    parser.add_argument("--prompts", type=int, default=200, help="of each set, for the judge")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--peer", help="environment of TRL 0.11.4 (a folder with bin/python)")
     parser.add_argument("--out", default="runs/method_comparison")
