@@ -38,14 +38,15 @@ def sample_responses(
         Response ids (padding filled with `pad_token_id`), the mask of sampled tokens, made from
         lengths, and the log-probability that each token was drawn with (0 at padding).
     """
-    session = policy.decoding(query_ids, query_mask, sampling, int(max_new_tokens.max()))
+    most = int(max_new_tokens.max())
+    session = policy.decoding(query_ids, query_mask, sampling, most)
     response_ids = torch.full_like(uniforms, policy.pad_token_id, dtype=torch.long)
     logprobs = torch.zeros(uniforms.shape, device=uniforms.device)
     lengths = torch.zeros_like(max_new_tokens)
     rows = torch.arange(len(query_ids), device=query_ids.device)  # rows still in the session
     going = torch.ones_like(rows, dtype=torch.bool)
     token_ids: Tensor | None = None
-    for position in range(int(max_new_tokens.max())):
+    for position in range(most):
         logits = session.next_logits(token_ids)
         log_p = logits.log_softmax(dim=-1)
         token_ids = draw(log_p, uniforms[rows, position], greedy=sampling.greedy)

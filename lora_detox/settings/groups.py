@@ -186,6 +186,7 @@ class AlgorithmSettings:
     score_clip: float | None = None
     length_neutral: bool = False
     length_target: float | None = None
+    length_both_ways: bool = False
     length_gain: float = 0.1
     length_damping: float = 30.0
     whiten_rewards: bool = False

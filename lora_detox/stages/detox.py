@@ -18,7 +18,7 @@ from lora_detox.stages.finish import finish
 from lora_detox.stages.measure import (
     Turn,
     check_start,
-    fair_score,
+    corrected_score,
     iteration_row,
     start_measures,
     token_credit,
@@ -78,11 +78,11 @@ def turn(job: Job, iteration: int) -> dict[str, Any]:
         )
     with job.clock("score"):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
-        fair = fair_score(job, rollout, scores)
-        credit = token_credit(job, rollout, fair)
+        corrected = corrected_score(job, rollout, scores)
+        credit = token_credit(job, rollout, corrected)
         quality = rollout_quality(rollout)
     check_start(job, iteration, rollout, responses)
-    score = job.scaler(fair)
+    score = job.scaler(corrected)
     kl_coef, token_bonus = job.prices(rollout, quality, credit)
     advantages = estimate_advantages(
         rollout,

@@ -122,7 +122,7 @@ def _check_alive(iteration: int, row: dict[str, Any], stats: UpdateStats) -> Non
         )
 
 
-def fair_score(job: "Job", rollout: Rollout, scores: Scores) -> Tensor:
+def corrected_score(job: "Job", rollout: Rollout, scores: Scores) -> Tensor:
     """The scores [B] without what length alone predicts, where that is asked for."""
     words = [lettered_words(text) for text in rollout.response_texts]
     job.length_correction.observe(scores.score, words)

@@ -175,21 +175,28 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
     if asked.distinct_2 is not None:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
         measured.append((Pays.SURPRISE, bound))
-    gains: dict[str, Any] = {"gain": asked.gain, "damping": asked.damping}
-    own_gain: dict[Pays, dict[str, Any]] = {Pays.SURPRISE: {"gain": asked.distinct_2_gain}}
     held = [
         Constraint(
-            bound=replace(bound, allowed=asked.aim * bound.allowed),
+            bound=_aimed(bound, asked.aim),
             pays=pays,
+            gain=asked.distinct_2_gain if pays is Pays.SURPRISE else asked.gain,
+            damping=asked.damping,
             smoothing=asked.smoothing,
-            **gains | own_gain.get(pays, {}),
         )
         for pays, bound in measured
     ]
     bounds = [bound for _, bound in measured]
     if asked.kl is not None:
         bounds.append(Bound(measure=names.REF_KL, above=True, limit_at=asked.kl))
-        held.append(Constraint(bound=bounds[-1], pays=Pays.KL, start=0.0, **gains))
+        held.append(
+            Constraint(
+                bound=bounds[-1],
+                pays=Pays.KL,
+                gain=asked.gain,
+                damping=asked.damping,
+                start=0.0,
+            )
+        )
     least = None if references else asked.length
     if least is not None:
         for measure in (names.RESPONSE_TOKENS, names.RESPONSE_WORDS):
@@ -203,10 +210,15 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
                 pays=Pays.WORD,
                 gain=algorithm.length_gain,
                 damping=algorithm.length_damping,
-                both_ways=algorithm.length_target is not None,
+                both_ways=algorithm.length_both_ways,
             )
         )
     return Budget(held, bounds)
+
+
+def _aimed(bound: Bound, aim: float) -> Bound:
+    """What training aims at: a share of what is allowed; an improvement that is asked for stays."""
+    return replace(bound, allowed=aim * bound.allowed) if bound.allowed > 0 else bound
 
 
 def guard_of(settings: Settings) -> Guard | None:

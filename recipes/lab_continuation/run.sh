@@ -13,6 +13,6 @@ exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=gptj_continuation \
   algorithm.rollout_batch_size=128 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
   algorithm.ppo_epochs=2 algorithm.learning_rate=2e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.95 algorithm.credit_every=2 \
-  algorithm.kl_place=loss algorithm.kl_control=fixed algorithm.kl_coef=0.05 \
+  algorithm.length_both_ways=true algorithm.kl_place=loss algorithm.kl_control=fixed algorithm.kl_coef=0.05 \
   budget.perplexity=0.05 budget.distinct_2=0.02 budget.aim=0 budget.kl=8 budget.damping=10 \
   evaluation.every=10 evaluation.validation_prompts=400 evaluation.test_prompts=200 "$@"

@@ -2,9 +2,11 @@
 
 import pytest
 
+from lora_detox.api import compose_settings
+from lora_detox.metrics import names
 from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule
-from lora_detox.stages.plans import kl_control, learning_rate_schedule, score_scaler
-from lora_detox.update import AdaptiveKl, FixedKl
+from lora_detox.stages.plans import budget_of, kl_control, learning_rate_schedule, score_scaler
+from lora_detox.update import AdaptiveKl, FixedKl, StepControl
 
 
 def algorithm(**changes):
@@ -45,3 +47,32 @@ def test_the_kl_control_is_the_one_that_was_asked_for():
 def test_the_scaler_is_the_one_that_was_asked_for():
     scaler = score_scaler(algorithm(scale_scores=False, center_scores=True, score_clip=2.0))
     assert (scaler.scale, scaler.center, scaler.clip) == (False, True, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "aim", "aimed"),
+    [(0.05, 1.0, 0.05), (0.05, 0.2, 0.01), (0.05, 0, 0), (-0.04, 0, -0.04)],
+)
+def test_training_aims_inside_what_the_result_is_held_to(allowed, aim, aimed):
+    settings = compose_settings(
+        ["task=gptj_continuation", f"budget.perplexity={allowed}", f"budget.aim={aim}"]
+    )
+    budget = budget_of(settings, references=False)
+    assert budget.bounds[names.PERPLEXITY].allowed == allowed
+    assert budget.constraints[names.PERPLEXITY].bound.allowed == pytest.approx(aimed)
+
+
+def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_asked():
+    asked = ["task=gptj_continuation", "budget.distinct_2_gain=7", "budget.gain=0.3"]
+    held = budget_of(compose_settings(asked), references=False).constraints
+    assert (held[names.DISTINCT_2].gain, held[names.PERPLEXITY].gain) == (7, 0.3)
+    assert not held[names.TYPICAL_WORDS].both_ways
+    asked.append("algorithm.length_both_ways=true")
+    held = budget_of(compose_settings(asked), references=False).constraints
+    assert held[names.TYPICAL_WORDS].both_ways
+    assert not held[names.PERPLEXITY].both_ways
+
+
+def test_the_step_control_is_in_the_schedule():
+    step = StepControl(target=0.001, factor=0.25)
+    assert learning_rate_schedule(algorithm(), step=step)(3) == 0.25
