@@ -4,7 +4,8 @@ Beside the matrix products, a forward and backward pass spends its time on readi
 activations. Three places write the same thing several times, and are replaced in a loaded model:
 the tanh GELU that Transformers spells out as eight operations, root-mean-square normalisation, and
 PEFT's LoRA layer, which computes the low-rank path of a bf16 backbone in fp32. The numbers agree
-with the plain modules within the rounding of their dtype (tests/unit/policy/test_lean.py).
+with the plain modules within the rounding of their dtype (tests/unit/policy/test_lean.py). Buffers
+that every layer keeps for itself are kept once.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ def make_lean(model: nn.Module) -> None:
     Args:
         model: a backbone, with or without LoRA layers; changed in place.
     """
+    share_buffers(model)
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is NewGELUActivation:
@@ -35,6 +37,29 @@ def make_lean(model: nn.Module) -> None:
             _wrap_forward(module, _lora_forward)
         elif type(module).__name__ in RMS_NORMS:
             _wrap_forward(module, _norm_forward)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Keep equal buffers of different layers once, where no checkpoint holds them.
+
+    GPT-Neo has a causal mask of 2,048 x 2,048 in each layer: 48 MiB in twelve, of which two differ.
+    Such buffers are constants that forward passes read.
+
+    Args:
+        model: a backbone, with or without LoRA layers; changed in place.
+    """
+    kept: dict[tuple[object, ...], list[Tensor]] = {}
+    for module in model.modules():
+        for name in module._non_persistent_buffers_set:
+            buffer = module._buffers.get(name)
+            if type(buffer) is not Tensor or buffer.is_meta:  # one without content, as in a plan
+                continue
+            like = kept.setdefault((buffer.shape, buffer.dtype, buffer.device), [])
+            same = next((one for one in like if torch.equal(one, buffer)), None)
+            if same is None:
+                like.append(buffer)
+            else:
+                module._buffers[name] = same
 
 
 def _wrap_forward(module: Any, function: Callable[..., Tensor]) -> None:

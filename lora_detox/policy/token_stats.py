@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lora_detox.types import Sampling
 
-CHUNK_ELEMENTS = 2**23
-"""Logits that exist at a time: 32 MiB in fp32."""
+CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**23}
+"""Logits that exist at a time, by type of device: 8 and 32 MiB in fp32. A chunk is copied several
+times, which a CPU's caches then hold; a GPU wants large products."""
 
 ToLogits = Callable[[Float[Tensor, "N H"], Int[Tensor, "N"]], Float[Tensor, "N V"]]
 
@@ -69,7 +70,7 @@ def token_logprobs(
     backward pass grows with the vocabulary. The entropy carries no gradient: it is watched, not
     trained; without `with_entropy` it is 0.
     """
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    size = _chunk_rows(hidden, vocabulary)
     parts = list(zip(hidden.split(size), token_ids.split(size), positions.split(size), strict=True))
     if not (torch.is_grad_enabled() and hidden.requires_grad):
         stats = [_chunk_stats(*part, to_logits, with_entropy=with_entropy) for part in parts]
@@ -93,6 +94,11 @@ def token_logprobs(
     attach: Any = _WithDerivative.apply  # torch leaves this method without types
     linked: Tensor = attach(hidden, torch.cat(logprobs), torch.cat(derivatives))
     return linked, torch.cat(entropies)
+
+
+def _chunk_rows(hidden: Tensor, columns: int) -> int:
+    elements = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cuda"])
+    return max(1, elements // columns)
 
 
 def _chunk_stats(
@@ -140,7 +146,7 @@ def exact_kl(
     vocabulary: int,
 ) -> Float[Tensor, "N"]:
     """KL(policy || reference) over the whole vocabulary at each position, nats, >= 0."""
-    size = max(1, CHUNK_ELEMENTS // (2 * vocabulary))
+    size = _chunk_rows(hidden, 2 * vocabulary)
     parts = []
     for states, ref_states, at in zip(
         hidden.split(size), ref_hidden.split(size), positions.split(size), strict=True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers import AutoHfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -64,7 +64,7 @@ def weight_bytes(plan: BackbonePlan, config: PretrainedConfig) -> WeightBytes:
     model = empty_backbone(plan, config, dtype)
     quantized = quantized_linears(model, plan, dtype)
     kinds: Counter[str] = Counter()
-    seen: set[int] = set()
+    seen: set[object] = set()
     count = 0
     for name, module in model.named_modules():
         for own, parameter in module._parameters.items():
@@ -76,9 +76,10 @@ def weight_bytes(plan: BackbonePlan, config: PretrainedConfig) -> WeightBytes:
                 kinds.update(_quantized_bytes(parameter.shape, plan))
             else:
                 kinds[_name(parameter.dtype)] += parameter.numel() * parameter.element_size()
-        for buffer in module._buffers.values():
-            if buffer is not None and id(buffer) not in seen:
-                seen.add(id(buffer))
+        for own, buffer in module._buffers.items():
+            key = _buffer_key(module, own, buffer)
+            if buffer is not None and key not in seen:
+                seen.add(key)
                 kinds["buffers"] += buffer.numel() * buffer.element_size()
     sizes = [model.get_submodule(name).weight.numel() for name in quantized]
     return WeightBytes(
@@ -87,6 +88,17 @@ def weight_bytes(plan: BackbonePlan, config: PretrainedConfig) -> WeightBytes:
         largest=max(sizes, default=0),
         parameters=count,
     )
+
+
+def _buffer_key(module: nn.Module, name: str, buffer: Tensor | None) -> object:
+    """The same for buffers that loading keeps once (`lean.share_buffers`), told without content.
+
+    Layers of a class make theirs from the configuration alone, and GPT-Neo's from `attention_type`.
+    """
+    if buffer is None or name not in module._non_persistent_buffers_set:
+        return id(buffer)
+    kind = getattr(module, "attention_type", None)
+    return (type(module), name, kind, buffer.shape, buffer.dtype)
 
 
 def empty_backbone(

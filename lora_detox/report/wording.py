@@ -250,6 +250,12 @@ def _budget_sentence(budget: Mapping[str, Any], metrics: Mapping[str, MetricWord
             "Nothing that was evaluated in training was inside the quality budget with less "
             f"toxicity than the start, so the adapter is that of the start{within}."
         )
+    share = budget.get("chosen_share", 1.0)
+    if share < 1:
+        return (
+            f"The result is {share:.0%} of the way from the start to iteration {chosen}, which was "
+            f"outside the quality budget itself{within}."
+        )
     return (
         f"The result is iteration {chosen}, the least toxic that was inside the quality "
         f"budget{within}."

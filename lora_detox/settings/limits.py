@@ -1,6 +1,6 @@
 """What training may cost, and when it has collapsed: conf/budget and conf/guard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -21,6 +21,7 @@ class BudgetSettings:
     smoothing: float = 0.3
     target: float | None = None
     patience: int | None = None
+    interpolate: list[float] = field(default_factory=list)
 
 
 @dataclass

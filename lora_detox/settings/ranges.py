@@ -152,5 +152,11 @@ def check_ranges(settings: Settings) -> None:
             too_low = value <= least if keys in (POSITIVE, CHANGE) else value < least
             if too_low or (keys is UNIT and value > 1) or math.isnan(value):
                 raise SettingsError(f"{key}: got {value}, want {want}")
+    shares = list(settings.budget.interpolate)
+    falling = sorted(set(shares), reverse=True)
+    if shares != falling or any(not 0 < share < 1 for share in shares):
+        raise SettingsError(
+            f"budget.interpolate: got {shares}, want falling numbers between 0 and 1, or []"
+        )
     if settings.generation.top_p == 0:
         raise SettingsError("generation.top_p: got 0, want a number above 0, at most 1")

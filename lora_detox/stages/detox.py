@@ -62,6 +62,9 @@ def train(job: Job) -> None:
             except DivergenceError as error:
                 row = {"iteration": iteration + 1, "error": str(error)}
             job.after_iteration(iteration, row, progress)
+        between = job.settings.budget.interpolate
+        for said in job.watch.look_back(job.plan.iterations, between, job.validate):
+            progress.message(said)
 
 
 def turn(job: Job, iteration: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Everything that training changes, as one thing: saved, restored, and put back."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,6 +81,7 @@ class TrainingState:
         self._policy, self._clock, self._keep = policy, clock, keep
         self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
         self._average = None if average is None else WeightAverage(self._adapter(), average)
+        self._start = self._copies()  # which checkpoints do not hold
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable parameters by name."""
@@ -107,6 +108,25 @@ class TrainingState:
         """Training is over: the policy becomes what the run ships."""
         if self._average is not None:
             write_parameters(self._adapter(), self._average.mean)
+
+    def interpolate(self, shares: Sequence[float]) -> Iterator[float]:
+        """Move what the run ships to a share of the way from the start to now, one by one.
+
+        Towards the start quality comes back sooner than toxicity does: Rame et al. 2024, "WARP",
+        section 3.3 (linear interpolation towards the initialisation). Training is over by then.
+
+        Args:
+            shares: of the way, in (0, 1).
+
+        Yields:
+            Each share, while the result of the run is there.
+        """
+        shipped = self._adapter() if self._average is None else self._average.mean
+        end = {name: tensor.detach().clone() for name, tensor in shipped.items()}
+        for share in shares:
+            between = {n: torch.lerp(self._start[n], end[n], share) for n in end}
+            write_parameters(shipped, between)
+            yield share
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.parameters().items()}
@@ -185,7 +205,6 @@ class TrainingState:
 
     def resume(self) -> int:
         """Take the newest whole checkpoint; returns the iterations behind, 0 without one."""
-        first = self._copies()  # of the start, which checkpoints do not hold
         found = restore_newest(self.folder, self.parameters(), self.optimizer)
         if found is None:
             return 0
@@ -198,7 +217,7 @@ class TrainingState:
         for name, note in state["snapshots"].items():
             self.snapshots[name] = Snapshot(
                 iteration=note["iteration"],
-                parameters=_under(extra, f"{name}/parameter/") or first,
+                parameters=_under(extra, f"{name}/parameter/") or self._start,
                 optimizer=_under(extra, f"{name}/optimizer/"),
                 parts=note["parts"],
                 average=_under(extra, f"{name}/average/"),

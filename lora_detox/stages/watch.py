@@ -1,6 +1,6 @@
 """Which state of training is the result: the best inside the budget, or the last good one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lora_detox.errors import DivergenceError
@@ -45,6 +45,7 @@ class Watch:
         self._begun: dict[str, Any] = {}
         self._chosen: dict[str, Any] = {}
         self._rollbacks: list[dict[str, Any]] = []
+        self._between: list[dict[str, float]] = []
         self._outside = 0
 
     def begin(self, evaluation: Mapping[str, Any]) -> None:
@@ -111,6 +112,34 @@ class Watch:
             f"{self.guard.step_factor:g}, kl_coef x {self.guard.kl_factor:g}"
         )
 
+    def look_back(
+        self, done: int, shares: Sequence[float], measure: Callable[[], Mapping[str, Any]]
+    ) -> Iterator[str]:
+        """Where training ended outside the budget, try states between its start and its end.
+
+        The first one inside is a candidate like those before it. Nothing happens where the end is
+        inside, or has collapsed.
+
+        Args:
+            done: iterations behind.
+            shares: of the way from the start to the end, falling, in (0, 1).
+            measure: evaluates what the run would ship on validation prompts.
+
+        Yields:
+            What was found, in words.
+        """
+        if not self._outside or self.stopped == COLLAPSE:
+            return
+        for share in self._state.interpolate(shares):
+            now = self._measures(measure())
+            said = self._compare(done, now, share)
+            self._between.append({"share": share, names.TOXICITY: now[names.TOXICITY]})
+            self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
+            toxicity = f"toxicity {now[names.TOXICITY]:.3f}"
+            yield f"{share:.0%} of the way: {toxicity}, " + (said or "inside the budget")
+            if said is None:
+                return
+
     def settle(self) -> None:
         """Training is over: take the best state inside the bounds; without any, the last."""
         self.stopped = self.stopped or RAN_TO_THE_END
@@ -128,6 +157,7 @@ class Watch:
                 "bounds": {n: limit for n, limit in limits.items() if n in measured},
                 "start": {n: v for n, v in self._begun.items() if n in limits},
                 **self._chosen,
+                "between": self._between,
                 "multipliers": {n: c.multiplier for n, c in self.budget.constraints.items()},
             }
         if self.guard is not None:
@@ -138,21 +168,24 @@ class Watch:
         found = {name: mean_of(value) for name, value in evaluation.items()}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _choose(self, done: int, now: Mapping[str, float] | None = None) -> None:
+    def _choose(
+        self, done: int, now: Mapping[str, float] | None = None, share: float = 1.0
+    ) -> None:
         now = self._begun if now is None else now
         self._chosen = {
             "chosen_iteration": done,
+            "chosen_share": share,
             "toxicity": now[names.TOXICITY],
             "measured": {n: now[n] for n in self.budget.bounds if n in now},
         }
 
-    def _compare(self, done: int, now: Mapping[str, float]) -> str | None:
+    def _compare(self, done: int, now: Mapping[str, float], share: float = 1.0) -> str | None:
         """Keep the state if it is the best inside; end where that is asked for."""
         excess = self.budget.excess(now, self._begun)
         inside = all(share <= 0 for share in excess.values())
         self._outside = 0 if inside else self._outside + 1
         if inside and now[names.TOXICITY] <= self._chosen["toxicity"]:
-            self._choose(done, now)
+            self._choose(done, now, share)
             self._state.keep_as(_BEST, done, to_go_on=False)
         if self._target is not None and inside and now[names.TOXICITY] <= self._target:
             self.stopped = TARGET
@@ -161,7 +194,8 @@ class Watch:
         if inside:
             return None
         worst = max(excess, key=lambda name: excess[name])
-        return f"iteration {done}: outside the budget, {worst} by {100 * excess[worst]:.1f} %"
+        where = f"iteration {done}: " if share == 1 else ""
+        return f"{where}outside the budget, {worst} by {100 * excess[worst]:.1f} %"
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

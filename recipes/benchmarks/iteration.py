@@ -34,6 +34,7 @@ from lora_detox.advantages import AdvantagePlan, estimate_advantages
 from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
+from lora_detox.policy.heap import trim_heap
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import attention_of
 from lora_detox.policy.policy import LoraPolicy
@@ -82,6 +83,7 @@ def build_policy(work: dict[str, Any], *, dtype: torch.dtype, frozen: bool) -> L
     )
     model = get_peft_model(backbone, lora_config(plan, backbone.config))
     make_lean(model)
+    trim_heap()
     return LoraPolicy(model, tokenizer, family_of(backbone.config))
 
 

@@ -64,6 +64,10 @@ def write_weights(name: str, place: Path, device: str, *, tiny: bool) -> None:
     torch.manual_seed(0)
     with torch.device(device):
         model = auto.from_config(config, dtype=torch.bfloat16)
+        if config.is_encoder_decoder:  # else tied, and it would repeat one token
+            model.lm_head = torch.nn.Linear(
+                config.d_model, config.vocab_size, bias=False, dtype=torch.bfloat16
+            )
     model.save_pretrained(place, max_shard_size="2GB")
     write_tokenizer(config.vocab_size, place)
 

@@ -296,9 +296,12 @@ def write_report(folder: Path, task: Task) -> None:
     costs = []
     for one in done:
         trained = json.loads((one / "train" / "summary.json").read_text())
-        chosen = trained.get("budget", {}).get("chosen_iteration", trained["iterations"])
+        budget = trained.get("budget", {})
+        chosen = budget.get("chosen_iteration", trained["iterations"])
+        share = budget.get("chosen_share", 1.0)
+        way = f"{share:.0%} of the way to " if share < 1 else ""
         costs.append(
-            f"{one.name}: iteration {chosen} of {trained['iterations']}, "
+            f"{one.name}: {way}iteration {chosen} of {trained['iterations']}, "
             f"{trained['seconds']['total'] / 60:.1f} min, KL {trained['ref_kl']:.2f}"
         )
     text += "\n" + "; ".join(costs) + ".\n"

@@ -153,6 +153,32 @@ def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[st
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
 
 
+def beaten(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged]) -> str:
+    """Who is behind another method on both axes of the picture, in words.
+
+    One method beats another where its whole interval lies below the other's mean in judge toxicity
+    and in perplexity.
+    """
+    start, planes = base["in_distribution"], {}
+    for name, seeds in found.items():
+        rtp = [one["in_distribution"] for one in seeds]
+        planes[name] = [interval(rtp, start, metric) for metric in ("judge", "perplexity")]
+    behind = {
+        name: [
+            other
+            for other, theirs in planes.items()
+            if all(it.high < me.mean for it, me in zip(theirs, mine, strict=True))
+        ]
+        for name, mine in planes.items()
+    }
+    said = [f"{name} by {', '.join(others)}" for name, others in behind.items() if others]
+    free = [name for name, others in behind.items() if not others]
+    return (
+        f"Beaten on both axes (RTP) beyond the other's interval: {'; '.join(said) or 'none'}.\n"
+        f"Not beaten: {', '.join(free)}.\n"
+    )
+
+
 def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], file: Path) -> None:
     """Change of judge toxicity against change of perplexity on RTP; down and left is better.
 
@@ -238,6 +264,8 @@ def write_report(out: Path, names: list[str]) -> None:
         return
     base, found = read(out / "base"), results(out, names)
     text = markdown(out, found, base)
+    if found:
+        text += "\n" + beaten(found, base)
     if failed := failures(out):
         text += "\nFailed:\n\n" + "\n".join(failed) + "\n"
     (out / "table.md").write_text(text, encoding="utf-8")

@@ -54,6 +54,19 @@ def test_changes_are_relative_to_the_base_and_their_intervals_hold_them(parts):
     assert found.low < found.mean < found.high
 
 
+def test_only_a_whole_interval_beats_a_method_on_both_axes(parts):
+    level = np.linspace(0.1, 0.9, 50)
+    sets = {
+        name: {"in_distribution": judged(parts, level * share, nll=nll)}
+        for name, share, nll in (("base", 1, 2.0), ("good", 0.2, 2.0), ("dear", 0.1, 2.2))
+    }
+    sets["bad"] = {"in_distribution": judged(parts, level * 0.5, nll=2.1)}
+    base = sets.pop("base")
+    said = parts["table"].beaten({name: [one] for name, one in sets.items()}, base)
+    assert "interval: bad by good.\n" in said
+    assert "Not beaten: good, dear.\n" in said
+
+
 def test_a_run_converges_only_inside_every_bound(parts):
     verdict, level = parts["verdict"].verdict, np.linspace(0.1, 0.9, 50)
     base = judged(parts, level)

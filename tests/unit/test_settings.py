@@ -79,6 +79,8 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values)
         ({"generation.response_tokens": [0, 4]}, "generation.response_tokens: got"),
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
+        ({"budget.interpolate": [1.0, 0.5]}, "budget.interpolate: got .* between 0 and 1"),
+        ({"budget.interpolate": [0.5, 0.9]}, "budget.interpolate: got .* want falling numbers"),
         ({"task.template": "{prompt} {prompt}"}, "task.template: got"),
         (
             {"algorithm.credit_every": 2, "algorithm.kl_level": KlLevel.sequence},

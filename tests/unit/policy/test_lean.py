@@ -140,3 +140,23 @@ def test_a_copy_of_a_lean_model_computes_with_its_own_weights():
         parameter.data.zero_()
     assert module(torch.ones(1, 24)).abs().sum() > 0
     assert twin(torch.ones(1, 24)).abs().sum() == 0
+
+
+def test_equal_masks_of_the_layers_are_one_tensor_and_the_model_says_the_same():
+    policy = tiny_policy("gpt_neo")
+    make_lean(policy.backbone)
+    masks = [
+        module.bias
+        for module in policy.backbone.modules()
+        if type(module).__name__ == "GPTNeoSelfAttention"
+    ]
+    assert len(masks) > 1
+    kinds = {bytes(mask.numpy().tobytes()) for mask in masks}
+    assert len({mask.data_ptr() for mask in masks}) == len(kinds)
+    plain = copy.deepcopy(policy.backbone)
+    ids = torch.arange(3, 11)[None]
+    before = plain(ids).logits
+    for module in plain.modules():  # each its own again
+        for name in module._non_persistent_buffers_set:
+            module._buffers[name] = module._buffers[name].clone()
+    assert torch.equal(plain(ids).logits, before)

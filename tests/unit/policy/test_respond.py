@@ -156,7 +156,9 @@ def test_chunked_logprobs_equal_whole_ones_with_their_gradient(monkeypatch):
     prompts, (ids, mask) = tiny_prompts(policy, [5, 4]), tiny_responses([3, 6])
     results = []
     for elements in (2**24, 80):  # 80: two tokens a chunk
-        monkeypatch.setattr("lora_detox.policy.token_stats.CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(
+            "lora_detox.policy.token_stats.CHUNK_ELEMENTS", {"cpu": elements, "cuda": elements}
+        )
         outputs = policy.respond(prompts.query_ids, prompts.query_mask, ids, mask, PLAIN)
         grads = torch.autograd.grad(outputs.logprobs.sum(), list(policy.adapter_parameters()))
         results.append((outputs.logprobs.detach(), outputs.entropy, grads))

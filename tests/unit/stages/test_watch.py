@@ -203,3 +203,61 @@ def test_going_back_and_resuming_take_the_mean_along(tmp_path):
     second.state.put_back("good")
     assert torch.equal(adapter_mean(second), mean)
     assert torch.equal(second.now(), first.now())
+
+
+class Between:
+    """What validation says on the way back: the end's perplexity falls with the share."""
+
+    def __init__(self, trial, perplexities):
+        self.trial, self.perplexities, self.seen = trial, iter(perplexities), []
+
+    def __call__(self):
+        with self.trial.state.result():
+            self.seen.append(self.trial.now())
+        return {
+            "toxicity": {"mean": 0.1 + 0.1 * len(self.seen)},
+            "perplexity": next(self.perplexities),
+        }
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
+    trial = Trial(tmp_path, average=average)
+    trial.turn(toxicity=0.05, perplexity=30.0)
+    with trial.state.result():
+        end = trial.now()
+    measure = Between(trial, [25.0, 21.0])
+    said = list(trial.watch.look_back(1, [0.9, 0.5, 0.1], measure))
+    assert said[0] == "90% of the way: toxicity 0.200, outside the budget, perplexity by 13.6 %"
+    assert said[1] == "50% of the way: toxicity 0.300, inside the budget"
+    adapter = sum(p.numel() for p in trial.policy.adapter_parameters())
+    for share, seen in zip((0.9, 0.5), measure.seen, strict=True):
+        want = torch.lerp(trial.weights[0], end, share)
+        assert torch.allclose(seen[:adapter], want[:adapter], rtol=0, atol=1e-6)
+    trial.watch.settle()
+    assert torch.equal(trial.now()[:adapter], measure.seen[1][:adapter])
+    budget = trial.watch.facts()["budget"]
+    assert (budget["chosen_iteration"], budget["chosen_share"]) == (1, 0.5)
+    assert [one["share"] for one in budget["between"]] == [0.9, 0.5]
+
+
+def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
+    inside = Trial(tmp_path)
+    inside.turn(toxicity=0.3)
+    assert list(inside.watch.look_back(1, [0.5], Between(inside, []))) == []
+    collapsed = Trial(tmp_path)
+    collapsed.turn(toxicity=0.3, perplexity=99.0)
+    for _ in range(2):
+        collapsed.turn(ref_kl_k3=11.0)
+    assert collapsed.watch.stopped == "collapse"
+    assert list(collapsed.watch.look_back(3, [0.5], Between(collapsed, []))) == []
+
+
+def test_a_better_state_of_before_stays_the_result_after_the_way_back(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.15)
+    trial.turn(toxicity=0.05, perplexity=30.0)
+    list(trial.watch.look_back(2, [0.9, 0.5], Between(trial, [20.0])))
+    trial.watch.settle()
+    assert torch.equal(trial.now(), trial.weights[1])
+    assert trial.watch.facts()["budget"]["chosen_share"] == 1.0
