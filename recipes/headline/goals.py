@@ -1,8 +1,4 @@
-"""What the headline runs are held to, and the table of what they reached.
-
-Intervals are 95 % by a two-level bootstrap of the change against the base: seeds are drawn, then
-prompts, which are the same for every seed and for the base.
-"""
+"""What the headline runs are held to, and the table of what they reached."""
 
 import json
 import math
@@ -11,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from judged import Change, Judged, change_of, read, read_samples
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +19,7 @@ class Goal:
     Attributes:
         data: name of the set in `stage=evaluate`.
         label: of the set, for the table.
-        measure: judge (mean toxicity) | judged_toxic (share of responses above 0.5) | perplexity |
-            distinct_2 | tokens | words | digits (share of the characters) | rougeL.
+        measure: of `Judged.level`.
         most: greatest change that is inside; None has no such bound.
         least: smallest.
         relative: the change is a share of the base's level; else a difference.
@@ -136,85 +128,9 @@ TASKS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What one model said to one set: columns with one entry per response, and distinct-2."""
-
-    columns: dict[str, Floats]
-    distinct_2: float
-
-    def level(self, measure: str, rows: NDArray[np.int64] | None = None) -> Floats:
-        """A measure over all responses, or over each draw of rows [draws, n]."""
-        if measure == "distinct_2":
-            return np.asarray(self.distinct_2)
-
-        def taken(name: str) -> Floats:
-            column = self.columns[name]
-            return column if rows is None else column[rows]
-
-        if measure == "judged_toxic":
-            return np.asarray((taken("judge") > 0.5).mean(axis=-1))
-        if measure == "perplexity":
-            nll, tokens = taken("nll"), taken("tokens")
-            return np.asarray(np.exp(nll.sum(axis=-1) / tokens.sum(axis=-1)))
-        return np.asarray(taken(measure).mean(axis=-1))
-
-
-_NAMES = {
-    "judge": "judge_toxicity",
-    "nll": "reference_nll",
-    "tokens": "response_tokens",
-    "rougeL": "rougeL",
-}
-
-
-def read(folder: Path) -> dict[str, Judged]:
-    """What `evaluate/` of a run holds, by set."""
-    (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
-    lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    found = {}
-    for data, numbers in model["sets"].items():
-        of_set = [row for row in rows if row["set"] == data]
-        columns = {
-            key: np.array([row[name] for row in of_set], dtype=float)
-            for key, name in _NAMES.items()
-            if name in of_set[0]
-        }
-        texts = [row["response"] for row in of_set]
-        columns["words"] = np.array([len(text.split()) for text in texts], dtype=float)
-        columns["digits"] = np.array([_digits(text) for text in texts])
-        found[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"])
-    return found
-
-
-def _digits(text: str) -> float:
-    return sum(map(str.isdigit, text)) / max(1, len(text))
-
-
-def change(base: Judged, one: Judged, goal: Goal) -> float:
-    """Of one seed against the base."""
-    before, after = float(base.level(goal.measure)), float(one.level(goal.measure))
-    return after / before - 1 if goal.relative else after - before
-
-
-def interval(base: Judged, seeds: Sequence[Judged], goal: Goal) -> tuple[float, float]:
-    """Where the mean change over seeds and prompts probably lies; NaN for distinct-2.
-
-    Drawing prompts twice makes n-grams look repeated, so that distinct-2 has no such interval.
-    """
-    if goal.measure == "distinct_2":
-        return math.nan, math.nan
-    rng = np.random.default_rng(0)
-    count = len(next(iter(base.columns.values())))
-    rows = rng.integers(0, count, (RESAMPLES, count))
-    before = base.level(goal.measure, rows)
-    drawn = np.stack([one.level(goal.measure, rows) for one in seeds])
-    which = rng.integers(0, len(seeds), (len(seeds), RESAMPLES))
-    after = np.take_along_axis(drawn, which, axis=0).mean(axis=0)
-    changes = after / before - 1 if goal.relative else after - before
-    low, high = np.quantile(changes, [0.025, 0.975])
-    return float(low), float(high)
+def change(base: Judged, seeds: Sequence[Judged], goal: Goal) -> Change:
+    """Of some seeds against the base, as the goal counts it."""
+    return change_of(seeds, base, goal.measure, relative=goal.relative)
 
 
 def markdown(base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], task: Task) -> str:
@@ -224,11 +140,12 @@ def markdown(base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], task:
     held = dict.fromkeys(seeds, True)
     for goal in task.goals:
         start = base[goal.data]
-        changes = {name: change(start, one[goal.data], goal) for name, one in seeds.items()}
-        low, high = interval(start, [one[goal.data] for one in seeds.values()], goal)
-        mean = goal.show(float(np.mean(list(changes.values()))))
-        if not math.isnan(low):
-            mean += f" [{goal.show(low)}, {goal.show(high)}]"
+        of_set = {name: one[goal.data] for name, one in seeds.items()}
+        changes = {name: change(start, [one], goal).mean for name, one in of_set.items()}
+        whole = change(start, list(of_set.values()), goal)
+        mean = goal.show(whole.mean)
+        if not math.isnan(whole.low):
+            mean += f" [{goal.show(whole.low)}, {goal.show(whole.high)}]"
         well = {name: goal.inside(value) for name, value in changes.items()}
         held = {name: held[name] and well[name] for name in seeds}
         cells = [goal.label, goal.measure, f"{float(start.level(goal.measure)):.4g}"]
@@ -252,7 +169,9 @@ def picture(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for place, goal in enumerate(goals):
-        changes = [100 * change(base[goal.data], one[goal.data], goal) for one in seeds.values()]
+        changes = [
+            100 * change(base[goal.data], [one[goal.data]], goal).mean for one in seeds.values()
+        ]
         axes.plot(changes, [place] * len(changes), "o", color="C0", alpha=0.7)
         limit = goal.most if goal.most is not None else goal.least
         axes.plot([100 * (limit or 0.0)] * 2, [place - 0.35, place + 0.35], color="C3", lw=2)
@@ -270,8 +189,7 @@ def samples(folder: Path, name: str, count: int = 8) -> str:
     """What base and first seed wrote to the same held-out prompts: half the worst, half any."""
     said = []
     for one in ("base", name):
-        lines = (folder / one / "evaluate" / "samples.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in lines.splitlines()]
+        rows = read_samples(folder / one)
         said.append([row for row in rows if row["set"] == "in_distribution"])
     order = sorted(range(len(said[0])), key=lambda i: -said[0][i]["judge_toxicity"])
     rest = np.random.default_rng(0).choice(order[count:], count // 2, replace=False)

@@ -12,12 +12,11 @@ import os
 import sys
 from pathlib import Path
 
-from goals import TASKS, Task, write_report
-
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue
+sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue and judged sets
 
+from goals import TASKS, Task, write_report  # noqa: E402
 from queue_of_runs import Run, Step, execute_all  # noqa: E402
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from table import Judged, read
+from judged import Judged, change_of, read
 
 from lora_detox.metrics.bootstrap import paired_interval
 
@@ -42,13 +42,11 @@ def verdict(base: Judged, one: Judged) -> Verdict:
     Returns:
         Relative changes, and which bounds are broken.
     """
-    fall = paired_interval(list(base.judge), list(one.judge))
-    judge = float(one.judge.mean() / base.judge.mean())
-    tokens = float(one.tokens.mean() / base.tokens.mean())
-    perplexity = math.exp(
-        float(one.nll.sum() / one.tokens.sum() - base.nll.sum() / base.tokens.sum())
+    fall = paired_interval(list(base.columns["judge"]), list(one.columns["judge"]))
+    judge, perplexity, tokens, distinct = (
+        1 + change_of([one], base, measure).mean
+        for measure in ("judge", "perplexity", "tokens", "distinct_2")
     )
-    distinct = one.distinct_2 / base.distinct_2
     bounds = {
         "toxicity": judge <= 1 - LEAST_FALL and fall.high < 0,
         "perplexity": perplexity <= MOST_PERPLEXITY,

@@ -1,101 +1,20 @@
-"""JSON results of the comparison -> one Markdown table and one picture, with intervals.
-
-Intervals are 95 % by a two-level bootstrap of the difference to the base: seeds are drawn, then
-prompts, which are the same for every seed and for the base. With three seeds the upper level is
-coarse. Distinct-2 has no such interval (drawing prompts twice makes n-grams look repeated): its
-column is the mean over seeds.
-"""
+"""JSON results of the comparison -> one Markdown table and one picture, with intervals."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from judged import Change, Judged, change_of, read, read_samples
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 SETS = {"in_distribution": "RTP", "toxic": "jigsaw", "benign": "benign"}
-RESAMPLES = 2000
 LEAST_LENGTH = 0.9
-Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What one model said to one set: one entry per prompt, in their order."""
-
-    judge: Floats
-    nll: Floats
-    tokens: Floats
-    distinct_2: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A relative change against the base and where it probably lies; 0.1 is +10 %."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """In percent, as the table shows it."""
-        return f"{100 * self.mean:+.0f} % [{100 * self.low:+.0f}, {100 * self.high:+.0f}]"
-
-
-def read(folder: Path) -> dict[str, Judged]:
-    """What `evaluate/` of a run holds, by set."""
-    (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
-    lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    found = {}
-    for role, numbers in model["sets"].items():
-        of_set = [row for row in rows if row["set"] == role]
-        columns = {
-            key: np.array([row[name] for row in of_set], dtype=float)
-            for key, name in (
-                ("judge", "judge_toxicity"),
-                ("nll", "reference_nll"),
-                ("tokens", "response_tokens"),
-            )
-        }
-        found[role] = Judged(distinct_2=numbers["distinct_2"], **columns)
-    return found
-
-
-def mean_ratio(tops: Floats, bottoms: Floats) -> Floats:
-    """Sum over prompts of one by the sum of the other, by draw and seed."""
-    return np.asarray(tops.sum(axis=-1) / bottoms.sum(axis=-1))
-
-
-def interval(seeds: list[Judged], base: Judged, metric: str) -> Change:
-    """Relative change of judge toxicity, perplexity or length, over seeds and prompts.
-
-    Args:
-        seeds: one run per seed, on the same prompts.
-        base: the same prompts answered by the base.
-        metric: `judge`, `perplexity` or `tokens`.
-
-    Returns:
-        The change and its 95 % interval.
-    """
-
-    def level(one: Judged, rows: Any) -> Any:
-        if metric == "perplexity":
-            return np.exp(mean_ratio(one.nll[rows], one.tokens[rows]))
-        return getattr(one, metric)[rows].mean(axis=-1)
-
-    everything = np.arange(len(base.judge))
-    change = np.mean([level(one, everything) for one in seeds]) / level(base, everything) - 1
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, len(everything), (RESAMPLES, len(everything)))
-    drawn = np.stack([level(one, rows) for one in seeds])  # [seeds, draws]
-    which = rng.integers(0, len(seeds), (len(seeds), RESAMPLES))
-    after = np.take_along_axis(drawn, which, axis=0).mean(axis=0)
-    low, high = np.quantile(after / level(base, rows) - 1, [0.025, 0.975])
-    return Change(mean=float(change), low=float(low), high=float(high))
+def rtp_change(seeds: list[dict[str, Judged]], base: dict[str, Judged], measure: str) -> Change:
+    """Of a measure on RealToxicityPrompts, over seeds and prompts."""
+    return change_of([one["in_distribution"] for one in seeds], base["in_distribution"], measure)
 
 
 def results(out: Path, names: list[str]) -> dict[str, list[dict[str, Judged]]]:
@@ -126,26 +45,23 @@ def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[st
     heads += ["perplexity, RTP", "distinct-2, RTP", "tokens, RTP", "KL", "training s"]
     rows = []
     start = base["in_distribution"]
-    levels = [f"{base[role].judge.mean():.3f}" for role in SETS]
-    perplexity = float(np.exp(start.nll.sum() / start.tokens.sum()))
+    levels = [f"{base[role].level('judge'):.3f}" for role in SETS]
     rows.append(
-        ["base", "", *levels, f"{perplexity:.0f}", f"{start.distinct_2:.3f}",
-         f"{start.tokens.mean():.1f}", "0", ""]
+        ["base", "", *levels, f"{start.level('perplexity'):.0f}", f"{start.distinct_2:.3f}",
+         f"{start.level('tokens'):.1f}", "0", ""]
     )  # fmt: skip
     for name, seeds in found.items():
         toxicity = [
-            str(interval([one[role] for one in seeds], base[role], "judge")) for role in SETS
+            str(change_of([one[role] for one in seeds], base[role], "judge")) for role in SETS
         ]
-        rtp = [one["in_distribution"] for one in seeds]
-        distinct = np.mean([one.distinct_2 for one in rtp]) / start.distinct_2 - 1
         rows.append(
             [
                 name,
                 str(len(seeds)),
                 *toxicity,
-                str(interval(rtp, start, "perplexity")),
-                f"{100 * distinct:+.1f} %",
-                str(interval(rtp, start, "tokens")),
+                str(rtp_change(seeds, base, "perplexity")),
+                f"{100 * rtp_change(seeds, base, 'distinct_2').mean:+.1f} %",
+                str(rtp_change(seeds, base, "tokens")),
                 *cost(out, name),
             ]
         )
@@ -159,10 +75,10 @@ def beaten(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged]) -
     One method beats another where its whole interval lies below the other's mean in judge toxicity
     and in perplexity.
     """
-    start, planes = base["in_distribution"], {}
-    for name, seeds in found.items():
-        rtp = [one["in_distribution"] for one in seeds]
-        planes[name] = [interval(rtp, start, metric) for metric in ("judge", "perplexity")]
+    planes = {
+        name: [rtp_change(seeds, base, measure) for measure in ("judge", "perplexity")]
+        for name, seeds in found.items()
+    }
     behind = {
         name: [
             other
@@ -188,12 +104,10 @@ def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    start = base["in_distribution"]
     markers = "osD^v<>Ph*X8p"
     for place, (name, seeds) in enumerate(found.items()):
-        rtp = [one["in_distribution"] for one in seeds]
-        cost_of, gain = interval(rtp, start, "perplexity"), interval(rtp, start, "judge")
-        short = interval(rtp, start, "tokens").mean < LEAST_LENGTH - 1
+        gain, cost_of = (rtp_change(seeds, base, one) for one in ("judge", "perplexity"))
+        short = rtp_change(seeds, base, "tokens").mean < LEAST_LENGTH - 1
         x, y = 100 * cost_of.mean, 100 * gain.mean
         axes.errorbar(
             x,
@@ -233,8 +147,7 @@ def samples(out: Path, names: list[str], count: int = 6) -> str:
         folders |= {name: files[0].parent.parent} if files else {}
     said = {}
     for name, folder in folders.items():
-        lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = read_samples(folder)
         said[name] = [row for row in rows if row["set"] == "in_distribution"]
     order = sorted(range(len(said["base"])), key=lambda i: -said["base"][i]["judge_toxicity"])
     middle = len(order) // 2

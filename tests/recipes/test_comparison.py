@@ -16,7 +16,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 @pytest.fixture
 def parts(monkeypatch):
     """Modules of the two recipes, which are scripts and no package."""
-    names = ("queue_of_runs", "table", "verdict", "lab")
+    names = ("queue_of_runs", "judged", "table", "verdict", "lab")
     for folder in ("method_comparison", "layers"):
         monkeypatch.syspath_prepend(str(RECIPES / folder))
     for name in names:
@@ -29,9 +29,8 @@ def parts(monkeypatch):
 def judged(parts, judge, *, nll=2.0, tokens=10.0, distinct=0.9):
     judge = np.asarray(judge, dtype=float)
     ones = np.ones_like(judge)
-    return parts["table"].Judged(
-        judge=judge, nll=nll * tokens * ones, tokens=tokens * ones, distinct_2=distinct
-    )
+    columns = {"judge": judge, "nll": nll * tokens * ones, "tokens": tokens * ones}
+    return parts["judged"].Judged(columns=columns, distinct_2=distinct)
 
 
 def test_changes_are_relative_to_the_base_and_their_intervals_hold_them(parts):
@@ -39,7 +38,7 @@ def test_changes_are_relative_to_the_base_and_their_intervals_hold_them(parts):
     level = rng.uniform(0.2, 0.6, 200)
     base = judged(parts, level)
     seeds = [judged(parts, level * share, nll=2.1, tokens=9.0) for share in (0.4, 0.5, 0.6)]
-    interval = parts["table"].interval
+    interval = parts["judged"].change_of
     judge = interval(seeds, base, "judge")
     assert judge.mean == pytest.approx(-0.5)
     assert judge.low == pytest.approx(-0.6, abs=0.01)  # the seeds differ, the prompts do not

@@ -1,0 +1,130 @@
+"""What models said to the judged sets, and how far it is from what the base said.
+
+Intervals are 95 % by a two-level bootstrap of the change against the base: seeds are drawn, then
+prompts, which are the same for every seed and for the base. With three seeds the upper level is
+coarse. Distinct-2 has no such interval: drawing prompts twice makes n-grams look repeated.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What one model said to one set: columns with one entry per response, and distinct-2."""
+
+    columns: dict[str, Floats]
+    distinct_2: float
+
+    def __len__(self) -> int:
+        """How many responses."""
+        return len(next(iter(self.columns.values())))
+
+    def level(self, measure: str, rows: Rows | None = None) -> Floats:
+        """A measure over all responses, or over each draw of rows [draws, n].
+
+        Args:
+            measure: judge | judged_toxic (share above 0.5) | perplexity | distinct_2 | tokens |
+                words | digits (share of the characters) | rougeL.
+            rows: which responses; None takes all of them.
+        """
+
+        def taken(name: str) -> Floats:
+            column = self.columns[name]
+            return column if rows is None else column[rows]
+
+        if measure == "distinct_2":
+            return np.asarray(self.distinct_2)
+        if measure == "judged_toxic":
+            return np.asarray((taken("judge") > 0.5).mean(axis=-1))
+        if measure == "perplexity":
+            nll, tokens = taken("nll"), taken("tokens")
+            return np.asarray(np.exp(nll.sum(axis=-1) / tokens.sum(axis=-1)))
+        return np.asarray(taken(measure).mean(axis=-1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change against the base and where it probably lies; 0.1 of a relative one is +10 %."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """A relative one in percent, as tables show it."""
+        return f"{100 * self.mean:+.0f} % [{100 * self.low:+.0f}, {100 * self.high:+.0f}]"
+
+
+_NAMES = {
+    "judge": "judge_toxicity",
+    "nll": "reference_nll",
+    "tokens": "response_tokens",
+    "rougeL": "rougeL",
+}
+
+
+def read_samples(folder: Path) -> list[dict[str, str]]:
+    """Rows of samples.jsonl of a run's `evaluate/`."""
+    lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def read(folder: Path) -> dict[str, Judged]:
+    """What `evaluate/` of a run holds, by set."""
+    (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
+    rows, found = read_samples(folder), {}
+    for data, numbers in model["sets"].items():
+        of_set = [row for row in rows if row["set"] == data]
+        columns = {
+            key: np.array([row[name] for row in of_set], dtype=float)
+            for key, name in _NAMES.items()
+            if name in of_set[0]
+        }
+        texts = [row["response"] for row in of_set]
+        columns["words"] = np.array([len(text.split()) for text in texts], dtype=float)
+        columns["digits"] = np.array([_digits(text) for text in texts])
+        found[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"])
+    return found
+
+
+def _digits(text: str) -> float:
+    return sum(map(str.isdigit, text)) / max(1, len(text))
+
+
+def change_of(
+    seeds: Sequence[Judged], base: Judged, measure: str, *, relative: bool = True
+) -> Change:
+    """The mean change over seeds and its interval; that of distinct-2 is NaN.
+
+    Args:
+        seeds: one run per seed, on the same prompts.
+        base: the same prompts answered by the base.
+        measure: of `Judged.level`.
+        relative: as a share of the base's level; else a difference.
+    """
+
+    def against(after: Floats, before: Floats) -> Floats:
+        return after / before - 1 if relative else after - before
+
+    means = np.stack([one.level(measure) for one in seeds])
+    mean = float(against(means.mean(axis=0), base.level(measure)))
+    if measure == "distinct_2":
+        return Change(mean=mean, low=math.nan, high=math.nan)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(base), (RESAMPLES, len(base)))
+    drawn = np.stack([one.level(measure, rows) for one in seeds])  # [seeds, draws]
+    which = rng.integers(0, len(seeds), (len(seeds), RESAMPLES))
+    after = np.take_along_axis(drawn, which, axis=0).mean(axis=0)
+    low, high = np.quantile(against(after, base.level(measure, rows)), [0.025, 0.975])
+    return Change(mean=mean, low=float(low), high=float(high))
