@@ -1,6 +1,5 @@
 """One frozen backbone with an adapter and a value head: policy, reference and critic at once."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.policy.checksum import checksum
 from lora_detox.policy.families import Family, Writing, language_logits
 from lora_detox.policy.frozen import FrozenPart, merged
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
@@ -248,13 +248,10 @@ class LoraPolicy:
 
     def base_checksum(self) -> str:
         """BLAKE2b digest of every weight and buffer that is not an adapter's, by name and bytes."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self.backbone.state_dict(keep_vars=True).items()):
-            if isinstance(tensor, Tensor) and "lora_" not in name:
-                digest.update(name.encode())
-                raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(raw.numpy().data)
-        return digest.hexdigest()
+        weights = self.backbone.state_dict(keep_vars=True)
+        return checksum(
+            {n: w for n, w in weights.items() if isinstance(w, Tensor) and "lora_" not in n}
+        )
 
     def count_parameters(self) -> dict[str, int]:
         """`trainable` (adapter and value head) and `total` (with the backbone, as stored)."""
