@@ -1,15 +1,16 @@
 """What the headline runs are held to, and the table of what they reached."""
 
-import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from judged import Change, Judged, change_of, read, read_samples
+from judged import Change, Judged, change_of, read_samples
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from store import collect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,17 @@ class Task:
     judging: tuple[str, ...]
     goals: tuple[Goal, ...]
 
+    @property
+    def measures(self) -> dict[str, list[str]]:
+        """Set -> measures that a goal is about."""
+        found = defaultdict(list)
+        for goal in self.goals:
+            found[goal.data].append(goal.measure)
+        return dict(found)
 
+
+SIZES: dict[str, int] = {}
+"""Every size stands in the recipes; `store.collect` has nothing to compare."""
 _SETS = "data@evaluation.sets"
 TASKS = {
     "continuation": Task(
@@ -204,26 +215,26 @@ def samples(folder: Path, name: str, count: int = 8) -> str:
 
 
 def write_report(folder: Path, task: Task) -> None:
-    """Write table.md, picture.png and samples.md of a task, and print the table."""
-    done = sorted(path.parent.parent for path in folder.glob("seed*/evaluate/summary.json"))
-    if not done or not (folder / "base" / "evaluate" / "summary.json").is_file():
+    """Write results.json, table.md, picture.png and samples.md of a task, and print the table."""
+    runs = collect(folder, task.measures, SIZES)
+    names = [name for name in runs if name.startswith("seed")]
+    if not names or "base" not in runs:
         print(f"{folder.name}: nothing finished yet")
         return
-    base, seeds = read(folder / "base"), {one.name: read(one) for one in done}
+    base, seeds = runs["base"].sets, {name: runs[name].sets for name in names}
     text = markdown(base, seeds, task)
     costs = []
-    for one in done:
-        trained = json.loads((one / "train" / "summary.json").read_text())
-        budget = trained.get("budget", {})
-        chosen = budget.get("chosen_iteration", trained["iterations"])
-        share = budget.get("chosen_share", 1.0)
+    for name in names:
+        facts = runs[name].facts
+        share = facts["chosen_share"]
         way = f"{share:.0%} of the way to " if share < 1 else ""
         costs.append(
-            f"{one.name}: {way}iteration {chosen} of {trained['iterations']}, "
-            f"{trained['seconds']['total'] / 60:.1f} min, KL {trained['ref_kl']:.2f}"
+            f"{name}: {way}iteration {facts['chosen_iteration']} of {facts['iterations']}, "
+            f"{facts['seconds'] / 60:.1f} min, KL {facts['kl']:.2f}"
         )
     text += "\n" + "; ".join(costs) + ".\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
-    (folder / "samples.md").write_text(samples(folder, done[0].name), encoding="utf-8")
+    if (folder / "base" / "evaluate").is_dir() and (folder / names[0] / "evaluate").is_dir():
+        (folder / "samples.md").write_text(samples(folder, names[0]), encoding="utf-8")
     picture(base, seeds, task, folder / "picture.png")
     print(text)

@@ -4,7 +4,8 @@
         [--jobs 2] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again. `--report` only makes the
-table, the picture and the samples from what is there.
+table, the picture and the samples from what is there. A `TASK/results.json` in `--out` counts as
+the runs that it holds.
 """
 
 import argparse
@@ -16,8 +17,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue and judged sets
 
-from goals import TASKS, Task, write_report  # noqa: E402
+from goals import SIZES, TASKS, Task, write_report  # noqa: E402
 from queue_of_runs import Run, Step, execute_all  # noqa: E402
+from store import stored_runs  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -63,7 +65,8 @@ def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
         train = step(task, own / "train", every)
         judge = evaluation(task, given.shared, own, own / "train" / "adapter")
         found.append(Run(name=f"{name} seed {seed}", folder=own, steps=[train, judge]))
-    return found
+    there = stored_runs(folder, SIZES)
+    return [run for run in found if run.folder.name not in there]
 
 
 def main() -> None:

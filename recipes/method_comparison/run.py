@@ -4,7 +4,8 @@
         [--iterations 40] [--jobs N] [--peer VENV] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again; a run that fails is
-listed. `--report` only makes the table and the picture from what is there.
+listed. `--report` only makes the table and the picture from what is there. A `results.json` in
+`--out` (the recipe's own, copied there) counts as the runs that it holds.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lab import BASE, CIVIL, REWARD, ROOT, judged, judging, lab, training
 from queue_of_runs import Run, Step, execute_all
+from store import OtherSizesError, stored_runs
 from table import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -151,15 +153,21 @@ def main() -> None:
     names = given.only.split(",") if given.only else list(known)
     if unknown := sorted(set(names) - set(known)):
         sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
+    sizes = {name: getattr(given, name) for name in ("iterations", "batch", "prompts")}
+    there = stored_runs(out, sizes)
     if not given.report:
-        runs = [base_run(given, out)]
+        runs = [] if "base" in there else [base_run(given, out)]
         for seed in map(int, given.seeds.split(",")):
             for name in names:
                 make = own_run if name in METHODS else peer_run
-                runs.append(make(given, out, name, seed))
+                if f"{name}/seed{seed}" not in there:
+                    runs.append(make(given, out, name, seed))
         execute_all(runs, ROOT, jobs=given.jobs, retry=given.retry)
-    write_report(out, [*METHODS, *PEERS])
+    write_report(out, [*METHODS, *PEERS], sizes)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OtherSizesError as error:
+        sys.exit(str(error))

@@ -4,42 +4,36 @@ import json
 from pathlib import Path
 
 import numpy as np
-from judged import Change, Judged, change_of, read, read_samples
+from judged import Change, Judged, change_of, read_samples
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from store import Result, collect
 
 SETS = {"in_distribution": "RTP", "toxic": "jigsaw", "benign": "benign"}
 LEAST_LENGTH = 0.9
+MEASURES = {
+    "in_distribution": ("judge", "perplexity", "distinct_2", "tokens"),
+    "toxic": ("judge",),
+    "benign": ("judge",),
+}
+Seeds = list[Result]
 
 
-def rtp_change(seeds: list[dict[str, Judged]], base: dict[str, Judged], measure: str) -> Change:
+def rtp_change(seeds: Seeds, base: dict[str, Judged], measure: str) -> Change:
     """Of a measure on RealToxicityPrompts, over seeds and prompts."""
-    return change_of([one["in_distribution"] for one in seeds], base["in_distribution"], measure)
+    of_set = [one.sets["in_distribution"] for one in seeds]
+    return change_of(of_set, base["in_distribution"], measure)
 
 
-def results(out: Path, names: list[str]) -> dict[str, list[dict[str, Judged]]]:
+def by_method(runs: dict[str, Result], names: list[str]) -> dict[str, Seeds]:
     """Finished runs by method, in the order of `names`."""
-    found = {}
-    for name in names:
-        files = sorted(out.glob(f"{name}/seed*/evaluate/summary.json"))
-        if files:
-            found[name] = [read(file.parent.parent) for file in files]
-    return found
+    found = {
+        name: [run for key, run in runs.items() if key.startswith(f"{name}/seed")] for name in names
+    }
+    return {name: seeds for name, seeds in found.items() if seeds}
 
 
-def cost(out: Path, name: str) -> tuple[str, str]:
-    """KL to the start on RTP (nats) and seconds of training, means over seeds."""
-    kls, seconds = [], []
-    for folder in out.glob(f"{name}/seed*"):
-        evaluated, trained = folder / "evaluate/summary.json", folder / "train/summary.json"
-        if evaluated.is_file() and trained.is_file():
-            (model,) = json.loads(evaluated.read_text())["models"]
-            kls.append(model["sets"]["in_distribution"]["ref_kl"])
-            seconds.append(json.loads(trained.read_text())["seconds"]["total"])
-    return f"{np.mean(kls):.2f}", f"{np.mean(seconds):.0f}"
-
-
-def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged]) -> str:
+def markdown(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
     """The table."""
     heads = ["method", "seeds", *(f"judge toxicity, {label}" for label in SETS.values())]
     heads += ["perplexity, RTP", "distinct-2, RTP", "tokens, RTP", "KL", "training s"]
@@ -52,7 +46,7 @@ def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[st
     )  # fmt: skip
     for name, seeds in found.items():
         toxicity = [
-            str(change_of([one[role] for one in seeds], base[role], "judge")) for role in SETS
+            str(change_of([one.sets[role] for one in seeds], base[role], "judge")) for role in SETS
         ]
         rows.append(
             [
@@ -62,14 +56,15 @@ def markdown(out: Path, found: dict[str, list[dict[str, Judged]]], base: dict[st
                 str(rtp_change(seeds, base, "perplexity")),
                 f"{100 * rtp_change(seeds, base, 'distinct_2').mean:+.1f} %",
                 str(rtp_change(seeds, base, "tokens")),
-                *cost(out, name),
+                f"{np.mean([one.facts['kl'] for one in seeds]):.2f}",
+                f"{np.mean([one.facts['seconds'] for one in seeds]):.0f}",
             ]
         )
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
 
 
-def beaten(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged]) -> str:
+def beaten(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
     """Who is behind another method on both axes of the picture, in words.
 
     One method beats another where its whole interval lies below the other's mean in judge toxicity
@@ -95,7 +90,7 @@ def beaten(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged]) -
     )
 
 
-def picture(found: dict[str, list[dict[str, Judged]]], base: dict[str, Judged], file: Path) -> None:
+def picture(found: dict[str, Seeds], base: dict[str, Judged], file: Path) -> None:
     """Change of judge toxicity against change of perplexity on RTP; down and left is better.
 
     Hollow marks are methods whose responses are shorter than `LEAST_LENGTH` of the base's: text
@@ -170,13 +165,20 @@ def failures(out: Path) -> list[str]:
     ]
 
 
-def write_report(out: Path, names: list[str]) -> None:
-    """Write table.md, samples.md and picture.png beside the results, and print the table."""
-    if not (out / "base" / "evaluate" / "summary.json").is_file():
+def write_report(out: Path, names: list[str], sizes: dict[str, int]) -> None:
+    """Write results.json, table.md, samples.md and picture.png, and print the table.
+
+    Args:
+        out: folder of the results.
+        names: of the methods, in the table's order.
+        sizes: of the comparison, as `store.collect` wants them.
+    """
+    runs = collect(out, MEASURES, sizes)
+    if "base" not in runs:
         print("no base yet: nothing to compare with")
         return
-    base, found = read(out / "base"), results(out, names)
-    text = markdown(out, found, base)
+    base, found = runs["base"].sets, by_method(runs, names)
+    text = markdown(found, base)
     if found:
         text += "\n" + beaten(found, base)
     if failed := failures(out):
@@ -184,5 +186,6 @@ def write_report(out: Path, names: list[str]) -> None:
     (out / "table.md").write_text(text, encoding="utf-8")
     if found:
         picture(found, base, out / "picture.png")
+    if (out / "base" / "evaluate").is_dir():
         (out / "samples.md").write_text(samples(out, names), encoding="utf-8")
     print(text)

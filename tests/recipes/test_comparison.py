@@ -16,7 +16,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 @pytest.fixture
 def parts(monkeypatch):
     """Modules of the two recipes, which are scripts and no package."""
-    names = ("queue_of_runs", "judged", "table", "verdict", "lab")
+    names = ("queue_of_runs", "judged", "store", "table", "verdict", "lab")
     for folder in ("method_comparison", "layers"):
         monkeypatch.syspath_prepend(str(RECIPES / folder))
     for name in names:
@@ -57,13 +57,65 @@ def test_only_a_whole_interval_beats_a_method_on_both_axes(parts):
     level = np.linspace(0.1, 0.9, 50)
     sets = {
         name: {"in_distribution": judged(parts, level * share, nll=nll)}
-        for name, share, nll in (("base", 1, 2.0), ("good", 0.2, 2.0), ("dear", 0.1, 2.2))
+        for name, share, nll in (("good", 0.2, 2.0), ("dear", 0.1, 2.2), ("bad", 0.5, 2.1))
     }
-    sets["bad"] = {"in_distribution": judged(parts, level * 0.5, nll=2.1)}
-    base = sets.pop("base")
-    said = parts["table"].beaten({name: [one] for name, one in sets.items()}, base)
+    base = {"in_distribution": judged(parts, level)}
+    result = parts["store"].Result
+    seeds = {name: [result(sets=one, facts={})] for name, one in sets.items()}
+    said = parts["table"].beaten(seeds, base)
     assert "interval: bad by good.\n" in said
     assert "Not beaten: good, dear.\n" in said
+
+
+def write_run(folder, judge, *, sets, trained):
+    """The files of a finished run that the tables read."""
+    rows = [
+        {
+            "set": name,
+            "prompt": "What next",
+            "response": "two words 42",
+            "judge_toxicity": value,
+            "reference_nll": 10 * value,
+            "response_tokens": 4,
+        }
+        for name in sets
+        for value in judge
+    ]
+    numbers = {name: {"distinct_2": 0.9, "ref_kl": 1.25} for name in sets}
+    (folder / "evaluate").mkdir(parents=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "evaluate" / "samples.jsonl").write_text(lines)
+    summary = {"models": [{"sets": numbers}]}
+    (folder / "evaluate" / "summary.json").write_text(json.dumps(summary))
+    if trained:
+        (folder / "train").mkdir()
+        summary = {"seconds": {"total": 61.5}, "iterations": 40}
+        (folder / "train" / "summary.json").write_text(json.dumps(summary))
+
+
+def test_stored_results_give_the_same_table_as_the_runs(parts, tmp_path, capsys):
+    table, store, sizes = parts["table"], parts["store"], {"iterations": 40}
+    first, second = tmp_path / "first", tmp_path / "second"
+    names = list(table.MEASURES)
+    level = np.linspace(0.1, 0.9, 40)
+    write_run(first / "base", level, sets=names, trained=False)
+    for seed, share in enumerate((0.4, 0.6)):
+        write_run(first / "ppo" / f"seed{seed}", level * share, sets=names, trained=True)
+    table.write_report(first, ["ppo", "rloo"], sizes)
+    said = capsys.readouterr().out
+    assert "| ppo | 2 | -50 %" in said
+    assert "1.25 | 62 |" in said
+    second.mkdir()
+    (second / "results.json").write_text((first / "results.json").read_text())
+    table.write_report(second, ["ppo", "rloo"], sizes)
+    assert capsys.readouterr().out == said
+    assert (second / "picture.png").stat().st_size > 10_000
+    write_run(second / "rloo" / "seed0", level * 0.2, sets=names, trained=True)
+    assert list(store.collect(second, table.MEASURES, sizes)) == [
+        "base", "ppo/seed0", "ppo/seed1", "rloo/seed0",
+    ]  # fmt: skip
+    with pytest.raises(store.OtherSizesError, match="iterations"):
+        store.stored_runs(second, {"iterations": 80})
 
 
 def test_a_run_converges_only_inside_every_bound(parts):

@@ -1,0 +1,127 @@
+"""Results as JSON: what tables and pictures are made of, small enough to be kept beside a recipe.
+
+`results.json` holds the sizes of the comparison and one run per line, under its folder's name
+(`ppo/seed0`, `base`). It outlives the run directories: runs that only it knows count as finished,
+and are in every table.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from judged import Judged, read
+
+from lora_detox.report.jsonl import write_text_atomic
+
+COLUMNS = {"judged_toxic": ("judge",), "perplexity": ("nll", "tokens"), "distinct_2": ()}
+"""Measure -> columns of `Judged` that it is computed from, where it is not a column itself."""
+DECIMALS = {"judge": 3, "nll": 2, "digits": 4, "rougeL": 4}
+"""What is kept of a column; the others are whole numbers."""
+Measures = Mapping[str, Iterable[str]]
+"""Set -> measures that tables show of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One finished run.
+
+    Attributes:
+        sets: what it said to the judged sets.
+        facts: of its training: kl (nats), seconds, iterations, chosen_iteration, chosen_share.
+    """
+
+    sets: dict[str, Judged]
+    facts: dict[str, float]
+
+
+def read_run(folder: Path) -> Result:
+    """A run from its `evaluate/` and, where it trained, `train/`."""
+    facts, trained = {}, folder / "train" / "summary.json"
+    if trained.is_file():
+        (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
+        summary = json.loads(trained.read_text(encoding="utf-8"))
+        budget = summary.get("budget", {})
+        facts = {
+            "kl": round(model["sets"]["in_distribution"]["ref_kl"], 3),
+            "seconds": round(summary["seconds"]["total"], 1),
+            "iterations": summary["iterations"],
+            "chosen_iteration": budget.get("chosen_iteration", summary["iterations"]),
+            "chosen_share": budget.get("chosen_share", 1.0),
+        }
+    return Result(sets=read(folder), facts=facts)
+
+
+def pack(result: Result, measures: Measures) -> dict[str, object]:
+    """A run as JSON, with the columns that some measures of each set need."""
+    sets = {}
+    for name, wanted in measures.items():
+        judged = result.sets[name]
+        needed = dict.fromkeys(column for one in wanted for column in COLUMNS.get(one, (one,)))
+        columns = {
+            column: np.round(judged.columns[column], DECIMALS[column]).tolist()
+            if column in DECIMALS
+            else judged.columns[column].astype(int).tolist()
+            for column in needed
+        }
+        sets[name] = {"distinct_2": round(judged.distinct_2, 5), "columns": columns}
+    return {"facts": result.facts, "sets": sets}
+
+
+def unpack(stored: Mapping[str, Mapping]) -> Result:
+    """The run that `pack` wrote."""
+    sets = {
+        name: Judged(
+            columns={key: np.array(values, dtype=float) for key, values in one["columns"].items()},
+            distinct_2=one["distinct_2"],
+        )
+        for name, one in stored["sets"].items()
+    }
+    return Result(sets=sets, facts=dict(stored["facts"]))
+
+
+class OtherSizesError(Exception):
+    """The folder holds results of other sizes."""
+
+
+def stored_runs(out: Path, sizes: Mapping[str, int]) -> dict[str, dict]:
+    """What `results.json` of a folder holds, by the names of the runs.
+
+    Args:
+        out: folder of the results.
+        sizes: what has to be the same for two runs to stand in one table.
+
+    Raises:
+        OtherSizesError: if the file was written with other sizes.
+    """
+    file = out / "results.json"
+    if not file.is_file():
+        return {}
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    if stored["sizes"] != dict(sizes):
+        raise OtherSizesError(
+            f"{file} holds runs of {stored['sizes']}, got {dict(sizes)}; "
+            "give the same ones, or another --out"
+        )
+    return stored["runs"]
+
+
+def collect(out: Path, measures: Measures, sizes: Mapping[str, int]) -> dict[str, Result]:
+    """Every finished run of a folder and of its `results.json`, which is brought up to date.
+
+    All of them are read as they are stored, so that the file alone gives the same table.
+
+    Raises:
+        OtherSizesError: as `stored_runs`.
+    """
+    stored = dict(stored_runs(out, sizes))
+    for file in sorted(out.glob("**/evaluate/summary.json")):
+        folder = file.parents[1]
+        stored[folder.relative_to(out).as_posix()] = pack(read_run(folder), measures)
+    if not stored:
+        return {}
+    lines = [f"{json.dumps(name)}: {json.dumps(stored[name])}" for name in sorted(stored)]
+    text = f'{{"sizes": {json.dumps(dict(sizes))},\n"runs": {{\n' + ",\n".join(lines) + "\n}}\n"
+    write_text_atomic(out / "results.json", text)
+    return {name: unpack(stored[name]) for name in sorted(stored)}
