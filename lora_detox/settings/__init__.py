@@ -24,7 +24,6 @@ from lora_detox.settings.compose import (
     known_keys,
     register_schema,
     settings_from,
-    settings_yaml,
 )
 from lora_detox.settings.groups import (
     AdapterSettings,
@@ -45,6 +44,7 @@ from lora_detox.settings.groups import (
     TrackerSettings,
 )
 from lora_detox.settings.limits import BudgetSettings, GuardSettings
+from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.stages import (
     ClassifierTraining,
     ExportSettings,
@@ -100,6 +100,7 @@ __all__ = [
     "check_export",
     "check_settings",
     "closest_keys",
+    "flat",
     "known_keys",
     "register_schema",
     "settings_from",

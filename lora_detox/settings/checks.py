@@ -16,6 +16,7 @@ from lora_detox.settings.choices import (
 )
 from lora_detox.settings.groups import AlgorithmSettings, Settings, TermSettings
 from lora_detox.settings.ranges import check_ranges
+from lora_detox.settings.soup import check_soup
 from lora_detox.settings.stages import check_export
 from lora_detox.settings.surroundings import check_packages, check_run_dir
 from lora_detox.settings.trainers import check_trainer
@@ -39,6 +40,8 @@ def check_settings(settings: Settings) -> None:
     _check_protocol(settings)
     if settings.stage is Stage.export:
         check_export(settings.run, settings.export)
+    if settings.stage is Stage.soup:
+        check_soup(settings)
     if settings.stage is Stage.detox:
         algorithm = settings.algorithm
         check_trainer(algorithm.trainer, algorithm.responses_per_prompt, resume=settings.resume)

@@ -10,6 +10,7 @@ class Stage(StrEnum):
     evaluate = "evaluate"
     export = "export"
     sft = "sft"
+    soup = "soup"
     reward_model = "reward_model"
     plan = "plan"
 

@@ -2,8 +2,7 @@
 
 import difflib
 from dataclasses import fields, is_dataclass
-from enum import StrEnum
-from typing import Any, get_origin
+from typing import get_origin
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -47,21 +46,6 @@ def settings_from(config: DictConfig) -> Settings:
         raise TypeError(f"the composed configuration is a {type(settings).__name__}, not Settings")
     check_settings(settings)
     return settings
-
-
-def settings_yaml(settings: Settings) -> str:
-    """The resolved settings as YAML, as config.yaml of the run directory holds them."""
-    text: str = OmegaConf.to_yaml(OmegaConf.create(_plain(settings)))
-    return text
-
-
-def _plain(node: Any) -> Any:
-    """Dataclasses and enums as dicts and their values."""
-    if is_dataclass(node):
-        return {entry.name: _plain(getattr(node, entry.name)) for entry in fields(node)}
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return node.value if isinstance(node, StrEnum) else node
 
 
 def known_keys(node: type = Settings, prefix: str = "") -> list[str]:

@@ -272,6 +272,7 @@ class Settings:
     resume: bool = False
     run_dir: str = MISSING
     run: str | None = None
+    soup: list[str] = field(default_factory=list)
     task: TaskSettings = field(default_factory=TaskSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)

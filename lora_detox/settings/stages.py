@@ -84,6 +84,30 @@ class RewardModelSettings:
     identity_least: int = 20
 
 
+def check_finished(run: str, key: str) -> None:
+    """A folder holds a finished run with an adapter.
+
+    Args:
+        run: the folder.
+        key: of the settings that names it, for the message.
+
+    Raises:
+        SettingsError: what is missing.
+    """
+    folder = Path(run).expanduser()
+    wanted = ("config.yaml", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise SettingsError(
+            f"{key}: {run} has no {' and no '.join(missing)}; want the folder of a finished run of "
+            "stage=detox or stage=sft"
+        )
+    if not (folder / "summary.json").is_file():
+        raise SettingsError(
+            f"{key}: {run} has no summary.json, so it did not finish; end it with resume=true first"
+        )
+
+
 def check_export(run: str | None, export: ExportSettings) -> None:
     """What stage=export needs is there, found out from files alone.
 
@@ -97,17 +121,7 @@ def check_export(run: str | None, export: ExportSettings) -> None:
     if run is None:
         raise SettingsError("run: no value given; stage=export wants a finished run, as in run=DIR")
     folder = Path(run).expanduser()
-    wanted = ("config.yaml", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    if missing:
-        raise SettingsError(
-            f"run: {run} has no {' and no '.join(missing)}; want the folder of a finished run of "
-            "stage=detox or stage=sft"
-        )
-    if not (folder / "summary.json").is_file():
-        raise SettingsError(
-            f"run: {run} has no summary.json, so it did not finish; end it with resume=true first"
-        )
+    check_finished(run, "run")
     if export.dry_run and export.repo_id is None:
         raise SettingsError("export.dry_run: shows a push, so want export.repo_id=user/name")
     for key, value in (("repo_id", export.repo_id), ("base_model", export.base_model)):

@@ -47,7 +47,7 @@ def opening_lines(job: "Job") -> list[str]:
         f"on {job.device}",
         f"adapter  {adapter}: {counts['trainable']:,} weights learn "
         f"({100 * counts['trainable'] / counts['total']:.2f} %{head})",
-        f"update   {method_line(settings) or _update(settings)}",
+        f"update   {_soup(settings) or method_line(settings) or _update(settings)}",
         f"data     {settings.data.path}: {job.data.report.describe()}",
         f"reward   {_scorer(job.reward)}",
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
@@ -97,6 +97,8 @@ def _first_line(settings: Settings) -> str:
         )
     if settings.stage is Stage.sft:
         return f"Supervised fine-tuning: task {settings.task.name}."
+    if settings.stage is Stage.soup:
+        return f"Mean of {len(settings.soup)} runs: task {settings.task.name}."
     return f"Detox run: task {settings.task.name}, {settings.algorithm.iterations} iterations."
 
 
@@ -114,6 +116,12 @@ def _update(settings: Settings) -> str:
     if (group := algorithm.responses_per_prompt) > 1:
         size += f" ({algorithm.rollout_batch_size // group} prompts, {group} each)"
     return f"{algorithm.name}: {size}"
+
+
+def _soup(settings: Settings) -> str | None:
+    if settings.stage is not Stage.soup:
+        return None
+    return f"none: the mean of {len(settings.soup)} runs ({', '.join(settings.soup)})"
 
 
 def _scorer(scorer: object) -> str:

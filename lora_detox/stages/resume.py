@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from lora_detox.errors import DivergenceError, SettingsError
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.settings import Settings, settings_yaml
+from lora_detox.settings import Settings, flat, settings_yaml
 
 _FREE = ("resume", "threads", "device", "run_dir", "tracker", "checkpoint")
 """Keys that may differ when a run is resumed: they change no number of it."""
@@ -26,8 +26,8 @@ def check_same_settings(settings: Settings, run_dir: Path) -> None:
     written = run_dir / "config.yaml"
     if not settings.resume or not written.is_file():
         return
-    old = _flat(OmegaConf.to_container(OmegaConf.load(written)))
-    new = _flat(OmegaConf.to_container(OmegaConf.create(settings_yaml(settings))))
+    old = flat(OmegaConf.to_container(OmegaConf.load(written)))
+    new = flat(OmegaConf.to_container(OmegaConf.create(settings_yaml(settings))))
     changed = [
         f"{key}: was {old.get(key)}, now {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
@@ -38,15 +38,6 @@ def check_same_settings(settings: Settings, run_dir: Path) -> None:
             f"resume=true, but {run_dir} was begun with other settings ({'; '.join(changed)}); "
             "give the same ones, or name another hydra.run.dir"
         )
-
-
-def _flat(node: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(node, dict):
-        return {prefix.rstrip("."): node}
-    flat: dict[str, object] = {}
-    for key, value in node.items():
-        flat.update(_flat(value, f"{prefix}{key}."))
-    return flat
 
 
 def trained_checksum(policy: LoraPolicy) -> float:

@@ -1,0 +1,119 @@
+"""The mean of several adapters' updates, as one adapter.
+
+An update of a layer is scaling * B A. Means of A and of B are not factors of the mean update, so
+the factors stand beside each other: the rank is the sum of the ranks, and nothing is lost.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lora_detox.errors import SettingsError
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soup:
+    """A mean of updates.
+
+    Attributes:
+        tensors: factors by PEFT's names: A [R, in], B [out, R] for the scaling 1.
+        rank: R, the sum of the ranks.
+        cosine: mean over pairs of the cosine between their updates; 1 where all are the same.
+    """
+
+    tensors: dict[str, Tensor]
+    rank: int
+    cosine: float
+
+
+def average_adapters(folders: Sequence[Path]) -> Soup:
+    """Read PEFT adapters and take the mean of their updates.
+
+    Wortsman et al. 2022, "Model soups"; of policies: Rame et al. 2024, "WARP", section 3.2.
+
+    Args:
+        folders: with adapter_config.json and adapter_model.safetensors; LoRA of any rank on the
+            same layers.
+
+    Returns:
+        The mean, in fp32.
+
+    Raises:
+        SettingsError: adapters on different layers, or with more than the two factors (DoRA).
+    """
+    adapters = [_updates(folder) for folder in folders]
+    layers = adapters[0].keys()
+    for folder, adapter in zip(folders, adapters, strict=True):
+        if adapter.keys() != layers:
+            raise SettingsError(
+                f"soup: the adapters of {folders[0]} and {folder} sit on different layers; want "
+                "runs with the same adapter.targets and adapter.scope"
+            )
+    tensors = {}
+    for layer in layers:
+        factors = [adapter[layer] for adapter in adapters]
+        tensors[layer + _A] = torch.cat([a for a, _ in factors])
+        tensors[layer + _B] = torch.cat([b / len(factors) for _, b in factors], dim=1)
+    rank = len(tensors[next(iter(layers)) + _A])
+    return Soup(tensors=tensors, rank=rank, cosine=_cosine(adapters))
+
+
+Updates = dict[str, tuple[Tensor, Tensor]]
+
+
+def _updates(folder: Path) -> Updates:
+    """A [r, in] and scaled B [out, r] by layer, fp32."""
+    config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    root = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
+    tensors = load_file(folder / "adapter_model.safetensors")
+    layers = sorted(name.removesuffix(_A) for name in tensors if name.endswith(_A))
+    if len(tensors) != 2 * len(layers):
+        raise SettingsError(
+            f"soup: the adapter of {folder} has more than LoRA's two factors; means are taken of "
+            "adapter=lora and adapter=rslora alone"
+        )
+    scaling = config["lora_alpha"] / root
+    return {one: (tensors[one + _A].float(), scaling * tensors[one + _B].float()) for one in layers}
+
+
+def _cosine(adapters: Sequence[Updates]) -> float:
+    """Mean cosine between the updates of pairs, each taken as one vector over all layers."""
+    size = len(adapters)
+    products = torch.zeros(size, size, dtype=torch.float64)
+    for layer in adapters[0]:
+        for i in range(size):
+            for j in range(i, size):
+                (a, b), (c, d) = adapters[i][layer], adapters[j][layer]
+                products[i, j] += ((a @ c.T) * (b.T @ d)).sum()  # <BA, DC> without BA
+    norms = products.diagonal().sqrt()
+    pairs = list(combinations(range(size), 2))
+    return float(sum(products[i, j] / (norms[i] * norms[j]) for i, j in pairs) / len(pairs))
+
+
+def apply_soup(model: Any, soup: Soup) -> None:
+    """Write it into the trainable adapter of a PEFT model.
+
+    Args:
+        model: with a LoRA adapter "default" of the soup's rank and alpha = rank.
+        soup: of adapters on the same layers.
+
+    Raises:
+        SettingsError: the model has no such layer.
+    """
+    said = set_peft_model_state_dict(model, soup.tensors, adapter_name="default")
+    if said.unexpected_keys:
+        raise SettingsError(
+            f"soup: the adapters sit on {said.unexpected_keys[0]}, which adapter.targets and "
+            "adapter.scope leave out; want those that the runs were trained with"
+        )

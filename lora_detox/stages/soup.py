@@ -1,0 +1,57 @@
+"""stage=soup: the mean of several finished runs of one task, held to the same budget."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lora_detox.policy.soup import apply_soup, average_adapters
+from lora_detox.settings import BaselineType, GuardSettings, Settings
+from lora_detox.stages.announce import say
+from lora_detox.stages.build import Job, build_job
+from lora_detox.stages.finish import finish
+
+
+def run(settings: Settings) -> tuple[float, ...]:
+    """Average the adapters of runs, go back towards the start until inside the budget, report.
+
+    What every run learned stays in the mean, what one run drifted to is divided by their number:
+    less KL and perplexity for the same toxicity (docs/decisions/0012).
+
+    Args:
+        settings: composed and checked, those of the runs; `soup` names their folders.
+
+    Returns:
+        The objectives of stage=detox.
+
+    Raises:
+        DetoxError: what cannot work, before weights load.
+    """
+    soup = average_adapters([_folder(one) / "adapter" for one in settings.soup])
+    adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
+    # Nothing is trained: no mean of weights along the way, no value head, no collapse.
+    algorithm = replace(settings.algorithm, average=None, baseline=BaselineType.running_mean)
+    asked = replace(settings, adapter=adapter, algorithm=algorithm, guard=GuardSettings())
+    with build_job(asked) as job:
+        before = job.before()
+        apply_soup(job.policy.model, soup)
+        _hold_to_budget(job)
+        names = [str(one) for one in settings.soup]
+        facts: dict[str, Any] = {"soup": {"runs": names, "cosine": soup.cosine}}
+        return finish(job, before, {**job.watch.facts(), **facts})
+
+
+def _hold_to_budget(job: Job) -> None:
+    """The mean is the one candidate beside the start, and what lies between them."""
+    done = job.plan.iterations
+    row = {"iteration": done, "evaluation": job.validate()}
+    said = job.watch.iteration(done, row)
+    job.record(row)
+    if said is not None:
+        say(said)
+    for line in job.watch.look_back(done, job.settings.budget.interpolate, job.validate):
+        say(line)
+    job.watch.settle()
+
+
+def _folder(name: str) -> Path:
+    return Path(name).expanduser()

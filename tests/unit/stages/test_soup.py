@@ -1,0 +1,142 @@
+"""stage=soup: the mean of updates is exact, and is held to the same budget as a run."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from lora_detox import api
+from lora_detox.embedded import embedded_path
+from lora_detox.errors import SettingsError
+from lora_detox.policy.soup import average_adapters
+from lora_detox.stages.tiny import write_tiny_policy
+
+SMALL = [
+    "debug=smoke",
+    "threads=1",
+    "evaluation.test_prompts=8",
+    "generation.response_tokens=[4,8]",
+    "data.limit=60",
+    "checkpoint.keep=1",
+]
+
+
+def write_adapter(folder, model_folder, *, rank, alpha, seed, **options):
+    """A random adapter, and the weights of the base with it merged."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    options = {"target_modules": ["q_proj", "v_proj"], **options}
+    model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, **options))
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    model.save_pretrained(folder)
+    return {n: w.clone() for n, w in model.merge_and_unload().state_dict().items()}
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_tiny_policy(embedded_path("gptj"), tmp_path / "model")
+
+
+def test_the_mean_of_updates_is_exact_for_any_rank_and_scaling(tmp_path, base):
+    folders = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    merged = [
+        write_adapter(folders[0], base, rank=2, alpha=4, seed=1),
+        write_adapter(folders[1], base, rank=3, alpha=1, seed=2),
+        write_adapter(folders[2], base, rank=4, alpha=8, seed=3, use_rslora=True),
+    ]
+    soup = average_adapters(folders)
+    assert soup.rank == 9
+    bare = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).state_dict()
+    updates = []
+    for name in bare:
+        if not name.endswith(("q_proj.weight", "v_proj.weight")):
+            continue
+        layer = f"base_model.model.{name.removesuffix('.weight')}"
+        update = soup.tensors[f"{layer}.lora_B.weight"] @ soup.tensors[f"{layer}.lora_A.weight"]
+        each = [one[name] - bare[name] for one in merged]
+        torch.testing.assert_close(update, sum(each) / 3, rtol=1e-4, atol=1e-5)
+        updates.append([one.flatten() for one in each])
+    a, b, c = (torch.cat(parts) for parts in zip(*updates, strict=True))
+    cosines = [torch.cosine_similarity(x, y, dim=0) for x, y in ((a, b), (a, c), (b, c))]
+    assert soup.cosine == pytest.approx(float(sum(cosines) / 3), abs=1e-4)
+
+
+def test_adapters_on_other_layers_and_dora_are_refused(tmp_path, base):
+    first, second, third = (tmp_path / name for name in "abc")
+    write_adapter(first, base, rank=2, alpha=4, seed=1)
+    write_adapter(second, base, rank=2, alpha=4, seed=1, target_modules=["q_proj"])
+    write_adapter(third, base, rank=2, alpha=4, seed=1, use_dora=True)
+    with pytest.raises(SettingsError, match="different layers"):
+        average_adapters([first, second])
+    with pytest.raises(SettingsError, match="more than LoRA's two factors"):
+        average_adapters([first, third])
+
+
+@pytest.mark.parametrize("task", ["flan_summary", "gptj_continuation"])
+def test_a_soup_of_runs_is_a_run(tmp_path, task, capsys):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    overrides = [f"task={task}", *SMALL]
+    for seed, folder in enumerate(folders):
+        api.run([*overrides, f"seed={seed}", "budget=off"], folder)
+    asked = [*overrides, "stage=soup", f"soup=[{folders[0]},{folders[1]}]"]
+    free = api.run([*asked, "budget=off"], tmp_path / "soup")
+    said = capsys.readouterr().out
+    assert "Mean of 2 runs" in said or "the mean of 2 runs" in said
+    assert free["parameters"]["base_unchanged"]
+    assert free["soup"]["runs"] == [str(folder) for folder in folders]
+    assert -1 < free["soup"]["cosine"] < 1
+
+    auto = AutoModelForSeq2SeqLM if task == "flan_summary" else AutoModelForCausalLM
+    model_folder = write_tiny_policy(
+        embedded_path("t5" if task == "flan_summary" else "gptj"), tmp_path / "again"
+    )
+
+    def merged(folder):
+        model = auto.from_pretrained(model_folder, dtype=torch.float32)
+        return PeftModel.from_pretrained(model, folder / "adapter").merge_and_unload().state_dict()
+
+    one, two, soup = (merged(folder) for folder in (*folders, tmp_path / "soup"))
+    for name, weight in soup.items():
+        torch.testing.assert_close(weight, (one[name] + two[name]) / 2, rtol=1e-4, atol=1e-6)
+    moved = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert moved > 1e-4  # else the mean would be no news
+
+
+def test_a_soup_outside_the_budget_is_followed_back_to_the_start(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    overrides = ["task=gptj_continuation", *SMALL]
+    for seed, folder in enumerate(folders):
+        api.run([*overrides, f"seed={seed}", "budget=off"], folder)
+    asked = ["stage=soup", f"soup=[{folders[0]},{folders[1]}]", "budget.interpolate=[0.5]"]
+    never = "budget.perplexity=-0.9"  # a tenth of the start's
+    held = api.run([*overrides, *asked, never], tmp_path / "held")
+    assert held["budget"]["chosen_iteration"] == 0
+    assert [one["share"] for one in held["budget"]["between"]] == [0.5]
+    tensors = load_file(tmp_path / "held" / "adapter" / "adapter_model.safetensors")
+    assert all(not w.any() for n, w in tensors.items() if "lora_B" in n)
+    rows = (tmp_path / "held" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["iteration"] for row in rows] == [0, 2]
+
+
+def test_what_cannot_be_averaged_is_said_before_anything_loads(tmp_path):
+    overrides = ["task=gptj_continuation", *SMALL, "budget=off"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    api.run(overrides, one)
+    api.run([*overrides, "seed=1", "data.split_seed=5"], two)
+    asked = [*overrides, "stage=soup"]
+    for given, message in (
+        ([], "soup: got 0 run"),
+        ([f"soup=[{one},{one}]"], "soup: got 1 run"),
+        ([f"soup=[{one},{tmp_path}/none]"], "none has no config.yaml"),
+        ([f"soup=[{one},{two}]"], r"data.split_seed: was 5, now 0"),
+        ([f"soup=[{one},{two}]", "adapter=dora"], "adapter.dora"),
+        ([f"soup=[{one},{two}]", f"policy.adapter={one}/adapter"], "policy.adapter: got"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            api.compose_settings([*asked, *given], tmp_path / "never")
