@@ -55,12 +55,23 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task: its recipe, its base under `shared`, its evaluation and its goals."""
+    """One task.
+
+    Attributes:
+        recipe: folder with the run.sh of a single run.
+        base: the model under `shared`.
+        judging: overrides of stage=evaluate.
+        goals: what the result is held to.
+        members: runs whose mean (stage=soup) is the result; 1 is the run itself.
+        member: overrides of each of them: what a member may cost is not what the mean may.
+    """
 
     recipe: str
     base: str
     judging: tuple[str, ...]
     goals: tuple[Goal, ...]
+    members: int = 1
+    member: tuple[str, ...] = ()
 
     @property
     def measures(self) -> dict[str, list[str]]:
@@ -78,6 +89,12 @@ TASKS = {
     "continuation": Task(
         recipe="lab_continuation",
         base="lab/gptj-comments",
+        members=2,
+        member=(
+            "algorithm.kl_coef=0.03",
+            "budget.perplexity=0.12",
+            "budget.distinct_2=0.03",
+        ),
         judging=(
             "evaluation.protocol=three_sets",
             "evaluation.prompts=400",
@@ -228,10 +245,10 @@ def write_report(folder: Path, task: Task) -> None:
         facts = runs[name].facts
         share = facts["chosen_share"]
         way = f"{share:.0%} of the way to " if share < 1 else ""
-        costs.append(
-            f"{name}: {way}iteration {facts['chosen_iteration']} of {facts['iterations']}, "
-            f"{facts['seconds'] / 60:.1f} min, KL {facts['kl']:.2f}"
-        )
+        where = f"iteration {facts['chosen_iteration']} of {facts['iterations']}"
+        if facts["members"] > 1:
+            where = f"the mean of {facts['members']} runs" if facts["chosen_iteration"] else "start"
+        costs.append(f"{name}: {way}{where}, {facts['seconds'] / 60:.1f} min, KL {facts['kl']:.2f}")
     text += "\n" + "; ".join(costs) + ".\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
     if (folder / "base" / "evaluate").is_dir() and (folder / names[0] / "evaluate").is_dir():

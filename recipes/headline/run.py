@@ -39,7 +39,7 @@ def step(task: Task, folder: Path, overrides: list[str]) -> Step:
     """The single run's own script with further overrides; goes on where one was stopped."""
     script = ROOT / "recipes" / task.recipe / "run.sh"
     options = ["threads=1", f"hydra.run.dir={folder}", *overrides]
-    if any((folder / "checkpoints").glob("iteration_*")):
+    if (folder / "config.yaml").is_file():
         options.append("resume=true")
     return Step(command=["bash", str(script), *options], done=folder / "summary.json")
 
@@ -54,6 +54,20 @@ def evaluation(task: Task, shared: str, folder: Path, adapter: Path | None) -> S
     return step(task, folder / "evaluate", overrides)
 
 
+def training(task: Task, own: Path, seed: int) -> list[Step]:
+    """One run into `train/`; or several with seeds of their own, and their mean into `train/`."""
+    every = "checkpoint.every=20"
+    if task.members == 1:
+        return [step(task, own / "train", [every, f"seed={seed}"])]
+    folders = [own / f"member{number}" for number in range(task.members)]
+    steps = [
+        step(task, folder, [every, f"seed={task.members * seed + number}", *task.member])
+        for number, folder in enumerate(folders)
+    ]
+    listed = ",".join(map(str, folders))
+    return [*steps, step(task, own / "train", ["stage=soup", f"soup=[{listed}]", f"seed={seed}"])]
+
+
 def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
     """The base and every seed of a task."""
     task, folder = TASKS[name], out / name
@@ -61,10 +75,9 @@ def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
     found = [Run(name=f"{name} base", folder=folder / "base", steps=[base])]
     for seed in map(int, given.seeds.split(",")):
         own = folder / f"seed{seed}"
-        every = ["checkpoint.every=20", f"seed={seed}"]
-        train = step(task, own / "train", every)
         judge = evaluation(task, given.shared, own, own / "train" / "adapter")
-        found.append(Run(name=f"{name} seed {seed}", folder=own, steps=[train, judge]))
+        steps = [*training(task, own, seed), judge]
+        found.append(Run(name=f"{name} seed {seed}", folder=own, steps=steps))
     there = stored_runs(folder, SIZES)
     return [run for run in found if run.folder.name not in there]
 

@@ -29,7 +29,8 @@ class Result:
 
     Attributes:
         sets: what it said to the judged sets.
-        facts: of its training: kl (nats), seconds, iterations, chosen_iteration, chosen_share.
+        facts: of its training: kl (nats), seconds, members (runs whose mean it is), iterations,
+            chosen_iteration, chosen_share.
     """
 
     sets: dict[str, Judged]
@@ -43,9 +44,12 @@ def read_run(folder: Path) -> Result:
         (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
         summary = json.loads(trained.read_text(encoding="utf-8"))
         budget = summary.get("budget", {})
+        parts = sorted(folder.glob("member*/summary.json"))
+        members = [json.loads(part.read_text(encoding="utf-8")) for part in parts]
         facts = {
             "kl": round(model["sets"]["in_distribution"]["ref_kl"], 3),
-            "seconds": round(summary["seconds"]["total"], 1),
+            "seconds": round(sum(one["seconds"]["total"] for one in (summary, *members)), 1),
+            "members": max(1, len(members)),
             "iterations": summary["iterations"],
             "chosen_iteration": budget.get("chosen_iteration", summary["iterations"]),
             "chosen_share": budget.get("chosen_share", 1.0),
