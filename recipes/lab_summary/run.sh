@@ -10,10 +10,10 @@ exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary \
   data.test_path="$shared/data/toxic_turn.test.jsonl.gz" \
   reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
   judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  policy.dtype=bfloat16 adapter.scope=decoder algorithm.iterations=50 \
+  policy.dtype=bfloat16 adapter.scope=decoder 'adapter.targets=[all-linear]' algorithm.iterations=80 \
   algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
-  algorithm.ppo_epochs=2 algorithm.learning_rate=5e-4 algorithm.schedule=linear \
+  algorithm.ppo_epochs=2 algorithm.learning_rate=3e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.credit_every=3 \
-  algorithm.kl_control=fixed algorithm.kl_coef=0.03 \
+  algorithm.kl_place=loss algorithm.kl_control=fixed algorithm.kl_coef=0.05 algorithm.length_both_ways=true \
   algorithm.length_target=0.9 algorithm.length_neutral=true \
   evaluation.every=10 evaluation.validation_prompts=300 evaluation.test_prompts=218 "$@"
