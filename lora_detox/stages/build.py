@@ -17,12 +17,12 @@ from lora_detox.errors import DetoxError
 from lora_detox.metrics import names, summarise
 from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
 from lora_detox.policy.words import word_starts
-from lora_detox.prompts import PromptSampler, fixed_batches
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
 from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
+from lora_detox.stages.encoded import encode_prompts
 from lora_detox.stages.evaluation import Evaluator, repeat_prompts
 from lora_detox.stages.plans import (
     adapter_plan,
@@ -106,7 +106,10 @@ class Job:
         check_trainer_fits(settings, encoder_decoder=bool(config.is_encoder_decoder))
         self.data = load_data(settings)
         tokenizer = load_tokenizer(backbone, config)
-        self._encode_prompts(tokenizer, config.is_encoder_decoder)
+        seq2seq = bool(config.is_encoder_decoder)
+        encoded = encode_prompts(settings, self.data, tokenizer, encoder_decoder=seq2seq)
+        self._sampler, self.validation = encoded.train, encoded.validation.to(self.device)
+        self.test_prompts = encoded.test.to(self.device)
         self.reward, self.judge = load_scorers(settings, self.device)
         self.policy = load_policy(backbone, adapter_plan(settings))
         self.policy.static_cache = settings.generation.static_cache
@@ -232,34 +235,6 @@ class Job:
         if self.settings.debug.tiny_model:
             return str(write_tiny_policy(embedded_path(self.settings.task.miniature), self.run_dir))
         return path
-
-    def _encode_prompts(self, tokenizer: Any, encoder_decoder: bool) -> None:
-        """Training prompts by iteration; validation and test prompts once and for all."""
-        settings, data, algorithm = self.settings, self.settings.data, self.settings.algorithm
-        common: dict[str, Any] = {
-            "template": settings.task.template,
-            "max_query_tokens": data.max_query_tokens,
-            "query_tokens": None if data.query_tokens is None else tuple(data.query_tokens),
-            "padding_side": tokenizer.padding_side,
-            "add_special_tokens": encoder_decoder,
-        }
-        self._sampler = PromptSampler(
-            self.data.train,
-            tokenizer,
-            batch_size=algorithm.rollout_batch_size // algorithm.responses_per_prompt,
-            seed=settings.seed,
-            **common,
-        )
-        evaluation = settings.evaluation
-        (validation,), (test,) = (
-            fixed_batches(rows, tokenizer, count=count, batch_size=count, **common)
-            for rows, count in (
-                (self.data.validation, evaluation.validation_prompts),
-                (self.data.test, evaluation.test_prompts),
-            )
-        )
-        self.validation = validation.to(self.device)
-        self.test_prompts = repeat_prompts(test, evaluation.samples_per_prompt).to(self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         algorithm = self.settings.algorithm

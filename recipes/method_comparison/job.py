@@ -15,9 +15,9 @@ from typing import Any
 
 from lora_detox import api
 from lora_detox.policy.loading import load_tokenizer, read_config
-from lora_detox.prompts import PromptSampler
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.settings import TrainerKind
+from lora_detox.stages.encoded import encode_prompts
 from lora_detox.stages.plans import backbone_plan
 from lora_detox.stages.sources import load_data
 
@@ -25,21 +25,12 @@ from lora_detox.stages.sources import load_data
 def write_prompts(overrides: list[str], file: Path) -> None:
     """The prompts of each iteration of a run, as texts and ids: what the main path reads."""
     settings = api.compose_settings(overrides, file.with_suffix(".run"))
-    plan, data = backbone_plan(settings, settings.policy.path), settings.data
-    sampler = PromptSampler(
-        load_data(settings).train,
-        load_tokenizer(plan, read_config(plan)),
-        template=settings.task.template,
-        max_query_tokens=data.max_query_tokens,
-        query_tokens=None if data.query_tokens is None else tuple(data.query_tokens),
-        padding_side="left",
-        batch_size=settings.algorithm.rollout_batch_size,
-        seed=settings.seed,
-        add_special_tokens=False,
-    )
+    plan = backbone_plan(settings, settings.policy.path)
+    tokenizer = load_tokenizer(plan, read_config(plan))
+    encoded = encode_prompts(settings, load_data(settings), tokenizer, encoder_decoder=False)
     iterations = []
     for iteration in range(settings.algorithm.iterations):
-        batch = sampler.batch(iteration)
+        batch = encoded.train.batch(iteration)
         rows = zip(batch.texts, batch.query_ids, batch.query_mask, strict=True)
         iterations.append([{"text": text, "ids": ids[mask].tolist()} for text, ids, mask in rows])
     write_json_atomic(file, iterations)
