@@ -1,14 +1,16 @@
 """The mean of several adapters' updates, as one adapter.
 
 An update of a layer is scaling * B A. Means of A and of B are not factors of the mean update, so
-the factors stand beside each other: the rank is the sum of the ranks, and nothing is lost.
+the factors stand beside each other: the rank is the sum of the ranks, and nothing is lost. What the
+members do not share cancels, so that the mean is shorter than they are; it is stretched to their
+length, as spherical interpolation keeps it.
 """
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,20 @@ class Soup:
         tensors: factors by PEFT's names: A [R, in], B [out, R] for the scaling 1.
         rank: R, the sum of the ranks.
         cosine: mean over pairs of the cosine between their updates; 1 where all are the same.
+        stretch: the mean is multiplied by this, 1 or more, to be as long as its members.
     """
 
     tensors: dict[str, Tensor]
     rank: int
     cosine: float
+    stretch: float
 
 
 def average_adapters(folders: Sequence[Path]) -> Soup:
     """Read PEFT adapters and take the mean of their updates.
 
-    Wortsman et al. 2022, "Model soups"; of policies: Rame et al. 2024, "WARP", section 3.2.
+    Wortsman et al. 2022, "Model soups"; of policies, on the sphere: Rame et al. 2024, "WARP",
+    section 3.2. The length is the norm of all layers' updates taken as one vector.
 
     Args:
         folders: with adapter_config.json and adapter_model.safetensors; LoRA of any rank on the
@@ -50,7 +55,8 @@ def average_adapters(folders: Sequence[Path]) -> Soup:
         The mean, in fp32.
 
     Raises:
-        SettingsError: adapters on different layers, or with more than the two factors (DoRA).
+        SettingsError: adapters on different layers, with more than the two factors (DoRA), or
+            without any update.
     """
     adapters = [_updates(folder) for folder in folders]
     layers = adapters[0].keys()
@@ -60,13 +66,25 @@ def average_adapters(folders: Sequence[Path]) -> Soup:
                 f"soup: the adapters of {folders[0]} and {folder} sit on different layers; want "
                 "runs with the same adapter.targets and adapter.scope"
             )
+    products = _products(adapters)
+    lengths = products.diagonal().sqrt()
+    if not lengths.all():
+        raise SettingsError("soup: one of the adapters changes nothing; leave its run out")
+    size = len(adapters)
+    stretch = float(lengths.mean() / (products.sum().sqrt() / size))
     tensors = {}
     for layer in layers:
         factors = [adapter[layer] for adapter in adapters]
         tensors[layer + _A] = torch.cat([a for a, _ in factors])
-        tensors[layer + _B] = torch.cat([b / len(factors) for _, b in factors], dim=1)
-    rank = len(tensors[next(iter(layers)) + _A])
-    return Soup(tensors=tensors, rank=rank, cosine=_cosine(adapters))
+        tensors[layer + _B] = torch.cat([b * (stretch / size) for _, b in factors], dim=1)
+    pairs = list(combinations(range(size), 2))
+    cosines = [float(products[i, j] / (lengths[i] * lengths[j])) for i, j in pairs]
+    return Soup(
+        tensors=tensors,
+        rank=len(tensors[next(iter(layers)) + _A]),
+        cosine=sum(cosines) / len(cosines),
+        stretch=stretch,
+    )
 
 
 Updates = dict[str, tuple[Tensor, Tensor]]
@@ -87,18 +105,15 @@ def _updates(folder: Path) -> Updates:
     return {one: (tensors[one + _A].float(), scaling * tensors[one + _B].float()) for one in layers}
 
 
-def _cosine(adapters: Sequence[Updates]) -> float:
-    """Mean cosine between the updates of pairs, each taken as one vector over all layers."""
+def _products(adapters: Sequence[Updates]) -> Tensor:
+    """Inner products [n, n] of the updates, each taken as one vector over all layers, fp64."""
     size = len(adapters)
     products = torch.zeros(size, size, dtype=torch.float64)
     for layer in adapters[0]:
-        for i in range(size):
-            for j in range(i, size):
-                (a, b), (c, d) = adapters[i][layer], adapters[j][layer]
-                products[i, j] += ((a @ c.T) * (b.T @ d)).sum()  # <BA, DC> without BA
-    norms = products.diagonal().sqrt()
-    pairs = list(combinations(range(size), 2))
-    return float(sum(products[i, j] / (norms[i] * norms[j]) for i, j in pairs) / len(pairs))
+        for i, j in product(range(size), repeat=2):
+            (a, b), (c, d) = adapters[i][layer], adapters[j][layer]
+            products[i, j] += ((a @ c.T) * (b.T @ d)).sum()  # <BA, DC> without BA
+    return products
 
 
 def apply_soup(model: Any, soup: Soup) -> None:

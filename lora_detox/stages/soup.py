@@ -36,7 +36,8 @@ def run(settings: Settings) -> tuple[float, ...]:
         apply_soup(job.policy.model, soup)
         _hold_to_budget(job)
         names = [str(one) for one in settings.soup]
-        facts: dict[str, Any] = {"soup": {"runs": names, "cosine": soup.cosine}}
+        told = {"runs": names, "cosine": soup.cosine, "stretch": soup.stretch}
+        facts: dict[str, Any] = {"soup": told}
         return finish(job, before, {**job.watch.facts(), **facts})
 
 

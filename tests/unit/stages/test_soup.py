@@ -60,11 +60,13 @@ def test_the_mean_of_updates_is_exact_for_any_rank_and_scaling(tmp_path, base):
         layer = f"base_model.model.{name.removesuffix('.weight')}"
         update = soup.tensors[f"{layer}.lora_B.weight"] @ soup.tensors[f"{layer}.lora_A.weight"]
         each = [one[name] - bare[name] for one in merged]
-        torch.testing.assert_close(update, sum(each) / 3, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(update / soup.stretch, sum(each) / 3, rtol=1e-4, atol=1e-5)
         updates.append([one.flatten() for one in each])
     a, b, c = (torch.cat(parts) for parts in zip(*updates, strict=True))
     cosines = [torch.cosine_similarity(x, y, dim=0) for x, y in ((a, b), (a, c), (b, c))]
     assert soup.cosine == pytest.approx(float(sum(cosines) / 3), abs=1e-4)
+    length = float((a.norm() + b.norm() + c.norm()) / 3)
+    assert soup.stretch == pytest.approx(length / float(((a + b + c) / 3).norm()), rel=1e-4)
 
 
 def test_adapters_on_other_layers_and_dora_are_refused(tmp_path, base):
@@ -102,8 +104,12 @@ def test_a_soup_of_runs_is_a_run(tmp_path, task, capsys):
         return PeftModel.from_pretrained(model, folder / "adapter").merge_and_unload().state_dict()
 
     one, two, soup = (merged(folder) for folder in (*folders, tmp_path / "soup"))
+    bare = auto.from_pretrained(model_folder, dtype=torch.float32).state_dict()
+    stretch = free["soup"]["stretch"]
+    assert stretch > 1
     for name, weight in soup.items():
-        torch.testing.assert_close(weight, (one[name] + two[name]) / 2, rtol=1e-4, atol=1e-6)
+        mean = (one[name] + two[name]) / 2 - bare[name]
+        torch.testing.assert_close(weight, bare[name] + stretch * mean, rtol=1e-4, atol=1e-6)
     moved = max(float((one[name] - two[name]).abs().max()) for name in one)
     assert moved > 1e-4  # else the mean would be no news
 
