@@ -4,6 +4,7 @@ from lora_detox.settings.checks import check_settings
 from lora_detox.settings.choices import (
     AdapterType,
     BaselineType,
+    BudgetResult,
     Combine,
     Dtype,
     KlControlType,
@@ -60,6 +61,7 @@ __all__ = [
     "AdapterType",
     "AlgorithmSettings",
     "BaselineType",
+    "BudgetResult",
     "BudgetSettings",
     "CheckpointSettings",
     "ClassifierTraining",

@@ -108,6 +108,13 @@ class KlPlace(StrEnum):
     loss = "loss"
 
 
+class BudgetResult(StrEnum):
+    """Which state a run with a budget ships."""
+
+    best = "best"
+    end = "end"
+
+
 class LossMean(StrEnum):
     """What weighs the same in the policy loss."""
 

@@ -215,6 +215,7 @@ class EvaluationSettings:
     validation_prompts: int = MISSING
     test_prompts: int = MISSING
     samples_per_prompt: int = 1
+    validation_samples: int = 1
     batch_size: int = 64
     greedy: bool = False
     seed: int = 1000

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from lora_detox.settings.choices import BudgetResult
+
 
 @dataclass
 class BudgetSettings:
@@ -22,6 +24,7 @@ class BudgetSettings:
     target: float | None = None
     patience: int | None = None
     interpolate: list[float] = field(default_factory=list)
+    result: BudgetResult = BudgetResult.best
 
 
 @dataclass

@@ -48,6 +48,7 @@ POSITIVE = (
     "evaluation.validation_prompts",
     "evaluation.test_prompts",
     "evaluation.samples_per_prompt",
+    "evaluation.validation_samples",
     "evaluation.batch_size",
     "evaluation.resamples",
     "evaluation.prompts",

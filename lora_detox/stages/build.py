@@ -19,7 +19,7 @@ from lora_detox.policy.loading import check_backbone, load_policy, load_tokenize
 from lora_detox.policy.words import word_starts
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
-from lora_detox.settings import Settings, Stage, TaskKind
+from lora_detox.settings import BudgetResult, Settings, Stage, TaskKind
 from lora_detox.stages.announce import announce
 from lora_detox.stages.clock import Clock
 from lora_detox.stages.encoded import encode_prompts
@@ -140,6 +140,7 @@ class Job:
             self.guard,
             target=settings.budget.target,
             patience=settings.budget.patience,
+            ships_end=settings.budget.result is BudgetResult.end,
         )
         self.state.records["watch"] = self.watch
         self.first_iteration = self._resume() if settings.resume else 0

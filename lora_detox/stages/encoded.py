@@ -18,7 +18,7 @@ class EncodedPrompts:
     Attributes:
         train: draws the prompts of each iteration.
         validation: those that every state of training is compared on.
-        test: those of before and after; each stands in it as often as it is answered.
+        test: those of before and after; in both a prompt stands as often as it is answered.
     """
 
     train: PromptSampler
@@ -66,5 +66,8 @@ def encode_prompts(
             (data.test, evaluation.test_prompts),
         )
     )
-    test = repeat_prompts(test, evaluation.samples_per_prompt)
-    return EncodedPrompts(train=train, validation=validation, test=test)
+    return EncodedPrompts(
+        train=train,
+        validation=repeat_prompts(validation, evaluation.validation_samples),
+        test=repeat_prompts(test, evaluation.samples_per_prompt),
+    )

@@ -157,7 +157,8 @@ def _phases(
     frozen = update.frozen * (algorithm.rollout_batch_size // algorithm.microbatch_size)
     evaluation = settings.evaluation
     asked = max(
-        evaluation.test_prompts * evaluation.samples_per_prompt, evaluation.validation_prompts
+        evaluation.test_prompts * evaluation.samples_per_prompt,
+        evaluation.validation_prompts * evaluation.validation_samples,
     )
     writing = max(
         min(settings.generation.batch_size, algorithm.rollout_batch_size),

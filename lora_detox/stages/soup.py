@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox.policy.soup import apply_soup, average_adapters
-from lora_detox.settings import BaselineType, GuardSettings, Settings
+from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings
 from lora_detox.stages.announce import say
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
@@ -30,7 +30,10 @@ def run(settings: Settings) -> tuple[float, ...]:
     adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
     algorithm = replace(settings.algorithm, average=None, baseline=BaselineType.running_mean)
-    asked = replace(settings, adapter=adapter, algorithm=algorithm, guard=GuardSettings())
+    budget = replace(settings.budget, result=BudgetResult.best)  # the runs' may be their end
+    asked = replace(
+        settings, adapter=adapter, algorithm=algorithm, budget=budget, guard=GuardSettings()
+    )
     with build_job(asked) as job:
         before = job.before()
         apply_soup(job.policy.model, soup)

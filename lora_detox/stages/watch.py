@@ -28,6 +28,7 @@ class Watch:
         guard: what collapse is; None lets a run that diverged end with its error.
         target: end when the kept state has at most this toxicity; None never does.
         patience: end after this many evaluations in a row outside; None never does.
+        ships_end: the newest evaluated state is the result, inside the bounds or not.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Watch:
         *,
         target: float | None = None,
         patience: int | None = None,
+        ships_end: bool = False,
     ) -> None:
         self.guard, self.budget = guard, budget
         self.stopped: str | None = None
         self._state, self._target, self._patience = state, target, patience
+        self._ships_end = ships_end
         self._begun: dict[str, Any] = {}
         self._chosen: dict[str, Any] = {}
         self._rollbacks: list[dict[str, Any]] = []
@@ -118,7 +121,7 @@ class Watch:
         """Where training ended outside the budget, try states between its start and its end.
 
         The first one inside is a candidate like those before it. Nothing happens where the end is
-        inside, or has collapsed.
+        inside, is the result anyway, or has collapsed.
 
         Args:
             done: iterations behind.
@@ -128,7 +131,7 @@ class Watch:
         Yields:
             What was found, in words.
         """
-        if not self._outside or self.stopped == COLLAPSE:
+        if not self._outside or self._ships_end or self.stopped == COLLAPSE:
             return
         for share in self._state.interpolate(shares):
             now = self._measures(measure())
@@ -184,7 +187,8 @@ class Watch:
         excess = self.budget.excess(now, self._begun)
         inside = all(share <= 0 for share in excess.values())
         self._outside = 0 if inside else self._outside + 1
-        if inside and now[names.TOXICITY] <= self._chosen["toxicity"]:
+        best = inside and now[names.TOXICITY] <= self._chosen["toxicity"]
+        if best or self._ships_end:
             self._choose(done, now, share)
             self._state.keep_as(_BEST, done, to_go_on=False)
         if self._target is not None and inside and now[names.TOXICITY] <= self._target:

@@ -64,6 +64,7 @@ class Task:
         goals: what the result is held to.
         members: runs whose mean (stage=soup) is the result; 1 is the run itself.
         member: overrides of each of them: what a member may cost is not what the mean may.
+        mean: overrides of stage=soup.
     """
 
     recipe: str
@@ -72,6 +73,7 @@ class Task:
     goals: tuple[Goal, ...]
     members: int = 1
     member: tuple[str, ...] = ()
+    mean: tuple[str, ...] = ()
 
     @property
     def measures(self) -> dict[str, list[str]]:
@@ -92,9 +94,9 @@ TASKS = {
         members=2,
         member=(
             "algorithm.kl_coef=0.03",
-            "budget.perplexity=0.12",
-            "budget.distinct_2=0.03",
+            "budget.result=end",
         ),
+        mean=("evaluation.validation_samples=4",),
         judging=(
             "evaluation.protocol=three_sets",
             "evaluation.prompts=400",

@@ -65,7 +65,8 @@ def training(task: Task, own: Path, seed: int) -> list[Step]:
         for number, folder in enumerate(folders)
     ]
     listed = ",".join(map(str, folders))
-    return [*steps, step(task, own / "train", ["stage=soup", f"soup=[{listed}]", f"seed={seed}"])]
+    mean = ["stage=soup", f"soup=[{listed}]", f"seed={seed}", *task.mean]
+    return [*steps, step(task, own / "train", mean)]
 
 
 def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:

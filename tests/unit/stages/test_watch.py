@@ -253,6 +253,19 @@ def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
     assert list(collapsed.watch.look_back(3, [0.5], Between(collapsed, []))) == []
 
 
+def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
+    trial = Trial(tmp_path, ships_end=True)
+    trial.turn(toxicity=0.2)
+    said = trial.turn(toxicity=0.3, perplexity=30.0)
+    assert "outside the budget" in said
+    assert list(trial.watch.look_back(2, [0.5], dict)) == []
+    trial.watch.settle()
+    torch.testing.assert_close(trial.now(), trial.weights[2])
+    chosen = trial.watch.facts()["budget"]
+    assert (chosen["chosen_iteration"], chosen["toxicity"]) == (2, 0.3)
+    assert chosen["measured"]["perplexity"] == 30.0
+
+
 def test_a_better_state_of_before_stays_the_result_after_the_way_back(tmp_path):
     trial = Trial(tmp_path)
     trial.turn(toxicity=0.15)
