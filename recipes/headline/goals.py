@@ -62,16 +62,15 @@ class Task:
         base: the model under `shared`.
         judging: overrides of stage=evaluate.
         goals: what the result is held to.
-        members: runs whose mean (stage=soup) is the result; 1 is the run itself.
-        member: overrides of each of them: what a member may cost is not what the mean may.
-        mean: overrides of stage=soup.
+        member: overrides of each run where the mean of several is the result: what a member may
+            cost is not what the mean may.
+        mean: overrides of stage=soup then.
     """
 
     recipe: str
     base: str
     judging: tuple[str, ...]
     goals: tuple[Goal, ...]
-    members: int = 1
     member: tuple[str, ...] = ()
     mean: tuple[str, ...] = ()
 
@@ -84,19 +83,21 @@ class Task:
         return dict(found)
 
 
-SIZES: dict[str, int] = {}
-"""Every size stands in the recipes; `store.collect` has nothing to compare."""
 _SETS = "data@evaluation.sets"
 TASKS = {
     "continuation": Task(
         recipe="lab_continuation",
         base="lab/gptj-comments",
-        members=2,
         member=(
+            "algorithm.iterations=60",
+            "algorithm.learning_rate=3e-4",
             "algorithm.kl_coef=0.03",
             "budget.result=end",
         ),
-        mean=("evaluation.validation_samples=4",),
+        mean=(
+            "evaluation.validation_samples=2",
+            "budget.interpolate=[0.95,0.9,0.85,0.8,0.75,0.7,0.6,0.5]",
+        ),
         judging=(
             "evaluation.protocol=three_sets",
             "evaluation.prompts=400",
@@ -233,9 +234,15 @@ def samples(folder: Path, name: str, count: int = 8) -> str:
     return "\n".join(parts)
 
 
-def write_report(folder: Path, task: Task) -> None:
-    """Write results.json, table.md, picture.png and samples.md of a task, and print the table."""
-    runs = collect(folder, task.measures, SIZES)
+def write_report(folder: Path, task: Task, sizes: dict[str, int]) -> None:
+    """Write results.json, table.md, picture.png and samples.md of a task, and print the table.
+
+    Args:
+        folder: of the results.
+        task: what they are held to.
+        sizes: as `store.collect` wants them; every other size stands in the recipes.
+    """
+    runs = collect(folder, task.measures, sizes)
     names = [name for name in runs if name.startswith("seed")]
     if not names or "base" not in runs:
         print(f"{folder.name}: nothing finished yet")

@@ -1,7 +1,7 @@
 """Both tasks with five seeds inside their quality budgets, judged on sets that no training saw.
 
     .venv/bin/python recipes/headline/run.py [--task continuation] [--seeds 0,1,2,3,4]
-        [--jobs 2] [--out DIR] [--shared DIR] [--retry] [--report]
+        [--members 1] [--jobs 2] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again. `--report` only makes the
 table, the picture and the samples from what is there. A `TASK/results.json` in `--out` counts as
@@ -17,9 +17,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue and judged sets
 
-from goals import SIZES, TASKS, Task, write_report  # noqa: E402
+from goals import TASKS, Task, write_report  # noqa: E402
 from queue_of_runs import Run, Step, execute_all  # noqa: E402
-from store import stored_runs  # noqa: E402
+from store import OtherSizesError, stored_runs  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -27,12 +27,18 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=sorted(TASKS), help="one of the two")
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--members", type=int, default=1, help="runs whose mean is the result")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--out", default="runs/headline")
     parser.add_argument("--shared", default="../shared", help="corpora and models")
     parser.add_argument("--retry", action="store_true", help="begin failed runs again")
     parser.add_argument("--report", action="store_true", help="only table, picture and samples")
     return parser.parse_args()
+
+
+def sizes_of(given: argparse.Namespace) -> dict[str, int]:
+    """What has to be the same for two runs to stand in one table."""
+    return {"members": given.members}
 
 
 def step(task: Task, folder: Path, overrides: list[str]) -> Step:
@@ -54,14 +60,14 @@ def evaluation(task: Task, shared: str, folder: Path, adapter: Path | None) -> S
     return step(task, folder / "evaluate", overrides)
 
 
-def training(task: Task, own: Path, seed: int) -> list[Step]:
+def training(task: Task, own: Path, seed: int, members: int) -> list[Step]:
     """One run into `train/`; or several with seeds of their own, and their mean into `train/`."""
     every = "checkpoint.every=20"
-    if task.members == 1:
+    if members == 1:
         return [step(task, own / "train", [every, f"seed={seed}"])]
-    folders = [own / f"member{number}" for number in range(task.members)]
+    folders = [own / f"member{number}" for number in range(members)]
     steps = [
-        step(task, folder, [every, f"seed={task.members * seed + number}", *task.member])
+        step(task, folder, [every, f"seed={members * seed + number}", *task.member])
         for number, folder in enumerate(folders)
     ]
     listed = ",".join(map(str, folders))
@@ -77,9 +83,9 @@ def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
     for seed in map(int, given.seeds.split(",")):
         own = folder / f"seed{seed}"
         judge = evaluation(task, given.shared, own, own / "train" / "adapter")
-        steps = [*training(task, own, seed), judge]
+        steps = [*training(task, own, seed, given.members), judge]
         found.append(Run(name=f"{name} seed {seed}", folder=own, steps=steps))
-    there = stored_runs(folder, SIZES)
+    there = stored_runs(folder, sizes_of(given))
     return [run for run in found if run.folder.name not in there]
 
 
@@ -94,8 +100,11 @@ def main() -> None:
         waiting = [run for name in tasks for run in runs(given, out, name)]
         execute_all(waiting, ROOT, jobs=given.jobs, retry=given.retry)
     for name in tasks:
-        write_report(out / name, TASKS[name])
+        write_report(out / name, TASKS[name], sizes_of(given))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OtherSizesError as error:
+        sys.exit(str(error))

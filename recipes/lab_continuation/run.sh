@@ -9,10 +9,10 @@ exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=gptj_continuation \
   data.min_toxicity=0.3 'data.query_tokens=[10,15]' 'data.split_fractions=[0.6,0.2,0.2]' \
   reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
   judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  policy.dtype=bfloat16 'adapter.targets=[all-linear]' algorithm.iterations=60 \
+  policy.dtype=bfloat16 'adapter.targets=[all-linear]' algorithm.iterations=80 \
   algorithm.rollout_batch_size=128 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
-  algorithm.ppo_epochs=2 algorithm.learning_rate=3e-4 algorithm.schedule=linear \
+  algorithm.ppo_epochs=2 algorithm.learning_rate=2e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.95 algorithm.credit_every=2 \
-  algorithm.length_both_ways=true algorithm.kl_place=loss algorithm.kl_control=fixed algorithm.kl_coef=0.04 \
+  algorithm.length_both_ways=true algorithm.kl_place=loss algorithm.kl_control=fixed algorithm.kl_coef=0.05 \
   budget.perplexity=0.05 budget.distinct_2=0.02 budget.aim=0 budget.kl=8 budget.damping=10 \
   evaluation.every=10 evaluation.validation_prompts=400 evaluation.test_prompts=200 "$@"
