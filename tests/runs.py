@@ -12,6 +12,14 @@ from lora_detox.embedded import embedded_path
 from lora_detox.settings import settings_yaml
 from lora_detox.stages.tiny import write_tiny_policy
 
+SMOKE = [
+    "debug=smoke",
+    "threads=1",
+    "evaluation.test_prompts=8",
+    "generation.response_tokens=[4,8]",
+    "data.limit=60",
+]
+"""A whole run in seconds."""
 TASKS = {"gptj": "gptj_continuation", "t5": "flan_summary"}
 TARGETS = {"gptj": ["q_proj", "v_proj"], "t5": ["q", "v"]}
 

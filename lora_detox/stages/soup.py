@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lora_detox.policy.soup import apply_soup, average_adapters
 from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings
@@ -14,8 +13,8 @@ from lora_detox.stages.finish import finish
 def run(settings: Settings) -> tuple[float, ...]:
     """Average the adapters of runs, go back towards the start until inside the budget, report.
 
-    What every run learned stays in the mean, what one run drifted to is divided by their number:
-    less KL and perplexity for the same toxicity (docs/decisions/0012).
+    What every run learned stays in the mean, what they drifted to one by one cancels; its length
+    is that of its members, so that it is no weaker than they are (docs/decisions/0012).
 
     Args:
         settings: composed and checked, those of the runs; `soup` names their folders.
@@ -26,7 +25,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: what cannot work, before weights load.
     """
-    soup = average_adapters([_folder(one) / "adapter" for one in settings.soup])
+    soup = average_adapters([Path(one).expanduser() / "adapter" for one in settings.soup])
     adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
     algorithm = replace(settings.algorithm, average=None, baseline=BaselineType.running_mean)
@@ -38,10 +37,8 @@ def run(settings: Settings) -> tuple[float, ...]:
         before = job.before()
         apply_soup(job.policy.model, soup)
         _hold_to_budget(job)
-        names = [str(one) for one in settings.soup]
-        told = {"runs": names, "cosine": soup.cosine, "stretch": soup.stretch}
-        facts: dict[str, Any] = {"soup": told}
-        return finish(job, before, {**job.watch.facts(), **facts})
+        told = {"runs": settings.soup, "cosine": soup.cosine, "stretch": soup.stretch}
+        return finish(job, before, {**job.watch.facts(), "soup": told})
 
 
 def _hold_to_budget(job: Job) -> None:
@@ -55,7 +52,3 @@ def _hold_to_budget(job: Job) -> None:
     for line in job.watch.look_back(done, job.settings.budget.interpolate, job.validate):
         say(line)
     job.watch.settle()
-
-
-def _folder(name: str) -> Path:
-    return Path(name).expanduser()

@@ -13,15 +13,9 @@ from lora_detox.embedded import embedded_path
 from lora_detox.errors import SettingsError
 from lora_detox.policy.soup import average_adapters
 from lora_detox.stages.tiny import write_tiny_policy
+from tests.runs import SMOKE
 
-SMALL = [
-    "debug=smoke",
-    "threads=1",
-    "evaluation.test_prompts=8",
-    "generation.response_tokens=[4,8]",
-    "data.limit=60",
-    "checkpoint.keep=1",
-]
+SMALL = [*SMOKE, "checkpoint.keep=1"]
 
 
 def write_adapter(folder, model_folder, *, rank, alpha, seed, **options):

@@ -23,20 +23,12 @@ from lora_detox.stages.groups import (
     score_groups,
 )
 from lora_detox.types import Sampling, Scores
-from tests.runs import write_run
+from tests.runs import SMOKE, write_run
 from tests.tiny import tiny_policy, tiny_prompts
 
 pytest.importorskip("trl")
 
-SMALL = [
-    "debug=smoke",
-    "threads=1",
-    "evaluation.test_prompts=8",
-    "generation.response_tokens=[4,8]",
-    "data.limit=60",
-    "algorithm.learning_rate=0.02",
-    "adapter.targets=[all-linear]",
-]
+SMALL = [*SMOKE, "algorithm.learning_rate=0.02", "adapter.targets=[all-linear]"]
 TRL = ["trl_dpo", "trl_grpo", "trl_rloo"]
 
 
