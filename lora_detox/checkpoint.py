@@ -48,8 +48,7 @@ def save_checkpoint(
         The folder of the checkpoint.
     """
     final = folder / _NAME.format(iteration)
-    for torn in folder.glob(".part-*"):  # what a killed process left
-        shutil.rmtree(torn)
+    _remove_torn(folder)
     part = folder / f".part-{final.name}-{os.getpid()}"
     part.mkdir(parents=True)
     tensors = {f"parameter/{name}": p.detach().contiguous() for name, p in parameters.items()}
@@ -85,6 +84,7 @@ def restore_newest(
     Raises:
         DataError: the checkpoint's parameters are not those of this run.
     """
+    _remove_torn(folder)  # here too: a run that was killed past its last checkpoint saves no more
     whole = next((c for c in _checkpoints(folder) if is_whole(c)), None)
     if whole is None:
         return None
@@ -140,6 +140,12 @@ def seal(checkpoint: Path) -> None:
     part.write_text(json.dumps(manifest), encoding="utf-8")
     _flush(part)
     part.replace(checkpoint / _MANIFEST)
+
+
+def _remove_torn(folder: Path) -> None:
+    """What a process that was killed while saving left behind."""
+    for torn in folder.glob(".part-*"):
+        shutil.rmtree(torn)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -85,6 +85,15 @@ def test_only_the_newest_stay_and_leftovers_of_killed_processes_go(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["iteration_000004", "iteration_000005"]
 
 
+def test_leftovers_go_on_restoring_too_as_a_run_at_its_end_saves_no_more(tmp_path):
+    training = Training(steps=1)
+    training.save(tmp_path, 3)
+    (tmp_path / ".part-iteration_000004-1").mkdir()
+    (tmp_path / ".part-iteration_000004-1" / "state.json").write_text("{")
+    assert Training().restore(tmp_path)[0] == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["iteration_000003"]
+
+
 def test_a_checkpoint_of_the_same_iteration_is_replaced(tmp_path):
     Training(steps=1).save(tmp_path, 4)
     later = Training(steps=2)
