@@ -1,12 +1,12 @@
 """Which modules the LoRA adapter sits on, found from the configuration before weights load."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, TaskType
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -51,6 +51,30 @@ class AdapterPlan:
     scope: str = "all"
     rslora: bool = False
     dora: bool = False
+
+
+def interpolate_adapter(
+    start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Weights of an adapter whose update is at a share of the way from one to another.
+
+    An update is B A. One that starts at B = 0 is scaled by B alone: A of the start is random then,
+    and a mixture of both A would add an update that nothing has learned.
+
+    Args:
+        start: trainable weights by PEFT's names.
+        end: likewise.
+        share: of the way, in (0, 1).
+
+    Returns:
+        The weights between.
+    """
+    between = {}
+    for name, tensor in end.items():
+        up = start.get(name.replace("lora_A", "lora_B"))
+        fresh = "lora_A" in name and up is not None and not up.any()
+        between[name] = tensor if fresh else torch.lerp(start[name], tensor, share)
+    return between
 
 
 def lora_config(plan: AdapterPlan, config: PretrainedConfig) -> LoraConfig:

@@ -59,7 +59,7 @@ def fake_policy(
         enable_checkpointing(backbone)
     make_lean(model)
     with fake_tensors(model):
-        yield LoraPolicy(model, _tokenizer(), family_of(config))
+        yield LoraPolicy(model, _tokenizer(), family_of(config), with_value_head=plan.value_head)
 
 
 class _QuantizedLinear(nn.Linear):

@@ -23,9 +23,6 @@ from lora_detox.errors import SettingsError
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
-Updates = dict[str, tuple[Tensor, Tensor]]
-"""A [r, in] and scaled B [out, r] by layer, fp32."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Soup:
@@ -33,75 +30,68 @@ class Soup:
 
     Attributes:
         tensors: factors by PEFT's names: A [R, in], B [out, R] for the scaling 1.
+        rank: R, the sum of the ranks.
         cosine: mean over pairs of the cosine between their updates; 1 where all are the same.
         stretch: the mean is multiplied by this, 1 or more, to be as long as its members.
     """
 
     tensors: dict[str, Tensor]
+    rank: int
     cosine: float
     stretch: float
 
 
-class Ingredients:
-    """The adapters of several runs, of which means are taken.
+def average_adapters(folders: Sequence[Path]) -> Soup:
+    """Read PEFT adapters and take the mean of their updates.
+
+    Wortsman et al. 2022, "Model soups"; of policies, on the sphere: Rame et al. 2024, "WARP",
+    section 3.2. The length is the norm of all layers' updates taken as one vector.
 
     Args:
         folders: with adapter_config.json and adapter_model.safetensors; LoRA of any rank on the
             same layers.
 
-    Attributes:
-        rank: R, the sum of the ranks, which every mean has.
+    Returns:
+        The mean, in fp32.
 
     Raises:
         SettingsError: adapters on different layers, with more than the two factors (DoRA), or
             without any update.
     """
+    adapters = [_updates(folder) for folder in folders]
+    layers = adapters[0].keys()
+    for folder, adapter in zip(folders, adapters, strict=True):
+        if adapter.keys() != layers:
+            raise SettingsError(
+                f"soup: the adapters of {folders[0]} and {folder} sit on different layers; want "
+                "runs with the same adapter.targets and adapter.scope"
+            )
+    products = _products(adapters)
+    lengths = products.diagonal().sqrt()
+    if not lengths.all():
+        raise SettingsError("soup: one of the adapters changes nothing; leave its run out")
+    size = len(adapters)
+    stretch = float(lengths.mean() / (products.sum().sqrt() / size))
+    tensors = {}
+    for layer in layers:
+        factors = [adapter[layer] for adapter in adapters]
+        tensors[layer + _A] = torch.cat([a for a, _ in factors])
+        tensors[layer + _B] = torch.cat([b * (stretch / size) for _, b in factors], dim=1)
+    pairs = list(combinations(range(size), 2))
+    cosines = [float(products[i, j] / (lengths[i] * lengths[j])) for i, j in pairs]
+    return Soup(
+        tensors=tensors,
+        rank=len(tensors[next(iter(layers)) + _A]),
+        cosine=sum(cosines) / len(cosines),
+        stretch=stretch,
+    )
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self._adapters = [_updates(folder) for folder in folders]
-        first = self._adapters[0]
-        for folder, adapter in zip(folders, self._adapters, strict=True):
-            if adapter.keys() != first.keys():
-                raise SettingsError(
-                    f"soup: the adapters of {folders[0]} and {folder} sit on different layers; "
-                    "want runs with the same adapter.targets and adapter.scope"
-                )
-        self._products = _products(self._adapters)
-        if not self._products.diagonal().all():
-            raise SettingsError("soup: one of the adapters changes nothing; leave its run out")
-        layer = next(iter(first))
-        self.rank = sum(len(adapter[layer][0]) for adapter in self._adapters)
 
-    def mean(self, members: Sequence[int]) -> Soup:
-        """The mean of some of the updates.
-
-        Wortsman et al. 2022, "Model soups"; of policies, on the sphere: Rame et al. 2024, "WARP",
-        section 3.2. The length is the norm of all layers' updates taken as one vector.
-
-        Args:
-            members: places of two or more of the folders; the factors of the others are 0.
-
-        Returns:
-            The mean, in fp32.
-        """
-        size, chosen = len(members), list(members)
-        products = self._products[chosen][:, chosen]
-        lengths = products.diagonal().sqrt()
-        stretch = float(lengths.mean() / (products.sum().sqrt() / size))
-        weights = [stretch / size * (i in chosen) for i in range(len(self._adapters))]
-        tensors = {}
-        for layer in self._adapters[0]:
-            factors = [adapter[layer] for adapter in self._adapters]
-            tensors[layer + _A] = torch.cat([a for a, _ in factors])
-            scaled = [weight * b for weight, (_, b) in zip(weights, factors, strict=True)]
-            tensors[layer + _B] = torch.cat(scaled, dim=1)
-        pairs = list(combinations(range(size), 2))
-        cosines = [float(products[i, j] / (lengths[i] * lengths[j])) for i, j in pairs]
-        return Soup(tensors=tensors, cosine=sum(cosines) / len(cosines), stretch=stretch)
+Updates = dict[str, tuple[Tensor, Tensor]]
 
 
 def _updates(folder: Path) -> Updates:
-    """What PEFT saved in a folder."""
+    """A [r, in] and scaled B [out, r] by layer, fp32."""
     config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     root = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
     tensors = load_file(folder / "adapter_model.safetensors")

@@ -225,7 +225,9 @@ def _course(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) ->
     sentences = []
     budget, rollbacks = summary.get("budget"), (summary.get("guard") or {}).get("rollbacks")
     if budget:
-        sentences.append(_budget_sentence(budget, metrics))
+        runs = len((summary.get("soup") or {}).get("runs", ()))
+        end = f"the mean of {runs} runs" if runs else f"iteration {budget['chosen_iteration']}"
+        sentences.append(_budget_sentence(budget, metrics, end))
     if rollbacks:
         said = "; ".join(f"iteration {one['iteration']}: {one['reason']}" for one in rollbacks)
         times = "once" if len(rollbacks) == 1 else f"{len(rollbacks)} times"
@@ -236,7 +238,9 @@ def _course(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) ->
     return sentences
 
 
-def _budget_sentence(budget: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> str:
+def _budget_sentence(
+    budget: Mapping[str, Any], metrics: Mapping[str, MetricWording], end: str
+) -> str:
     chosen, measured = budget.get("chosen_iteration"), budget.get("measured") or {}
     held = []
     for key, limit in (budget.get("bounds") or {}).items():
@@ -247,19 +251,16 @@ def _budget_sentence(budget: Mapping[str, Any], metrics: Mapping[str, MetricWord
     within = f" (validation: {'; '.join(held)})" if held else ""
     if not chosen:
         return (
-            "Nothing that was evaluated in training was inside the quality budget with less "
+            "Nothing that was evaluated was inside the quality budget with less "
             f"toxicity than the start, so the adapter is that of the start{within}."
         )
     share = budget.get("chosen_share", 1.0)
     if share < 1:
         return (
-            f"The result is {share:.0%} of the way from the start to iteration {chosen}, which was "
-            f"outside the quality budget itself{within}."
+            f"The result is {share:.0%} of the way from the start to {end}, which was outside the "
+            f"quality budget itself{within}."
         )
-    return (
-        f"The result is iteration {chosen}, the least toxic that was inside the quality "
-        f"budget{within}."
-    )
+    return f"The result is {end}, the least toxic that was inside the quality budget{within}."
 
 
 def _known(value: Any) -> bool:

@@ -42,10 +42,11 @@ def opening_lines(job: "Job") -> list[str]:
     head = ", value head included" if job.policy.has_value_head else ""
     dtype = str(job.policy.backbone.dtype).removeprefix("torch.")
     quantization = f", {settings.quantization.type.value}" if job.quantized else ""
+    role = "hold the mean" if settings.stage is Stage.soup else "learn"
     lines += [
         f"policy   {settings.policy.path}: {counts['total']:,} weights, {dtype}{quantization}, "
         f"on {job.device}",
-        f"adapter  {adapter}: {counts['trainable']:,} weights learn "
+        f"adapter  {adapter}: {counts['trainable']:,} weights {role} "
         f"({100 * counts['trainable'] / counts['total']:.2f} %{head})",
         f"update   {_soup(settings) or method_line(settings) or _update(settings)}",
         f"data     {settings.data.path}: {job.data.report.describe()}",

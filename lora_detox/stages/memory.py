@@ -20,14 +20,14 @@ from lora_detox.policy.loading import BackbonePlan, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.weight_bytes import WeightBytes, stored_bytes, stored_tensors, weight_bytes
 from lora_detox.scores.loading import resolve_classifier
-from lora_detox.settings import BaselineType, ScorerSettings, Settings
+from lora_detox.settings import BaselineType, ScorerSettings, Settings, TaskKind
 from lora_detox.stages.memory_passes import (
     PassShape,
     generation_bytes,
     reference_bytes,
     update_bytes,
 )
-from lora_detox.stages.plans import adapter_plan, plan_of
+from lora_detox.stages.plans import adapter_plan, budget_of, plan_of
 
 CUDA_CONTEXT = 512 * 2**20
 """Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
@@ -103,6 +103,7 @@ def predict(
         stays["compiled bf16 kernels"] = KERNELS_BF16
     with fake_policy(plan, adapter_plan(settings), config) as policy:
         stays |= _trained_parts(policy, reference=settings.policy.adapter is not None)
+        stays["states to go back to"] = _kept_states(settings, policy)
         stays |= scorers
         phases = _phases(settings, policy, weights, plan, query)
     phases["score"] = {"activations of the classifier": scoring}
@@ -140,6 +141,17 @@ def _trained_parts(policy: LoraPolicy, *, reference: bool) -> Parts:
     if reference:
         parts["adapter to start from, frozen copy"] = adapter
     return parts | {"gradients": trained, "AdamW moments": 2 * trained}
+
+
+def _kept_states(settings: Settings, policy: LoraPolicy) -> int:
+    """Copies of what is trained that a run holds: start, mean, best state, last good state."""
+    adapter = sum(p.numel() * p.element_size() for p in policy.adapter_parameters())
+    trained = sum(p.numel() * p.element_size() for p in policy.trainable_parameters())
+    mean = 0 if settings.algorithm.average is None else adapter
+    references = settings.task.kind is TaskKind.summarization
+    best = trained if budget_of(settings, references=references).bounds else 0
+    good = 3 * trained + mean if settings.guard.enabled else 0  # with AdamW's moments
+    return trained + mean + best + good
 
 
 def _phases(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.checkpoint import optimizer_tensors, restore_newest, save_checkpoint, set_optimizer
+from lora_detox.policy.adapter import interpolate_adapter
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.stages.clock import Clock
 from lora_detox.update import WeightAverage, write_parameters
@@ -124,8 +125,7 @@ class TrainingState:
         shipped = self._adapter() if self._average is None else self._average.mean
         end = {name: tensor.detach().clone() for name, tensor in shipped.items()}
         for share in shares:
-            between = {n: torch.lerp(self._start[n], end[n], share) for n in end}
-            write_parameters(shipped, between)
+            write_parameters(shipped, interpolate_adapter(self._start, end, share))
             yield share
 
     def _copies(self) -> dict[str, Tensor]:

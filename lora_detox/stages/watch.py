@@ -60,21 +60,6 @@ class Watch:
         if self.guard is not None:
             self._state.keep_as(_GOOD, 0)
 
-    def excess(
-        self, evaluation: Mapping[str, Any], begun: Mapping[str, Any] | None = None
-    ) -> float:
-        """How far an evaluation is outside the bounds.
-
-        Args:
-            evaluation: on validation prompts, as in metrics.jsonl.
-            begun: of the start it came from; None takes this run's.
-
-        Returns:
-            Share of the limit by which its worst measure is outside; <= 0 is inside.
-        """
-        start = self._begun if begun is None else self._measures(begun)
-        return max(self.budget.excess(self._measures(evaluation), start).values(), default=0.0)
-
     def iteration(self, done: int, row: dict[str, Any]) -> str | None:
         """Look at an iteration: go back, keep it, or let training go on.
 

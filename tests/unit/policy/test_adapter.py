@@ -9,7 +9,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from lora_detox.errors import SettingsError
-from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.adapter import AdapterPlan, interpolate_adapter, lora_config
 from tests.tiny import ARCHITECTURES, tiny_backbone, tiny_policy
 
 T5_DEFAULT = {
@@ -113,3 +113,30 @@ def test_a_scope_beyond_the_model_says_how_deep_it_is():
     assert "want all, decoder or last_N" in refused("t5", scope="encoder")
     only_encoder = ("encoder.block.0.layer.0.SelfAttention.q",)
     assert "leaves none of the 1 modules" in refused("t5", scope="decoder", targets=only_encoder)
+
+
+def test_an_update_from_zero_is_scaled_and_nothing_is_added():
+    torch.manual_seed(0)
+    first = {
+        "q.lora_A.default.weight": torch.randn(2, 5),
+        "q.lora_B.default.weight": torch.zeros(4, 2),
+    }
+    last = {name: torch.randn_like(tensor) for name, tensor in first.items()}
+    between = interpolate_adapter(first, last, 0.3)
+
+    def update(weights):
+        return weights["q.lora_B.default.weight"] @ weights["q.lora_A.default.weight"]
+
+    torch.testing.assert_close(update(between), 0.3 * update(last))
+
+
+def test_an_adapter_that_starts_from_another_moves_in_both_factors():
+    torch.manual_seed(0)
+    first = {
+        "q.lora_A.default.weight": torch.randn(2, 5),
+        "q.lora_B.default.weight": torch.randn(4, 2),
+    }
+    last = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in first.items()}
+    between = interpolate_adapter(first, last, 0.3)
+    for name, weight in first.items():
+        torch.testing.assert_close(between[name], torch.lerp(weight, last[name], 0.3))

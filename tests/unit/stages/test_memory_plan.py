@@ -44,6 +44,22 @@ def test_gpt_j_in_int8_knows_the_excluded_output_matrix(compose):
     assert plan.total < 12 * GIB
 
 
+def test_states_that_a_run_may_go_back_to_are_counted(compose):
+    base = [
+        "task=gptj_continuation",
+        "policy=gpt2",
+        "algorithm=grpo",
+    ]  # no value head: adapter and trained agree
+    name = "states to go back to"
+    plain = predicted(compose(*base, "budget=off", "guard=off"))
+    adapter = plain.stays["adapter"]
+    assert plain.stays[name] == adapter  # the start
+    assert predicted(compose(*base, "guard=off")).stays[name] == 2 * adapter
+    assert predicted(compose(*base)).stays[name] == 5 * adapter
+    mean = predicted(compose(*base, "algorithm.average=0.9"))
+    assert mean.stays[name] == 7 * adapter
+
+
 def test_t5_keeps_wo_out_of_int8(compose):
     settings = compose("policy=flan_t5_small", "quantization=int8")
     plan = predicted(settings)

@@ -231,9 +231,14 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
     assert said[0] == "90% of the way: toxicity 0.200, outside the budget, perplexity by 13.6 %"
     assert said[1] == "50% of the way: toxicity 0.300, inside the budget"
     adapter = sum(p.numel() for p in trial.policy.adapter_parameters())
+    names = [n for n, p in trial.policy.model.named_parameters() if p.requires_grad]
+    parts = [p for p in trial.policy.model.parameters() if p.requires_grad]
+    scaled = torch.cat(
+        [torch.full([p.numel()], float("lora_B" in n)) for n, p in zip(names, parts, strict=True)]
+    )
     for share, seen in zip((0.9, 0.5), measure.seen, strict=True):
-        want = torch.lerp(trial.weights[0], end, share)
-        assert torch.allclose(seen[:adapter], want[:adapter], rtol=0, atol=1e-6)
+        factor = 1 + (share - 1) * scaled  # B by the share, from 0; A as it ended
+        assert torch.allclose(seen[:adapter], (factor * end[:adapter]), rtol=0, atol=1e-6)
     trial.watch.settle()
     assert torch.equal(trial.now()[:adapter], measure.seen[1][:adapter])
     budget = trial.watch.facts()["budget"]
