@@ -153,6 +153,12 @@ def mean_of(value: Any) -> float | None:
     return float(found) if found is not None and _known(found) else None
 
 
+def means_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of `before`, `after` or an `evaluation`, without what is not known."""
+    found = {name: mean_of(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def number(value: Any, digits: int, *, signed: bool = False) -> str:
     """A number with fixed decimals, or `n/a`; never a negative zero."""
     if not _known(value):

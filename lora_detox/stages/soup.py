@@ -1,13 +1,18 @@
 """stage=soup: the mean of several finished runs of one task, held to the same budget."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from lora_detox.policy.soup import apply_soup, average_adapters
-from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings
+from lora_detox.report.jsonl import read_jsonl
+from lora_detox.report.wording import means_of
+from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings, TaskKind
 from lora_detox.stages.announce import say
 from lora_detox.stages.build import Job, build_job
 from lora_detox.stages.finish import finish
+from lora_detox.stages.plans import budget_of
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -25,20 +30,65 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: what cannot work, before weights load.
     """
-    soup = average_adapters([Path(one).expanduser() / "adapter" for one in settings.soup])
+    runs = inside_runs(settings)
+    soup = average_adapters([Path(one).expanduser() / "adapter" for one in runs])
     adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
     algorithm = replace(settings.algorithm, average=None, baseline=BaselineType.running_mean)
     budget = replace(settings.budget, result=BudgetResult.best)  # the runs' may be their end
     asked = replace(
-        settings, adapter=adapter, algorithm=algorithm, budget=budget, guard=GuardSettings()
+        settings,
+        adapter=adapter,
+        algorithm=algorithm,
+        budget=budget,
+        guard=GuardSettings(),
+        soup=runs,
     )
     with build_job(asked) as job:
         before = job.before()
         apply_soup(job.policy.model, soup)
         _hold_to_budget(job)
-        told = {"runs": settings.soup, "cosine": soup.cosine, "stretch": soup.stretch}
+        told = {
+            "runs": runs,
+            "left_out": [one for one in settings.soup if one not in runs],
+            "cosine": soup.cosine,
+            "stretch": soup.stretch,
+        }
         return finish(job, before, {**job.watch.facts(), "soup": told})
+
+
+def inside_runs(settings: Settings) -> list[str]:
+    """The runs whose mean is taken: those inside the budget on their own, two at the least.
+
+    A mean costs about what its members cost in the mean, so one that strayed costs all of them.
+    Wortsman et al. 2022 (section 2) choose by validation likewise, one by one ("greedy soup").
+
+    Args:
+        settings: composed and checked; `soup` names finished runs.
+
+    Returns:
+        Their folders, in the order given; the two nearest to the bounds where fewer are inside.
+    """
+    budget = budget_of(settings, references=settings.task.kind is TaskKind.summarization)
+    excess = {}
+    for folder in settings.soup:
+        now, start = _measured(Path(folder).expanduser())
+        excess[folder] = max(budget.excess(now, start).values(), default=0.0)
+    cheapest = sorted(settings.soup, key=lambda one: excess[one])
+    count = max(2, sum(share <= 0 for share in excess.values()))
+    for one in cheapest[count:]:
+        say(f"left out: {one}, outside the budget by {excess[one]:.1%} on its own")
+    return [one for one in settings.soup if one in cheapest[:count]]
+
+
+def _measured(folder: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """What a finished run ships on its validation prompts, and what it started from."""
+    budget = json.loads((folder / "summary.json").read_text("utf-8")).get("budget")
+    if budget is not None:
+        return budget["measured"], budget["start"]
+    rows = read_jsonl(folder / "metrics.jsonl")  # without a budget the end is the result
+    evaluations = [means_of(row["evaluation"]) for row in rows if "evaluation" in row]
+    return evaluations[-1], evaluations[0]
 
 
 def _hold_to_budget(job: Job) -> None:

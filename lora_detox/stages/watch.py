@@ -5,7 +5,7 @@ from typing import Any
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import names
-from lora_detox.report.wording import RAN_TO_THE_END, mean_of
+from lora_detox.report.wording import RAN_TO_THE_END, means_of
 from lora_detox.stages.state import TrainingState
 from lora_detox.update import Budget, Guard
 
@@ -53,7 +53,7 @@ class Watch:
 
     def begin(self, evaluation: Mapping[str, Any]) -> None:
         """Learn what the start is like on validation prompts, and keep it."""
-        self._begun = self._measures(evaluation)
+        self._begun = means_of(evaluation)
         self._choose(0)
         if self.budget.bounds:
             self._state.keep_as(_BEST, 0, to_go_on=False)
@@ -72,7 +72,7 @@ class Watch:
             What happened, in words, where a person should know.
         """
         evaluation = row.get("evaluation")
-        now = self._measures(evaluation) if evaluation else None
+        now = means_of(evaluation) if evaluation else None
         if self.guard is not None:
             wrong = self.guard.look(row)
             if now is not None and wrong is None:
@@ -134,7 +134,7 @@ class Watch:
         if not self._outside or self._ships_end or self.stopped == COLLAPSE:
             return
         for share in self._state.interpolate(shares):
-            now = self._measures(measure())
+            now = means_of(measure())
             said = self._compare(done, now, share)
             self._between.append({"share": share, names.TOXICITY: now[names.TOXICITY]})
             self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
@@ -166,10 +166,6 @@ class Watch:
         if self.guard is not None:
             found["guard"] = {"retries": self.guard.retries, "rollbacks": self._rollbacks}
         return found
-
-    def _measures(self, evaluation: Mapping[str, Any]) -> dict[str, float]:
-        found = {name: mean_of(value) for name, value in evaluation.items()}
-        return {name: value for name, value in found.items() if value is not None}
 
     def _choose(
         self, done: int, now: Mapping[str, float] | None = None, share: float = 1.0

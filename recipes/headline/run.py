@@ -15,6 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+MOST_MEMBERS = 4  # whose seeds are apart
 sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue and judged sets
 
 from goals import TASKS, Task, write_report  # noqa: E402
@@ -27,7 +28,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=sorted(TASKS), help="one of the two")
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--members", type=int, default=1, help="runs whose mean is the result")
+    parser.add_argument(
+        "--members",
+        type=int,
+        choices=range(1, MOST_MEMBERS + 1),
+        default=1,
+        help="runs, of which the mean of those inside the budget is the result",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--out", default="runs/headline")
     parser.add_argument("--shared", default="../shared", help="corpora and models")
@@ -67,7 +74,7 @@ def training(task: Task, own: Path, seed: int, members: int) -> list[Step]:
         return [step(task, own / "train", [every, f"seed={seed}"])]
     folders = [own / f"member{number}" for number in range(members)]
     steps = [
-        step(task, folder, [every, f"seed={members * seed + number}", *task.member])
+        step(task, folder, [every, f"seed={MOST_MEMBERS * seed + number}", *task.member])
         for number, folder in enumerate(folders)
     ]
     listed = ",".join(map(str, folders))

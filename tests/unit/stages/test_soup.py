@@ -12,6 +12,7 @@ from lora_detox import api
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import SettingsError
 from lora_detox.policy.soup import average_adapters
+from lora_detox.stages.soup import inside_runs
 from lora_detox.stages.tiny import write_tiny_policy
 from tests.runs import SMOKE
 
@@ -122,6 +123,36 @@ def test_a_soup_outside_the_budget_is_followed_back_to_the_start(tmp_path):
     assert all(not w.any() for n, w in tensors.items() if "lora_B" in n)
     rows = (tmp_path / "held" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["iteration"] for row in rows] == [0, 2]
+
+
+def test_a_run_that_strayed_is_left_out(tmp_path, capsys):
+    """Three runs of the miniature, of which one learned at a rate that wrecked its text."""
+    folders = [tmp_path / name for name in ("calm", "wrecked", "quiet")]
+    overrides = ["task=gptj_continuation", *SMALL, "debug.tiny_model=false"]
+    for seed, folder in enumerate(folders):
+        rate = 0.1 if folder.name == "wrecked" else 1e-6
+        own = [f"seed={seed}", f"algorithm.learning_rate={rate}", "guard=off"]
+        api.run([*overrides, *own, "budget=off"], folder)
+    asked = ["stage=soup", f"soup=[{','.join(map(str, folders))}]", "budget.perplexity=0.1"]
+    bounds = ["budget.kl=null", "budget.distinct_2=null", "budget.length=null"]
+    held = api.run([*overrides, *asked, *bounds], tmp_path / "held")
+    assert held["soup"]["runs"] == [str(folders[0]), str(folders[2])]
+    assert held["soup"]["left_out"] == [str(folders[1])]
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"left out: {folders[1]}, outside the budget by" in said
+    assert "the mean of 2 runs" in said
+
+
+def test_two_runs_are_averaged_where_none_is_inside(tmp_path):
+    folders = []
+    for place, perplexity in enumerate((1.3, 1.2, 1.1)):
+        folders.append(tmp_path / str(place))
+        folders[-1].mkdir()
+        budget = {"measured": {"perplexity": perplexity}, "start": {"perplexity": 1.0}}
+        (folders[-1] / "summary.json").write_text(json.dumps({"budget": budget}))
+    settings = api.compose_settings(["task=gptj_continuation"], tmp_path / "run")
+    settings.soup = [str(folder) for folder in folders]
+    assert inside_runs(settings) == settings.soup[1:]
 
 
 def test_what_cannot_be_averaged_is_said_before_anything_loads(tmp_path):
