@@ -93,8 +93,6 @@ TASKS = {
             "algorithm.learning_rate=3e-4",
             "algorithm.kl_coef=0.04",
             "budget.result=end",
-            "budget.perplexity=-0.06",  # ends are some 6 % above what training aims at
-            "budget.smoothing=0.8",  # a lag of three iterations makes perplexity swing
         ),
         mean=(
             "evaluation.validation_samples=4",
