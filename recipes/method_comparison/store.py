@@ -29,8 +29,8 @@ class Result:
 
     Attributes:
         sets: what it said to the judged sets.
-        facts: of its training: kl (nats), seconds, members (runs whose mean it is), iterations,
-            chosen_iteration, chosen_share.
+        facts: of its training: kl (nats), seconds, members (runs that were trained), averaged
+            (those whose mean it is), iterations, chosen_iteration, chosen_share.
     """
 
     sets: dict[str, Judged]
@@ -50,6 +50,7 @@ def read_run(folder: Path) -> Result:
             "kl": round(model["sets"]["in_distribution"]["ref_kl"], 3),
             "seconds": round(sum(one["seconds"]["total"] for one in (summary, *members)), 1),
             "members": max(1, len(members)),
+            "averaged": len(summary.get("soup", {}).get("runs", (folder,))),
             "iterations": summary["iterations"],
             "chosen_iteration": budget.get("chosen_iteration", summary["iterations"]),
             "chosen_share": budget.get("chosen_share", 1.0),
