@@ -1,4 +1,4 @@
-"""Which modules the LoRA adapter sits on, found from the configuration before weights load."""
+"""Which modules the LoRA adapter sits on, found before weights load; an adapter between two."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -102,8 +102,7 @@ def predict(
     if machine.device == "cpu" and plan.dtype == "bfloat16":
         stays["compiled bf16 kernels"] = KERNELS_BF16
     with fake_policy(plan, adapter_plan(settings), config) as policy:
-        stays |= _trained_parts(policy, reference=settings.policy.adapter is not None)
-        stays["states to go back to"] = _kept_states(settings, policy)
+        stays |= _trained_parts(settings, policy)
         stays |= scorers
         phases = _phases(settings, policy, weights, plan, query)
     phases["score"] = {"activations of the classifier": scoring}
@@ -134,24 +133,18 @@ def memory_backbone(
     return replace(plan, dtype=str(resolve_dtype(plan, config)).removeprefix("torch."))
 
 
-def _trained_parts(policy: LoraPolicy, *, reference: bool) -> Parts:
+def _trained_parts(settings: Settings, policy: LoraPolicy) -> Parts:
     adapter = sum(p.numel() * p.element_size() for p in policy.adapter_parameters())
     trained = sum(p.numel() * p.element_size() for p in policy.trainable_parameters())
     parts = {"adapter": adapter, "value head": trained - adapter}
-    if reference:
+    if settings.policy.adapter is not None:
         parts["adapter to start from, frozen copy"] = adapter
-    return parts | {"gradients": trained, "AdamW moments": 2 * trained}
-
-
-def _kept_states(settings: Settings, policy: LoraPolicy) -> int:
-    """Copies of what is trained that a run holds: start, mean, best state, last good state."""
-    adapter = sum(p.numel() * p.element_size() for p in policy.adapter_parameters())
-    trained = sum(p.numel() * p.element_size() for p in policy.trainable_parameters())
-    mean = 0 if settings.algorithm.average is None else adapter
     references = settings.task.kind is TaskKind.summarization
+    mean = 0 if settings.algorithm.average is None else adapter
     best = trained if budget_of(settings, references=references).bounds else 0
     good = 3 * trained + mean if settings.guard.enabled else 0  # with AdamW's moments
-    return trained + mean + best + good
+    parts |= {"gradients": trained, "AdamW moments": 2 * trained}
+    return parts | {"states to go back to": trained + mean + best + good}  # and the start
 
 
 def _phases(

@@ -18,8 +18,8 @@ from lora_detox.stages.plans import budget_of
 def run(settings: Settings) -> tuple[float, ...]:
     """Average the adapters of runs, go back towards the start until inside the budget, report.
 
-    What every run learned stays in the mean, what they drifted to one by one cancels; its length
-    is that of its members, so that it is no weaker than they are (docs/decisions/0012).
+    Runs that strayed are left out. The mean is as long as its members, so that it is no weaker
+    than they are (docs/decisions/0012).
 
     Args:
         settings: composed and checked, those of the runs; `soup` names their folders.
@@ -94,11 +94,11 @@ def _measured(folder: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
 def _hold_to_budget(job: Job) -> None:
     """The mean is the one candidate beside the start, and what lies between them."""
     done = job.plan.iterations
-    row = {"iteration": done, "evaluation": job.validate()}
-    said = job.watch.iteration(done, row)
-    job.record(row)
+    evaluation = job.validate()
+    said = job.watch.compare(done, means_of(evaluation))
+    job.record({"iteration": done, "evaluation": evaluation})
     if said is not None:
-        say(said.replace(f"iteration {done}", "mean"))
+        say(f"mean: {said}")
     for line in job.watch.look_back(done, job.settings.budget.interpolate, job.validate):
         say(line)
     job.watch.settle()

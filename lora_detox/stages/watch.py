@@ -85,7 +85,8 @@ class Watch:
         self.budget.correct(now, self._begun)
         if self.guard is not None:
             self._state.keep_as(_GOOD, done)
-        return self._compare(done, now) if self.budget.bounds else None
+        said = self.compare(done, now) if self.budget.bounds else None
+        return None if said is None else f"iteration {done}: {said}"
 
     def go_back(self, done: int, wrong: str, row: dict[str, Any]) -> str:
         """Take the last good state, with a smaller step and a dearer nat; or give up.
@@ -135,7 +136,7 @@ class Watch:
             return
         for share in self._state.interpolate(shares):
             now = means_of(measure())
-            said = self._compare(done, now, share)
+            said = self.compare(done, now, share)
             self._between.append({"share": share, names.TOXICITY: now[names.TOXICITY]})
             self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
             toxicity = f"toxicity {now[names.TOXICITY]:.3f}"
@@ -178,8 +179,17 @@ class Watch:
             "measured": {n: now[n] for n in self.budget.bounds if n in now},
         }
 
-    def _compare(self, done: int, now: Mapping[str, float], share: float = 1.0) -> str | None:
-        """Keep the state if it is the best inside; end where that is asked for."""
+    def compare(self, done: int, now: Mapping[str, float], share: float = 1.0) -> str | None:
+        """Keep the state if it is the best inside; end where that is asked for.
+
+        Args:
+            done: iterations behind.
+            now: measures on validation prompts.
+            share: of the way from the start to the end of training.
+
+        Returns:
+            By how much it is outside, in words; None inside.
+        """
         excess = self.budget.excess(now, self._begun)
         inside = all(share <= 0 for share in excess.values())
         self._outside = 0 if inside else self._outside + 1
@@ -194,8 +204,7 @@ class Watch:
         if inside:
             return None
         worst = max(excess, key=lambda name: excess[name])
-        where = f"iteration {done}: " if share == 1 else ""
-        return f"{where}outside the budget, {worst} by {100 * excess[worst]:.1f} %"
+        return f"outside the budget, {worst} by {100 * excess[worst]:.1f} %"
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -45,11 +45,7 @@ def test_gpt_j_in_int8_knows_the_excluded_output_matrix(compose):
 
 
 def test_states_that_a_run_may_go_back_to_are_counted(compose):
-    base = [
-        "task=gptj_continuation",
-        "policy=gpt2",
-        "algorithm=grpo",
-    ]  # no value head: adapter and trained agree
+    base = ["task=gptj_continuation", "policy=gpt2", "algorithm=grpo"]  # without a value head
     name = "states to go back to"
     plain = predicted(compose(*base, "budget=off", "guard=off"))
     adapter = plain.stays["adapter"]
