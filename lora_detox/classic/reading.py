@@ -129,7 +129,9 @@ class ResponseReading:
         """All rows in chunks of similar length, back in their order."""
         read, written = (torch.tensor([len(row) for row in rows]) for rows in (queries, responses))
         order = (read + written).argsort(descending=True, stable=True)
-        passes = Passes.on(self.accelerator.device, self.config.mini_batch_size)
+        passes = Passes.on(
+            self.accelerator.device, self.config.mini_batch_size, dtype=model.backbone.dtype
+        )
         parts = []
         casting = self.accelerator.autocast() if self.casts else nullcontext()
         with forward.without_dropout(model), casting:

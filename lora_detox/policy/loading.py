@@ -27,6 +27,7 @@ from lora_detox.policy.families import family_of
 from lora_detox.policy.heap import trim_heap
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
+from lora_detox.processor import has_fast_bf16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BF16_WIDTH = 512
@@ -129,12 +130,6 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
             "use policy.dtype=bfloat16 or float32 (policy.allow_fp16_t5=true insists)"
         )
     return DTYPES[plan.dtype]
-
-
-def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 matrices in hardware (AVX-512 BF16 or AMX)."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def attention_of(device: torch.device, dtype: torch.dtype) -> str | None:

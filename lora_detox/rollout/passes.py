@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-CPU_OVERHEAD, GPU_OVERHEAD = 64, 4096
-"""What a forward and backward pass costs beside its tokens, in tokens: launching its kernels."""
+from lora_detox.processor import has_bf16_tiles
+
+CPU_OVERHEAD, TILES_OVERHEAD, GPU_OVERHEAD = 64, 256, 4096
+"""What a forward and backward pass costs beside its tokens, in tokens: launching its kernels. On a
+CPU that multiplies bf16 in tiles tokens are cheaper, so that a launch is worth more of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +30,19 @@ class Passes:
     overhead: int = GPU_OVERHEAD
 
     @classmethod
-    def on(cls, device: torch.device, rows: int, tokens: int | None = None) -> "Passes":
-        """With the overhead of a device."""
-        overhead = CPU_OVERHEAD if device.type == "cpu" else GPU_OVERHEAD
+    def on(
+        cls,
+        device: torch.device,
+        rows: int,
+        tokens: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> "Passes":
+        """With the overhead of a device, for a model of some dtype."""
+        overhead = GPU_OVERHEAD
+        if device.type == "cpu":
+            tiles = dtype is torch.bfloat16 and has_bf16_tiles()
+            overhead = TILES_OVERHEAD if tiles else CPU_OVERHEAD
         return cls(rows=rows, tokens=tokens, overhead=overhead)
 
     def cut(self, query_lengths: list[int], response_lengths: list[int]) -> list[int]:

@@ -15,7 +15,13 @@ from torch import Tensor
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names, summarise
-from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_device
+from lora_detox.policy.loading import (
+    check_backbone,
+    load_policy,
+    load_tokenizer,
+    resolve_device,
+    resolve_dtype,
+)
 from lora_detox.policy.words import word_starts
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress
@@ -92,7 +98,7 @@ class Job:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.plan, self.clock = settings, plan_of(settings), Clock()
+        self.settings, self.clock = settings, Clock()
         self.run_dir = Path(settings.run_dir)
         quieten_libraries()
         check_same_settings(settings, self.run_dir)
@@ -104,6 +110,7 @@ class Job:
         check_scorers(settings)
         config = check_backbone(backbone, adapter_plan(settings))
         check_trainer_fits(settings, encoder_decoder=bool(config.is_encoder_decoder))
+        self.plan = plan_of(settings, resolve_dtype(backbone, config))
         self.data = load_data(settings)
         tokenizer = load_tokenizer(backbone, config)
         seq2seq = bool(config.is_encoder_decoder)

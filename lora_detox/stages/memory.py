@@ -19,6 +19,7 @@ from lora_detox.policy.live_bytes import LiveBytes, fake_tensors
 from lora_detox.policy.loading import BackbonePlan, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.weight_bytes import WeightBytes, stored_bytes, stored_tensors, weight_bytes
+from lora_detox.processor import has_bf16_tiles
 from lora_detox.scores.loading import resolve_classifier
 from lora_detox.settings import BaselineType, ScorerSettings, Settings, TaskKind
 from lora_detox.stages.memory_passes import (
@@ -31,9 +32,9 @@ from lora_detox.stages.plans import adapter_plan, budget_of, plan_of
 
 CUDA_CONTEXT = 512 * 2**20
 """Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
-KERNELS_BF16 = 40 * 2**20
-"""What oneDNN keeps of compiled bf16 kernels on a CPU, one for each shape; measured as the peak
-with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan."""
+KERNELS_BF16, KERNELS_TILES = 40 * 2**20, 100 * 2**20
+"""What oneDNN keeps of compiled bf16 kernels on a CPU, one for each shape, without and with tiles;
+measured as the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan."""
 SPECIAL_TOKENS = 2
 """Tokens that a classifier adds around a text."""
 Parts = dict[str, int]
@@ -100,7 +101,7 @@ def predict(
     stays: Parts = {_baseline_name(machine): machine.baseline}
     stays |= {f"backbone, {kind}": size for kind, size in weights.by_kind.items()}
     if machine.device == "cpu" and plan.dtype == "bfloat16":
-        stays["compiled bf16 kernels"] = KERNELS_BF16
+        stays["compiled bf16 kernels"] = KERNELS_TILES if has_bf16_tiles() else KERNELS_BF16
     with fake_policy(plan, adapter_plan(settings), config) as policy:
         stays |= _trained_parts(settings, policy)
         stays |= scorers

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from math import cos, pi
 from typing import Any
 
+import torch
+
 from lora_detox.advantages import (
     AdvantagePlan,
     Baseline,
@@ -64,8 +66,8 @@ class Plan:
     ppo: PpoPlan
 
 
-def plan_of(settings: Settings) -> Plan:
-    """The plan of a detox run."""
+def plan_of(settings: Settings, dtype: torch.dtype = torch.float32) -> Plan:
+    """The plan of a detox run with a backbone of some dtype."""
     algorithm, generation = settings.algorithm, settings.generation
     penalty = KlPenalty(algorithm.kl_penalty.value)
     least, most = generation.response_tokens
@@ -80,7 +82,7 @@ def plan_of(settings: Settings) -> Plan:
         generation={"response_tokens": (least, most), "batch_size": generation.batch_size},
         collection={
             "minibatch_size": algorithm.minibatch_size,
-            "passes": passes(settings),
+            "passes": passes(settings, dtype),
             "full_kl": penalty is KlPenalty.FULL,
         },
         advantages=AdvantagePlan(
@@ -105,11 +107,11 @@ def _same_names(kind: type, group: Any) -> dict[str, Any]:
     return {entry.name: getattr(group, entry.name) for entry in fields(kind)}
 
 
-def passes(settings: Settings) -> Passes:
-    """How rows are cut into forward passes on the device of the run."""
+def passes(settings: Settings, dtype: torch.dtype) -> Passes:
+    """How rows are cut into forward passes on the device of the run, in the backbone's dtype."""
     algorithm = settings.algorithm
     device = resolve_device(settings.device)
-    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens)
+    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens, dtype=dtype)
 
 
 def backbone_plan(settings: Settings, path: str) -> BackbonePlan:

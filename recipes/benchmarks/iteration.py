@@ -1,7 +1,7 @@
 """Seconds per phase and peak memory of iterations of the arrow on a workload; prints one JSON line.
 
     python recipes/benchmarks/iteration.py recipes/benchmarks/workloads/causal_125m.json \
-        [--dtype bfloat16] [--frozen] [--iterations 5] [--threads 2]
+        [--dtype bfloat16] [--frozen] [--whole] [--iterations 5] [--threads 2]
 
 The model is random, every response has the same fixed length and the scores are a fixed pattern, so
 that two implementations do the same work. The first iteration warms up and is not counted.
@@ -126,6 +126,12 @@ def measure(
     )
     optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=work["learning_rate"])
     update = PpoUpdate(policy, optimizer, ppo, sampling)
+    passes = Passes.on(
+        policy.device,
+        work["minibatch_size"],
+        work["microbatch_tokens"],
+        dtype=policy.backbone.dtype,
+    )
     phases: dict[str, list[float]] = {"generate": [], "reference": [], "update": []}
     for iteration in range(1 + iterations):
         prompts = random_prompts(policy, work)
@@ -145,7 +151,7 @@ def measure(
             responses,
             sampling,
             minibatch_size=work["minibatch_size"],
-            passes=Passes.on(policy.device, work["minibatch_size"], work["microbatch_tokens"]),
+            passes=passes,
             seed=iteration,
         )
         marks.append(clock())
@@ -165,18 +171,21 @@ def main() -> None:
     parser.add_argument("workload", type=Path)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--frozen", action="store_true", help="adapters in the upper part only")
+    parser.add_argument("--whole", action="store_true", help="no bound on the tokens of a pass")
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     work = json.loads(options.workload.read_text())
+    if options.whole:
+        work["microbatch_tokens"] = None
     policy = build_policy(work, dtype=getattr(torch, options.dtype), frozen=options.frozen)
     phases = measure(work, policy, options.iterations)
     whole = [sum(parts) for parts in zip(*phases.values(), strict=True)]
     result = {
         "workload": work["name"],
-        "variant": options.dtype + (" frozen" if options.frozen else ""),
+        "variant": options.dtype + " frozen" * options.frozen + " whole" * options.whole,
         "threads": torch.get_num_threads(),
         **{name: round(statistics.median(seconds), 3) for name, seconds in phases.items()},
         "seconds": [round(one, 3) for one in whole],

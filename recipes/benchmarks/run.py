@@ -18,13 +18,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lora_detox.processor import has_bf16_tiles
+
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "peers"
 PHASES = ("generate", "reference", "update", "step")
 VARIANTS = {
     "float32": [],
     "bfloat16": ["--dtype", "bfloat16"],
+    "bfloat16 whole": ["--dtype", "bfloat16", "--whole"],
     "bfloat16 frozen": ["--dtype", "bfloat16", "--frozen"],
+    "bfloat16 frozen whole": ["--dtype", "bfloat16", "--frozen", "--whole"],
 }
 
 
@@ -55,8 +59,11 @@ def peers(name: str, environment: Path) -> dict[str, Any]:
 def compare(name: str, environment: Path | None, rounds: int, iterations: int) -> dict[str, Any]:
     """All variants of a workload and the peer, in turn, several times."""
     found: dict[str, list[dict[str, Any]]] = {}
+    bound = json.loads((HERE / "workloads" / f"{name}.json").read_text())["microbatch_tokens"]
     for _ in range(rounds):
         for variant in VARIANTS:
+            if bound is None and "whole" in variant:
+                continue
             found.setdefault(variant, []).append(ours(name, variant, iterations))
         if environment is not None:
             found.setdefault("peer", []).append(peers(name, environment))
@@ -87,6 +94,7 @@ def main() -> None:
     names = [options.workload] if options.workload else ["causal_125m", "seq2seq_small"]
     results: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "bf16 tiles": has_bf16_tiles(),
         "python": platform.python_version(),
     }
     for name in names:
@@ -96,7 +104,7 @@ def main() -> None:
         for label, row in results[name].items():
             low, high = row["range"]
             line = (
-                f"  {label:16s} {row['samples_per_second']:.3f} samples/s ({low:.3f} to {high:.3f})"
+                f"  {label:21s} {row['samples_per_second']:.3f} samples/s ({low:.3f} to {high:.3f})"
             )
             line += f", {row['peak_rss_mb']:.0f} MB"
             if peer and label != "peer":

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lora_detox.rollout import Passes, collect_rollout, generate_responses
+from lora_detox.rollout import Passes, collect_rollout, generate_responses, passes
 from lora_detox.rollout.passes import partition_rows
 from lora_detox.rollout.sampling import BLOCK, draw
 from lora_detox.types import Sampling
@@ -148,6 +148,16 @@ def test_rows_are_cut_where_padding_costs_more_than_a_pass():
     assert cut([100, 99, 98, 97], rows=3) == [2, 2]
     assert cut([100, 99, 98, 97], tokens=200) == [2, 2]
     assert cut([100, 99, 98], tokens=50) == [1, 1, 1]
+
+
+def test_a_launch_weighs_more_where_bf16_is_multiplied_in_tiles(monkeypatch):
+    def overhead(tiles, device="cpu", dtype=torch.bfloat16):
+        monkeypatch.setattr(passes, "has_bf16_tiles", lambda: tiles)
+        return Passes.on(torch.device(device), 4, dtype=dtype).overhead
+
+    assert overhead(tiles=True) > overhead(tiles=False)
+    assert overhead(tiles=True, dtype=torch.float32) == overhead(tiles=False)
+    assert overhead(tiles=False, device="cuda") > overhead(tiles=True)
 
 
 @pytest.mark.parametrize("count", [1, 5, 9])
