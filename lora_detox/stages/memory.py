@@ -32,9 +32,10 @@ from lora_detox.stages.plans import adapter_plan, budget_of, plan_of
 
 CUDA_CONTEXT = 512 * 2**20
 """Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
-KERNELS_BF16, KERNELS_TILES = 40 * 2**20, 100 * 2**20
+KERNELS_BF16, KERNELS_TILES = 40 * 2**20, 200 * 2**20
 """What oneDNN keeps of compiled bf16 kernels on a CPU, one for each shape, without and with tiles;
-measured as the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan."""
+measured as the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan.
+With tiles all 1,024 may be kept, of 0.2 MB each."""
 SPECIAL_TOKENS = 2
 """Tokens that a classifier adds around a text."""
 Parts = dict[str, int]
