@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
-from lora_detox import processor
 from lora_detox.classic.caution import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.classic.reference import create_reference_model
 from lora_detox.policy import loading
+from lora_detox.processor import has_fast_bf16
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 KEPT_COLUMNS = ("label", "query", "response")
@@ -174,7 +174,7 @@ def _gains_by_bf16(model: PreTrainedModelWrapper, device: torch.device) -> bool:
     """Whether the main path would choose bf16 here, and the program did not load it by itself."""
     wide = model.backbone.config.hidden_size >= loading.BF16_WIDTH
     full = next(model.backbone.parameters()).dtype == torch.float32
-    return device.type == "cpu" and wide and full and processor.has_fast_bf16()
+    return device.type == "cpu" and wide and full and has_fast_bf16()
 
 
 def synchronise(model: Any) -> None:

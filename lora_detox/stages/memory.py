@@ -28,14 +28,14 @@ from lora_detox.stages.memory_passes import (
     reference_bytes,
     update_bytes,
 )
-from lora_detox.stages.plans import adapter_plan, budget_of, plan_of
+from lora_detox.stages.plans import adapter_plan, budget_of, sampling_of
 
 CUDA_CONTEXT = 512 * 2**20
 """Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
 KERNELS_BF16, KERNELS_TILES = 40 * 2**20, 200 * 2**20
-"""What oneDNN keeps of compiled bf16 kernels on a CPU, one for each shape, without and with tiles;
-measured as the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan.
-With tiles all 1,024 may be kept, of 0.2 MB each."""
+"""What oneDNN keeps of compiled bf16 kernels on a CPU. Without tiles, 64 of them (policy/heap.py):
+the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan. With tiles, up
+to 1,024 of 0.2 MB each."""
 SPECIAL_TOKENS = 2
 """Tokens that a classifier adds around a text."""
 Parts = dict[str, int]
@@ -157,7 +157,7 @@ def _phases(
     query: int,
 ) -> dict[str, Parts]:
     """What generation, reference pass and update hold at their peaks."""
-    algorithm, sampling = settings.algorithm, plan_of(settings).sampling
+    algorithm, sampling = settings.algorithm, sampling_of(settings)
     response = settings.generation.response_tokens[1]
     micro = PassShape(rows=algorithm.microbatch_size, query=query, response=response)
     update = update_bytes(policy, micro, sampling)

@@ -66,19 +66,25 @@ class Plan:
     ppo: PpoPlan
 
 
-def plan_of(settings: Settings, dtype: torch.dtype = torch.float32) -> Plan:
+def sampling_of(settings: Settings) -> Sampling:
+    """How tokens are drawn in training."""
+    generation = settings.generation
+    return Sampling(
+        temperature=generation.temperature,
+        top_k=generation.top_k,
+        top_p=generation.top_p,
+        min_new_tokens=generation.min_new_tokens,
+    )
+
+
+def plan_of(settings: Settings, dtype: torch.dtype) -> Plan:
     """The plan of a detox run with a backbone of some dtype."""
     algorithm, generation = settings.algorithm, settings.generation
     penalty = KlPenalty(algorithm.kl_penalty.value)
     least, most = generation.response_tokens
     return Plan(
         iterations=algorithm.iterations,
-        sampling=Sampling(
-            temperature=generation.temperature,
-            top_k=generation.top_k,
-            top_p=generation.top_p,
-            min_new_tokens=generation.min_new_tokens,
-        ),
+        sampling=sampling_of(settings),
         generation={"response_tokens": (least, most), "batch_size": generation.batch_size},
         collection={
             "minibatch_size": algorithm.minibatch_size,

@@ -1,7 +1,7 @@
 """Seconds per phase and peak memory of iterations of the arrow on a workload; prints one JSON line.
 
     python recipes/benchmarks/iteration.py recipes/benchmarks/workloads/causal_125m.json \
-        [--dtype bfloat16] [--frozen] [--whole] [--iterations 5] [--threads 2]
+        [--dtype bfloat16] [--frozen] [--unbounded] [--iterations 5] [--threads 2]
 
 The model is random, every response has the same fixed length and the scores are a fixed pattern, so
 that two implementations do the same work. The first iteration warms up and is not counted.
@@ -14,6 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,8 @@ def measure(
         work["microbatch_tokens"],
         dtype=policy.backbone.dtype,
     )
+    if work.get("overhead") is not None:
+        passes = replace(passes, overhead=work["overhead"])
     phases: dict[str, list[float]] = {"generate": [], "reference": [], "update": []}
     for iteration in range(1 + iterations):
         prompts = random_prompts(policy, work)
@@ -171,21 +174,23 @@ def main() -> None:
     parser.add_argument("workload", type=Path)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--frozen", action="store_true", help="adapters in the upper part only")
-    parser.add_argument("--whole", action="store_true", help="no bound on the tokens of a pass")
+    parser.add_argument("--unbounded", action="store_true", help="no bound on tokens of a pass")
+    parser.add_argument("--overhead", type=int, help="of a pass, in tokens, in place of our own")
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     work = json.loads(options.workload.read_text())
-    if options.whole:
+    if options.unbounded:
         work["microbatch_tokens"] = None
+    work["overhead"] = options.overhead
     policy = build_policy(work, dtype=getattr(torch, options.dtype), frozen=options.frozen)
     phases = measure(work, policy, options.iterations)
     whole = [sum(parts) for parts in zip(*phases.values(), strict=True)]
     result = {
         "workload": work["name"],
-        "variant": options.dtype + " frozen" * options.frozen + " whole" * options.whole,
+        "variant": options.dtype + " frozen" * options.frozen + " unbounded" * options.unbounded,
         "threads": torch.get_num_threads(),
         **{name: round(statistics.median(seconds), 3) for name, seconds in phases.items()},
         "seconds": [round(one, 3) for one in whole],

@@ -26,9 +26,9 @@ PHASES = ("generate", "reference", "update", "step")
 VARIANTS = {
     "float32": [],
     "bfloat16": ["--dtype", "bfloat16"],
-    "bfloat16 whole": ["--dtype", "bfloat16", "--whole"],
+    "bfloat16 unbounded": ["--dtype", "bfloat16", "--unbounded"],
     "bfloat16 frozen": ["--dtype", "bfloat16", "--frozen"],
-    "bfloat16 frozen whole": ["--dtype", "bfloat16", "--frozen", "--whole"],
+    "bfloat16 frozen unbounded": ["--dtype", "bfloat16", "--frozen", "--unbounded"],
 }
 
 
@@ -62,7 +62,7 @@ def compare(name: str, environment: Path | None, rounds: int, iterations: int) -
     bound = json.loads((HERE / "workloads" / f"{name}.json").read_text())["microbatch_tokens"]
     for _ in range(rounds):
         for variant in VARIANTS:
-            if bound is None and "whole" in variant:
+            if bound is None and "unbounded" in variant:
                 continue
             found.setdefault(variant, []).append(ours(name, variant, iterations))
         if environment is not None:
@@ -104,7 +104,7 @@ def main() -> None:
         for label, row in results[name].items():
             low, high = row["range"]
             line = (
-                f"  {label:21s} {row['samples_per_second']:.3f} samples/s ({low:.3f} to {high:.3f})"
+                f"  {label:25s} {row['samples_per_second']:.3f} samples/s ({low:.3f} to {high:.3f})"
             )
             line += f", {row['peak_rss_mb']:.0f} MB"
             if peer and label != "peer":

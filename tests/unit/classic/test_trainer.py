@@ -9,8 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from peft import get_peft_model
 
-from lora_detox import processor
-from lora_detox.classic import PPOConfig, PPOTrainer, create_reference_model
+from lora_detox.classic import PPOConfig, PPOTrainer, create_reference_model, setup
 from lora_detox.classic.core import logprobs_from_logits
 from lora_detox.policy import loading
 from tests.tiny import ARCHITECTURES, tiny_backbone, tiny_tokenizer
@@ -496,7 +495,7 @@ def test_score_clip_and_record_step_stats():
 def test_a_wide_lora_policy_is_lowered_by_itself_unless_the_program_chose(monkeypatch):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.setattr(loading, "BF16_WIDTH", 8)
-    monkeypatch.setattr(processor, "has_fast_bf16", lambda: True)
+    monkeypatch.setattr(setup, "has_fast_bf16", lambda: True)
     AcceleratorState._reset_state(reset_partial_state=True)
 
     def frozen_dtypes(lora=True, **options):
