@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lora_detox import api
 from lora_detox.embedded import embedded_path
+from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.settings import settings_yaml
-from lora_detox.stages.tiny import write_tiny_policy
 
 SMOKE = [
     "debug=smoke",

@@ -9,13 +9,11 @@ from typing import Any
 
 from lora_detox.advantages import estimate_advantages
 from lora_detox.errors import DivergenceError
+from lora_detox.metrics.quality import rollout_quality
 from lora_detox.rollout import collect_rollout, generate_responses
-from lora_detox.scores import score_prompts
-from lora_detox.settings import Settings, TrainerKind
-from lora_detox.stages import trainers
-from lora_detox.stages.build import Job, build_job
-from lora_detox.stages.finish import finish
-from lora_detox.stages.measure import (
+from lora_detox.run.build import Job, build_job
+from lora_detox.run.finish import finish
+from lora_detox.run.iteration import (
     Turn,
     check_start,
     corrected_score,
@@ -23,7 +21,9 @@ from lora_detox.stages.measure import (
     start_measures,
     token_credit,
 )
-from lora_detox.stages.quality import rollout_quality
+from lora_detox.scores import score_prompts
+from lora_detox.settings import Settings, TrainerKind
+from lora_detox.trainers import best_of_n as trainers
 
 
 def run(settings: Settings) -> tuple[float, ...]:

@@ -10,6 +10,13 @@ from typing import Any
 
 import torch
 
+from lora_detox.builders.scorers import check_scorers, load_scorers
+from lora_detox.clock import Clock
+from lora_detox.environment import quieten_libraries
+from lora_detox.evaluation.evaluator import Evaluator, repeat_prompts
+from lora_detox.evaluation.models import NO_ADAPTER, EvaluatedModel, evaluated_models
+from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
+from lora_detox.evaluation.table import evaluation_notes, evaluation_table
 from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
@@ -18,16 +25,9 @@ from lora_detox.policy.policy import LoraPolicy
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
+from lora_detox.run.finish import device_name, peak_memory, versions
+from lora_detox.run.opening import say
 from lora_detox.settings import Protocol, Settings, TaskKind, settings_yaml
-from lora_detox.stages.announce import say
-from lora_detox.stages.clock import Clock
-from lora_detox.stages.evaluated import NO_ADAPTER, EvaluatedModel, evaluated_models
-from lora_detox.stages.evaluation import Evaluator, repeat_prompts
-from lora_detox.stages.finish import device_name, peak_memory, versions
-from lora_detox.stages.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
-from lora_detox.stages.quiet import quieten_libraries
-from lora_detox.stages.sources import check_scorers, load_scorers
-from lora_detox.stages.tabulate import evaluation_notes, evaluation_table
 from lora_detox.types import Evaluation, PromptBatch, Scorer
 
 

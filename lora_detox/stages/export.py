@@ -12,7 +12,13 @@ from rich.console import Console
 from torch import Tensor
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from lora_detox.environment import quieten_libraries
 from lora_detox.errors import ExportError
+from lora_detox.evaluation.models import NO_ADAPTER
+from lora_detox.export.finished_run import FinishedRun, read_run
+from lora_detox.export.merge import logit_change, merge
+from lora_detox.export.push import MERGED, check_token, folder_files, push_folder
+from lora_detox.export.reload import logits_in_fresh_process, logits_of
 from lora_detox.metrics import names
 from lora_detox.policy.loading import (
     BackbonePlan,
@@ -23,14 +29,8 @@ from lora_detox.policy.loading import (
 )
 from lora_detox.report.card import CardFacts, model_card
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
+from lora_detox.run.finish import versions
 from lora_detox.settings import Settings, settings_yaml
-from lora_detox.stages.evaluated import NO_ADAPTER
-from lora_detox.stages.finish import versions
-from lora_detox.stages.finished_run import FinishedRun, read_run
-from lora_detox.stages.merge import logit_change, merge
-from lora_detox.stages.push import MERGED, check_token, folder_files, push_folder
-from lora_detox.stages.quiet import quieten_libraries
-from lora_detox.stages.reload import logits_in_fresh_process, logits_of
 
 PROBES = (
     "The meeting was moved to Tuesday because the room was taken.",

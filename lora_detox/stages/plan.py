@@ -9,17 +9,17 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PretrainedConfig
 
+from lora_detox.builders.scorers import load_data
 from lora_detox.embedded import embedded_path
+from lora_detox.environment import quieten_libraries
 from lora_detox.errors import DetoxError, SettingsError
+from lora_detox.memory.advice import Advice, advise
+from lora_detox.memory.predict import CUDA_CONTEXT, Machine, Prediction, predict
 from lora_detox.policy.loading import BackbonePlan, load_tokenizer, read_config, resolve_device
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.report.memory import print_memory
 from lora_detox.settings import Settings, settings_yaml
-from lora_detox.stages.memory import CUDA_CONTEXT, Machine, Prediction, predict
-from lora_detox.stages.memory_advice import Advice, advise
-from lora_detox.stages.quiet import quieten_libraries
-from lora_detox.stages.sources import load_data
 
 GIB = 2**30
 LATER = 60 * 2**20

@@ -17,6 +17,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from lora_detox.builders.labelled import LabelledTexts, labelled_splits, test_set
+from lora_detox.clock import Clock
+from lora_detox.environment import quieten_libraries
 from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.metrics.classification import classification_figures, identity_gap
 from lora_detox.policy.loading import resolve_device
@@ -24,16 +27,13 @@ from lora_detox.prompts.progress import with_progress
 from lora_detox.report.jsonl import MetricsLog, plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
+from lora_detox.run.finish import device_name, peak_memory, versions
+from lora_detox.run.resume import check_same_settings
 from lora_detox.scores import ClassifierScorer, probe_scorer
 from lora_detox.scores.loading import load_error, resolve_classifier
 from lora_detox.settings import ClassifierTraining, Settings, settings_yaml
-from lora_detox.stages.clock import Clock
-from lora_detox.stages.finish import device_name, peak_memory, versions
-from lora_detox.stages.labelled import LabelledTexts, labelled_splits, test_set
-from lora_detox.stages.quiet import quieten_libraries
-from lora_detox.stages.resume import check_same_settings
-from lora_detox.stages.trainer_checkpoints import kept_figures, newest_checkpoint
-from lora_detox.stages.trainer_setup import complete_trainer, train_from_newest, trainer_arguments
+from lora_detox.trainers.arguments import complete_trainer, train_from_newest, trainer_arguments
+from lora_detox.trainers.checkpoints import kept_figures, newest_checkpoint
 
 _KEY = "reward_model"
 _COLUMNS = (

@@ -4,16 +4,16 @@ The run directory is that of stage=detox: `adapter/`, `summary.json` with the sa
 and after, samples and report.
 """
 
+from lora_detox.run.build import Job, build_job
+from lora_detox.run.finish import finish
 from lora_detox.settings import Settings
-from lora_detox.stages.build import Job, build_job
-from lora_detox.stages.finish import finish
-from lora_detox.stages.supervised import (
+from lora_detox.trainers.arguments import train_from_newest
+from lora_detox.trainers.supervised import (
     check_sft_packages,
     make_trainer,
     mean_loss,
     training_examples,
 )
-from lora_detox.stages.trainer_setup import train_from_newest
 
 
 def run(settings: Settings) -> tuple[float, ...]:

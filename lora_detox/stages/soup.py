@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from lora_detox.builders.training import budget_of
 from lora_detox.policy.soup import apply_soup, average_adapters
 from lora_detox.report.jsonl import read_jsonl
 from lora_detox.report.wording import means_of
+from lora_detox.run.build import Job, build_job
+from lora_detox.run.finish import finish
+from lora_detox.run.opening import say
 from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings, TaskKind
-from lora_detox.stages.announce import say
-from lora_detox.stages.build import Job, build_job
-from lora_detox.stages.finish import finish
-from lora_detox.stages.plans import budget_of
 
 
 def run(settings: Settings) -> tuple[float, ...]:

@@ -15,8 +15,8 @@ import torch
 
 from lora_detox import api
 from lora_detox.rollout import generate_responses
+from lora_detox.run.build import build_job
 from lora_detox.scores import score_prompts
-from lora_detox.stages.build import build_job
 
 
 def overrides(shared: str) -> list[str]:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox import api
+from lora_detox.builders.data import encode_prompts
+from lora_detox.builders.scorers import load_data
+from lora_detox.builders.training import backbone_plan
 from lora_detox.policy.loading import load_tokenizer, read_config
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.settings import TrainerKind
-from lora_detox.stages.encoded import encode_prompts
-from lora_detox.stages.plans import backbone_plan
-from lora_detox.stages.sources import load_data
 
 
 def write_prompts(overrides: list[str], file: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from lora_detox.__main__ import main
 from lora_detox.embedded import embedded_path
-from lora_detox.stages import build
+from lora_detox.run import build
 
 ROWS = [{"prompt": f"Well, listen to number {i}", "toxicity": i / 60} for i in range(60)]
 SPLIT_ROWS = {"rows.jsonl": ROWS, "empty.jsonl": [], "other.jsonl": [{"titel": "x", "score": 1}]}

@@ -12,7 +12,7 @@ import pytest
 
 from lora_detox.api import run
 from lora_detox.errors import SettingsError
-from lora_detox.stages.trainer_checkpoints import newest_checkpoint, steps_between, training_steps
+from lora_detox.trainers.checkpoints import newest_checkpoint, steps_between, training_steps
 
 STEPS = 16
 SFT = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_detox.embedded import embedded_path
-from lora_detox.stages.tiny import write_tiny_policy
+from lora_detox.embedded.tiny import write_tiny_policy
 from tests.hub.server import serve
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from lora_detox.__main__ import main
 from lora_detox.api import run
 from lora_detox.policy.loading import load_policy
-from lora_detox.stages import build, detox
+from lora_detox.run import build
+from lora_detox.stages import detox
 
 SMALL = [
     "debug=smoke",

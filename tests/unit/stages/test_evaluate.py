@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM
 from lora_detox import api
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import SettingsError
+from lora_detox.evaluation.models import evaluated_models
+from lora_detox.evaluation.protocol import protocol_numbers
 from lora_detox.metrics.degeneration import degeneration
-from lora_detox.stages.evaluated import evaluated_models
-from lora_detox.stages.protocol import protocol_numbers
 from lora_detox.types import Evaluation
 
 QUICK = [

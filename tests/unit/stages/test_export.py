@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from lora_detox import api
 from lora_detox.errors import ExportError, SettingsError
-from lora_detox.stages.reload import logits_of
+from lora_detox.export.reload import logits_of
 from tests.runs import write_run
 
 ROWS = [[5, 9, 200, 31], [7, 8]]

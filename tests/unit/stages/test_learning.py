@@ -11,8 +11,8 @@ from lora_detox.advantages import (
     estimate_advantages,
 )
 from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.evaluation.evaluator import repeat_prompts
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
-from lora_detox.stages.evaluation import repeat_prompts
 from lora_detox.types import Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, tiny_policy, tiny_prompts

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.api import compose_settings, run
-from lora_detox.stages.build import build_job
+from lora_detox.run.build import build_job
 from lora_detox.stages.detox import train
 
 SMALL = [

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lora_detox import api
 from lora_detox.embedded import embedded_path
+from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.errors import SettingsError
 from lora_detox.policy.soup import average_adapters
 from lora_detox.stages.soup import inside_runs
-from lora_detox.stages.tiny import write_tiny_policy
 from tests.runs import SMOKE
 
 SMALL = [*SMOKE, "checkpoint.keep=1"]

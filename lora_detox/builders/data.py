@@ -1,0 +1,73 @@
+"""The prompts of a run as its policy reads them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from lora_detox.evaluation.evaluator import repeat_prompts
+from lora_detox.prompts import PromptSampler, PromptSets, fixed_batches
+from lora_detox.settings import Settings
+from lora_detox.types import PromptBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPrompts:
+    """Prompts as token ids, on the CPU.
+
+    Attributes:
+        train: draws the prompts of each iteration.
+        validation: those that every state of training is compared on.
+        test: those of before and after; in both a prompt stands as often as it is answered.
+    """
+
+    train: PromptSampler
+    validation: PromptBatch
+    test: PromptBatch
+
+
+def encode_prompts(
+    settings: Settings,
+    data: PromptSets,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    encoder_decoder: bool,
+) -> EncodedPrompts:
+    """Encode training prompts by iteration, validation and test prompts once and for all.
+
+    Args:
+        settings: composed and checked.
+        data: rows of the three splits.
+        tokenizer: of the policy, padded as its family needs.
+        encoder_decoder: whether the tokenizer adds its special tokens to a prompt.
+
+    Returns:
+        The prompts, with the template and the cuts of the settings.
+    """
+    asked, algorithm, evaluation = settings.data, settings.algorithm, settings.evaluation
+    common: dict[str, Any] = {
+        "template": settings.task.template,
+        "max_query_tokens": asked.max_query_tokens,
+        "query_tokens": None if asked.query_tokens is None else tuple(asked.query_tokens),
+        "padding_side": tokenizer.padding_side,
+        "add_special_tokens": encoder_decoder,
+    }
+    train = PromptSampler(
+        data.train,
+        tokenizer,
+        batch_size=algorithm.rollout_batch_size // algorithm.responses_per_prompt,
+        seed=settings.seed,
+        **common,
+    )
+    (validation,), (test,) = (
+        fixed_batches(rows, tokenizer, count=count, batch_size=count, **common)
+        for rows, count in (
+            (data.validation, evaluation.validation_prompts),
+            (data.test, evaluation.test_prompts),
+        )
+    )
+    return EncodedPrompts(
+        train=train,
+        validation=repeat_prompts(validation, evaluation.validation_samples),
+        test=repeat_prompts(test, evaluation.samples_per_prompt),
+    )

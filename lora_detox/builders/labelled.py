@@ -1,0 +1,135 @@
+"""Labelled texts for stage=reward_model: the three splits of `data`, and further test sets."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lora_detox.errors import DataError
+from lora_detox.prompts import PromptRow, load_prompt_sets
+from lora_detox.prompts.progress import with_progress
+from lora_detox.prompts.rows import BadRow
+from lora_detox.prompts.sources import open_sources
+from lora_detox.run.opening import say
+from lora_detox.settings import DataSettings, Settings
+
+_SPLIT_NAMES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledTexts:
+    """Texts with their labels.
+
+    Attributes:
+        texts: what is classified.
+        toxic: True where the label says so.
+        identities: the identity that each text mentions, None where the data names none.
+        dropped: rows without a text or a label.
+    """
+
+    texts: list[str]
+    toxic: list[bool]
+    identities: list[str | None]
+    dropped: int = 0
+
+
+def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
+    """Train, validation and test of `data`, which share no text.
+
+    Args:
+        settings: `data` and `reward_model.toxic_from` are read.
+
+    Returns:
+        The three splits.
+
+    Raises:
+        DataError: no column of labels, or a split with one class alone.
+    """
+    data = settings.data
+    _check_label_column(data)
+    given = asdict(replace(data, min_toxicity=None, max_toxicity=None))
+    given["fields"]["references"] = None
+    unused = ("query_tokens", "max_query_tokens", "split_seed")
+    sets = load_prompt_sets(
+        **{key: value for key, value in given.items() if key not in unused}, seed=data.split_seed
+    )
+    say(f"data     {data.path}: {sets.report.describe()}")
+    found = {name: _labelled(getattr(sets, name), settings) for name in _SPLIT_NAMES}
+    if len(set(found["train"].toxic)) < 2:
+        raise DataError(
+            f"stage=reward_model needs toxic and civil texts; all {len(found['train'].toxic)} "
+            "training rows have one label; change `data.fields.toxicity`, `data.path` or "
+            "`reward_model.toxic_from`"
+        )
+    return found
+
+
+def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
+    """A further labelled file, all of its rows.
+
+    Args:
+        name: of the set, for messages.
+        path: a file, folder or hub id.
+        settings: `data.fields`, `reward_model.identity_field` and `.toxic_from` are read.
+
+    Returns:
+        Its texts; duplicates stay.
+
+    Raises:
+        DataError: it is missing or has no usable row.
+    """
+    fields, model = settings.data.fields, settings.reward_model
+    columns = (fields.prompt, str(fields.toxicity), model.identity_field)
+    wanted = {one.split(".")[0] for column in columns for one in column.split("|")}
+    key = f"reward_model.test_sets.{name}"
+    sources = open_sources(
+        path, config_name=None, revision=None, split_names=_SPLIT_NAMES, columns=wanted, key=key
+    )
+    texts, toxic, identities, dropped = [], [], [], 0
+    source = next(iter(reversed(sources.values())))
+    for row in with_progress(source.rows, f"reading {source.name}", source.count):
+        text, label, identity = (
+            (None, None, None)
+            if isinstance(row, BadRow)
+            else (_first(row.columns, column) for column in columns)
+        )
+        if not isinstance(text, str) or not text.strip() or label is None:
+            dropped += 1
+            continue
+        texts.append(text)
+        toxic.append(float(label) > model.toxic_from - 1e-9)
+        identities.append(None if identity in {None, ""} else str(identity))
+    if not texts:
+        raise DataError(f"{path} has no row with a text and a label; change `{key}`")
+    left_out = f"; {dropped} rows without text or label left out" if dropped else ""
+    say(f"test set {name}: {len(texts)} texts{left_out}")
+    return LabelledTexts(texts=texts, toxic=toxic, identities=identities, dropped=dropped)
+
+
+def _labelled(rows: list[PromptRow], settings: Settings) -> LabelledTexts:
+    known = [row for row in rows if row.toxicity is not None]
+    least = settings.reward_model.toxic_from - 1e-9
+    return LabelledTexts(
+        texts=[row.prompt for row in known],
+        toxic=[float(row.toxicity or 0.0) > least for row in known],
+        identities=[None] * len(known),
+        dropped=len(rows) - len(known),
+    )
+
+
+def _check_label_column(data: DataSettings) -> None:
+    if not data.fields.toxicity:
+        raise DataError(
+            "stage=reward_model learns from labels; name their column with `data.fields.toxicity`, "
+            "as in data.fields.toxicity=label"
+        )
+
+
+def _first(columns: Mapping[str, Any], names: str) -> Any:
+    """Value of the first of `a|b` that a row has; dotted names go into nested rows."""
+    for name in names.split("|"):
+        value: Any = columns
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            return value
+    return None

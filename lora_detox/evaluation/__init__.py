@@ -1,0 +1,1 @@
+"""Fixed prompts, seeds and scorers -> what a model's responses are like."""

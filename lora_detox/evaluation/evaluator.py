@@ -1,0 +1,102 @@
+"""One policy on fixed prompts with fixed seeds: toxicity, quality and distance together."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lora_detox.clock import Clock
+from lora_detox.metrics import kl, measure_responses, names
+from lora_detox.rollout import Responses, generate_responses
+from lora_detox.scores import score_prompts
+from lora_detox.types import Evaluation, Policy, PromptBatch, Sampling, Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Fixed scorers, sampling and seeds; call it before, during and after training.
+
+    Attributes:
+        policy: what is evaluated, with its reference.
+        reward: the scorer of training.
+        judge: a scorer that training never sees, or None.
+        sampling: how tokens are drawn, or greedy.
+        generation: further arguments of `generate_responses`.
+        batch_size: rows per forward pass of the KL and perplexity.
+        seed: of the draws, the same in each call.
+        perplexity: whether responses are measured under the reference policy.
+        clock: where the time is counted, as "evaluate".
+    """
+
+    policy: Policy
+    reward: Scorer
+    judge: Scorer | None
+    sampling: Sampling
+    generation: dict[str, Any]
+    batch_size: int
+    seed: int
+    perplexity: bool
+    clock: Clock
+
+    def __call__(self, prompts: PromptBatch) -> Evaluation:
+        """Answer every prompt once and measure the responses, never the prompts.
+
+        Args:
+            prompts: B prompts.
+
+        Returns:
+            The evaluation, with the KL to the reference (nats per response, k1 and k3).
+        """
+        with self.clock("evaluate"):
+            responses = generate_responses(
+                self.policy, prompts, self.sampling, **self.generation, seed=self.seed
+            )
+            logprobs, ref_logprobs = self._logprobs(prompts, responses)
+            scores = score_prompts(self.reward, prompts, responses.texts)
+            judged = self.judge.score(prompts.texts, responses.texts) if self.judge else None
+            nll = (-ref_logprobs).sum(dim=1).tolist() if self.perplexity else None
+            evaluation = measure_responses(
+                prompts=prompts.texts,
+                responses=responses.texts,
+                references=prompts.references,
+                toxicity=scores.toxicity.tolist(),
+                judge_toxicity=None if judged is None else judged.toxicity.tolist(),
+                scores=scores.score.tolist(),
+                response_tokens=responses.mask.sum(dim=1).tolist(),
+                reference_nll=nll,
+                seconds={},
+            )
+        mask = responses.mask.cpu()
+        distance = {
+            names.REF_KL: kl.response_sums(kl.k1(logprobs, ref_logprobs), mask).tolist(),
+            names.REF_KL_K3: kl.response_sums(kl.k3(logprobs, ref_logprobs), mask).tolist(),
+        }
+        return replace(evaluation, per_response={**evaluation.per_response, **distance})
+
+    @torch.no_grad()
+    def _logprobs(self, prompts: PromptBatch, responses: Responses) -> tuple[Tensor, Tensor]:
+        """Logprobs under policy and reference [B, R], on the CPU, at temperature 1."""
+        logprobs = torch.zeros(responses.mask.shape)
+        ref_logprobs = torch.zeros(responses.mask.shape)
+        lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
+        for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
+            queries = prompts.query_ids[rows], prompts.query_mask[rows]
+            said = responses.ids[rows], responses.mask[rows]
+            plain = self.policy.respond(*queries, *said, Sampling(), with_entropy=False)
+            with self.policy.reference():
+                reference = self.policy.respond(*queries, *said, Sampling(), with_entropy=False)
+            logprobs[rows.cpu()] = plain.logprobs.cpu()
+            ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
+        return logprobs, ref_logprobs
+
+
+def repeat_prompts(prompts: PromptBatch, times: int) -> PromptBatch:
+    """Each prompt `times` times in a row, to sample several responses to it."""
+    return PromptBatch(
+        texts=[text for text in prompts.texts for _ in range(times)],
+        query_ids=prompts.query_ids.repeat_interleave(times, dim=0),
+        query_mask=prompts.query_mask.repeat_interleave(times, dim=0),
+        references=[references for references in prompts.references for _ in range(times)],
+        row_ids=[row_id for row_id in prompts.row_ids for _ in range(times)],
+    )

@@ -1,0 +1,131 @@
+"""Which models stage=evaluate is asked about, found out before any weight loads."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_detox.builders.training import backbone_plan
+from lora_detox.embedded import embedded_path
+from lora_detox.errors import SettingsError
+from lora_detox.policy.adapter import AdapterPlan
+from lora_detox.policy.loading import BackbonePlan
+from lora_detox.settings import Settings
+
+_KEYS = ("path", "revision", "adapter", "name")
+_EMBEDDED_POLICY = "embedded:policy"
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
+_KEY = "evaluation.models"
+
+NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last_1")
+"""A bare model is loaded with an adapter that is 0, because the policy around it wants one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedModel:
+    """One row of the table.
+
+    Attributes:
+        name: what the table calls it.
+        path: folder or hub id of the base, or `embedded:policy`.
+        revision: hub revision of the base.
+        adapter: folder or hub id of the adapter; None for the bare model.
+    """
+
+    name: str
+    path: str
+    revision: str | None = None
+    adapter: str | None = None
+
+    def backbone(self, settings: Settings) -> BackbonePlan:
+        """How to load it: dtype, quantization and device are those of the settings."""
+        path = self.path
+        if path == _EMBEDDED_POLICY:
+            path = str(embedded_path(settings.task.miniature))
+        changes = {"revision": self.revision, "adapter": self.adapter, "frozen_reference": False}
+        return BackbonePlan(**{**vars(backbone_plan(settings, path)), **changes})
+
+
+def evaluated_models(settings: Settings) -> list[EvaluatedModel]:
+    """The models of `evaluation.models`, or the policy of the settings where there are none.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        At least one, with names that differ.
+
+    Raises:
+        SettingsError: an entry that names nothing that is there.
+    """
+    policy = settings.policy
+    entries: list[Any] = settings.evaluation.models or [
+        {"path": policy.path, "revision": policy.revision, "adapter": policy.adapter}
+    ]
+    models = [_model(entry, settings) for entry in entries]
+    seen: dict[str, int] = {}
+    unique = []
+    for model in models:
+        seen[model.name] = seen.get(model.name, 0) + 1
+        again = f" ({seen[model.name]})" if seen[model.name] > 1 else ""
+        unique.append(EvaluatedModel(**{**vars(model), "name": model.name + again}))
+    return unique
+
+
+def _model(entry: Any, settings: Settings) -> EvaluatedModel:
+    if isinstance(entry, str):
+        return _from_text(entry)
+    if not isinstance(entry, Mapping) or set(entry) - set(_KEYS):
+        raise SettingsError(
+            f"{_KEY}: got {entry!r}, want a folder, a hub id, or a mapping of "
+            f"{', '.join(_KEYS)}, as in '{_KEY}=[{{path: BASE, adapter: DIR}}]'"
+        )
+    path, adapter = entry.get("path"), entry.get("adapter")
+    found = _from_adapter(Path(adapter).expanduser()) if adapter and not path else None
+    if path is None:
+        path = found.path if found else settings.policy.path
+    name = entry.get("name") or Path(adapter or path).name
+    revision = entry.get("revision") or (found.revision if found else None)
+    if adapter and (Path(adapter).expanduser() / "adapter" / "adapter_config.json").is_file():
+        adapter = str(Path(adapter) / "adapter")
+    return EvaluatedModel(name=str(name), path=path, revision=revision, adapter=adapter)
+
+
+def _from_text(text: str) -> EvaluatedModel:
+    folder = Path(text).expanduser()
+    if text.startswith("embedded:"):
+        return EvaluatedModel(name=text, path=text)
+    if folder.is_dir() and (found := _from_adapter(folder)):
+        return found
+    if (folder / "config.json").is_file():
+        return EvaluatedModel(name=folder.resolve().name, path=text)
+    if folder.exists() or text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):
+        raise SettingsError(
+            f"{_KEY}: {text} is no model folder (config.json), no adapter folder "
+            "(adapter_config.json) and no run folder (adapter/); want one of them, or a hub id"
+        )
+    path, _, revision = text.partition("@")
+    return EvaluatedModel(name=text, path=path, revision=revision or None)
+
+
+def _from_adapter(folder: Path) -> EvaluatedModel | None:
+    """The model of an adapter folder or of a run's folder; the base is as PEFT wrote it down."""
+    if (folder / "adapter" / "adapter_config.json").is_file():
+        name, folder = folder.resolve().name, folder / "adapter"
+    elif (folder / "adapter_config.json").is_file():
+        resolved = folder.resolve()
+        name = resolved.parent.name if resolved.name == "adapter" else resolved.name
+    else:
+        return None
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise SettingsError(
+            f"{_KEY}: {folder} does not say which base it was trained on; give it as "
+            f"{{path: BASE, adapter: {folder}}}"
+        )
+    return EvaluatedModel(
+        name=name, path=base, revision=config.get("revision"), adapter=str(folder)
+    )

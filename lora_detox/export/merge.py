@@ -1,0 +1,94 @@
+"""The base with the adapter added into its weights, and what that changes."""
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from lora_detox.errors import ExportError
+from lora_detox.evaluation.models import NO_ADAPTER
+from lora_detox.export.finished_run import FinishedRun
+from lora_detox.export.reload import load_plain, logits_in_fresh_process, logits_of
+from lora_detox.policy.loading import BackbonePlan, load_policy
+
+
+def merge(
+    request: dict[str, Any],
+    folder: Path,
+    expected: list[Tensor],
+    source: FinishedRun,
+    plan: BackbonePlan,
+) -> dict[str, Any]:
+    """Merge into an unquantized base, save, reload in a fresh process and compare.
+
+    Rounding makes a merged model another one, the more so in bf16 (peft#638), so the change in
+    logits is a figure and not an error. That the file reads back as it was merged is checked.
+
+    Args:
+        request: as for `reload`: base, adapter, dtype, device, token ids.
+        folder: where the merged model is written.
+        expected: logits with base and adapter apart.
+        source: the run.
+        plan: its base, unquantized.
+
+    Returns:
+        `dtype`, and `mean`, `maximum` and `same_top` of the change in logits; for a run on a
+        quantized base also `from_quantized`, the change against the model that was trained.
+
+    Raises:
+        ExportError: the merged model reads back as another one than was written.
+    """
+    model = load_plain(request).merge_and_unload()
+    in_process = logits_of(model, request["rows"])
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer = AutoTokenizer.from_pretrained(request["base"], revision=request["revision"])
+    tokenizer.save_pretrained(folder)
+    del model
+    gc.collect()
+    alone = {**request, "base": str(folder), "revision": None, "adapter": None}
+    reloaded = logits_in_fresh_process(alone)
+    read_back = logit_change(in_process, reloaded)
+    if not read_back["maximum"] <= 1e-2:
+        raise ExportError(
+            f"the merged model does not read back as it was written: logits differ by "
+            f"{read_back['maximum']:.3g}; do without export.merge and use the adapter"
+        )
+    found: dict[str, Any] = {"dtype": request["dtype"], **logit_change(expected, reloaded)}
+    if source.quantization != "none":
+        quantized = replace(plan, quantization=source.quantization)
+        policy = load_policy(quantized, NO_ADAPTER)
+        trained = logits_of(policy.model, request["rows"])
+        found["from_quantized"] = logit_change(trained, reloaded)
+    return found
+
+
+def logit_change(before: list[Tensor], after: list[Tensor]) -> dict[str, float]:
+    """How far logits moved.
+
+    Args:
+        before: one tensor [T, V] per text.
+        after: the same for the same texts.
+
+    Returns:
+        `mean` and `maximum` of the absolute difference, and `same_top`, the share of positions
+        whose likeliest token is the same.
+
+    Raises:
+        ExportError: the shapes differ, so that it is another model.
+    """
+    if [one.shape for one in before] != [one.shape for one in after]:
+        raise ExportError(
+            f"the reloaded model has logits of shape {[tuple(one.shape) for one in after]}, want "
+            f"{[tuple(one.shape) for one in before]}: it is another model"
+        )
+    gaps = torch.cat([(a - b).abs().flatten() for a, b in zip(after, before, strict=True)])
+    same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in zip(after, before, strict=True)])
+    return {
+        "mean": float(gaps.mean()),
+        "maximum": float(gaps.max()),
+        "same_top": float(same.float().mean()),
+    }

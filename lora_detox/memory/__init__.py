@@ -1,0 +1,1 @@
+"""Predicted peak memory of a run, without loading weights."""

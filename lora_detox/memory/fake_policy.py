@@ -1,0 +1,99 @@
+"""A policy without weights, whose passes can be counted in bytes (see `live_bytes`)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftConfig, get_peft_model
+from tokenizers import Tokenizer, models
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+from lora_detox.memory.live_bytes import fake_tensors
+from lora_detox.memory.weights import empty_backbone, quantized_linears
+from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.families import family_of
+from lora_detox.policy.lean import make_lean
+from lora_detox.policy.loading import (
+    BackbonePlan,
+    attention_of,
+    enable_checkpointing,
+    resolve_dtype,
+)
+from lora_detox.policy.policy import LoraPolicy
+
+
+@contextmanager
+def fake_policy(
+    plan: BackbonePlan, adapter: AdapterPlan, config: PretrainedConfig
+) -> Iterator[LoraPolicy]:
+    """The policy that `load_policy` would load, as fake tensors; within this context only.
+
+    Args:
+        plan: the backbone; a stored adapter is read for its configuration alone.
+        adapter: the fresh adapter where `plan.adapter` is None.
+        config: of the model.
+
+    Yields:
+        The policy, quantized layers standing for those of bitsandbytes.
+    """
+    dtype = resolve_dtype(plan, config)
+    backbone = empty_backbone(plan, config, dtype)
+    attention = attention_of(torch.device(plan.device if plan.device != "auto" else "cpu"), dtype)
+    if attention is not None:
+        backbone.set_attn_implementation(attention)
+    keeps_input = plan.quantization == "int8"
+    for name in quantized_linears(backbone, plan, dtype):
+        layer: Any = backbone.get_submodule(name)
+        layer.__class__, layer.keeps_input = _QuantizedLinear, keeps_input
+    lora: Any = (
+        lora_config(adapter, config)
+        if plan.adapter is None
+        else PeftConfig.from_pretrained(plan.adapter)
+    )
+    lora.inference_mode = False
+    with torch.device("meta"):
+        model = get_peft_model(backbone, lora, low_cpu_mem_usage=True)
+    if plan.gradient_checkpointing:
+        enable_checkpointing(backbone)
+    make_lean(model)
+    with fake_tensors(model):
+        yield LoraPolicy(model, _tokenizer(), family_of(config), with_value_head=plan.value_head)
+
+
+class _QuantizedLinear(nn.Linear):
+    """Allocates what a linear layer of bitsandbytes does: the dense weight, for a moment."""
+
+    keeps_input: bool
+
+    def forward(self, states: Tensor) -> Tensor:
+        apply: Any = _DenseForAMoment.apply
+        output: Tensor = apply(states, self.weight, self.bias, self.keeps_input)
+        return output
+
+
+class _DenseForAMoment(torch.autograd.Function):
+    """bitsandbytes' MatMul8bitLt (keeps its input) and MatMul4Bit (does not)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, keeps_input: bool
+    ) -> Tensor:
+        ctx.weight, ctx.kept = weight, states if keeps_input else None
+        dense = torch.empty_like(weight, dtype=states.dtype)
+        return nn.functional.linear(states, dense, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        dense = torch.empty_like(ctx.weight, dtype=gradients[0].dtype)
+        return gradients[0] @ dense, None, None, None
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Only its special tokens are asked for."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>")),
+        pad_token="<pad>",
+        eos_token="</s>",
+    )

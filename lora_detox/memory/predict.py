@@ -1,0 +1,290 @@
+"""Settings -> predicted peak memory of stage=detox by part; no weight is loaded."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    RobertaConfig,
+)
+
+from lora_detox.builders.training import adapter_plan, budget_of, sampling_of
+from lora_detox.errors import DetoxError
+from lora_detox.memory.fake_policy import fake_policy
+from lora_detox.memory.live_bytes import LiveBytes, fake_tensors
+from lora_detox.memory.passes import (
+    PassShape,
+    generation_bytes,
+    reference_bytes,
+    update_bytes,
+)
+from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors, weight_bytes
+from lora_detox.policy.loading import BackbonePlan, resolve_dtype
+from lora_detox.policy.policy import LoraPolicy
+from lora_detox.processor import has_bf16_tiles
+from lora_detox.scores.loading import resolve_classifier
+from lora_detox.settings import BaselineType, ScorerSettings, Settings, TaskKind
+
+CUDA_CONTEXT = 512 * 2**20
+"""Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
+KERNELS_BF16, KERNELS_TILES = 40 * 2**20, 200 * 2**20
+"""What oneDNN keeps of compiled bf16 kernels on a CPU. Without tiles, 64 of them (policy/heap.py):
+the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan. With tiles, up
+to 1,024 of 0.2 MB each."""
+SPECIAL_TOKENS = 2
+"""Tokens that a classifier adds around a text."""
+Parts = dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where the run will be.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        available: bytes that the run may use.
+        baseline: bytes of a process with every library imported (cpu), or of the context (cuda).
+    """
+
+    device: str
+    available: int
+    baseline: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Bytes by part: what stays during a run, and what each phase adds for a while.
+
+    Attributes:
+        stays: parts that are there all the time.
+        phases: phase -> parts that it holds at its peak.
+        assumptions: what had to be assumed, in words.
+    """
+
+    stays: Parts
+    phases: dict[str, Parts]
+    assumptions: tuple[str, ...] = field(default=())
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase that needs most."""
+        return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
+
+    @property
+    def total(self) -> int:
+        """The peak, bytes."""
+        return sum(self.stays.values()) + sum(self.phases[self.peak_phase].values())
+
+
+def predict(
+    settings: Settings, config: PretrainedConfig, path: str, query: int, machine: Machine
+) -> Prediction:
+    """Predicted peak of stage=detox.
+
+    Args:
+        settings: composed and checked.
+        config: of the policy's model.
+        path: of the policy's model; weights of a local folder have their sizes read, no more.
+        query: tokens of the longest query.
+        machine: where the run will be.
+
+    Returns:
+        Bytes by part; on a CPU of the whole process, on a GPU of the device.
+    """
+    plan = memory_backbone(settings, config, path, machine)
+    weights = weight_bytes(plan, config)
+    scorers, scoring, assumptions = _scorers(settings, query, machine)
+    stays: Parts = {_baseline_name(machine): machine.baseline}
+    stays |= {f"backbone, {kind}": size for kind, size in weights.by_kind.items()}
+    if machine.device == "cpu" and plan.dtype == "bfloat16":
+        stays["compiled bf16 kernels"] = KERNELS_TILES if has_bf16_tiles() else KERNELS_BF16
+    with fake_policy(plan, adapter_plan(settings), config) as policy:
+        stays |= _trained_parts(settings, policy)
+        stays |= scorers
+        phases = _phases(settings, policy, weights, plan, query)
+    phases["score"] = {"activations of the classifier": scoring}
+    phases["load"] = _loading(plan, config, weights, machine)
+    return Prediction(stays=stays, phases=phases, assumptions=assumptions)
+
+
+def memory_backbone(
+    settings: Settings, config: PretrainedConfig, path: str, machine: Machine
+) -> BackbonePlan:
+    """The backbone as it will be loaded there; its dtype is settled, as the device may not be."""
+    policy, quantization = settings.policy, settings.quantization
+    plan = BackbonePlan(
+        path=path,
+        revision=policy.revision,
+        adapter=None if policy.adapter is None else os.path.expanduser(policy.adapter),
+        dtype=policy.dtype.value,
+        quantization=quantization.type.value,
+        int8_threshold=quantization.int8_threshold,
+        double_quant=quantization.double_quant,
+        device="cpu",
+        gradient_checkpointing=policy.gradient_checkpointing,
+        allow_fp16_t5=policy.allow_fp16_t5,
+        value_head=settings.algorithm.baseline is BaselineType.value,
+    )
+    if plan.dtype == "auto" and machine.device == "cuda":
+        return replace(plan, dtype="bfloat16")
+    return replace(plan, dtype=str(resolve_dtype(plan, config)).removeprefix("torch."))
+
+
+def _trained_parts(settings: Settings, policy: LoraPolicy) -> Parts:
+    adapter = sum(p.numel() * p.element_size() for p in policy.adapter_parameters())
+    trained = sum(p.numel() * p.element_size() for p in policy.trainable_parameters())
+    parts = {"adapter": adapter, "value head": trained - adapter}
+    if settings.policy.adapter is not None:
+        parts["adapter to start from, frozen copy"] = adapter
+    references = settings.task.kind is TaskKind.summarization
+    mean = 0 if settings.algorithm.average is None else adapter
+    best = trained if budget_of(settings, references=references).bounds else 0
+    good = 3 * trained + mean if settings.guard.enabled else 0  # with AdamW's moments
+    parts |= {"gradients": trained, "AdamW moments": 2 * trained}
+    return parts | {"states to go back to": trained + mean + best + good}  # and the start
+
+
+def _phases(
+    settings: Settings,
+    policy: LoraPolicy,
+    weights: WeightBytes,
+    plan: BackbonePlan,
+    query: int,
+) -> dict[str, Parts]:
+    """What generation, reference pass and update hold at their peaks."""
+    algorithm, sampling = settings.algorithm, sampling_of(settings)
+    response = settings.generation.response_tokens[1]
+    micro = PassShape(rows=algorithm.microbatch_size, query=query, response=response)
+    update = update_bytes(policy, micro, sampling)
+    frozen = update.frozen * (algorithm.rollout_batch_size // algorithm.microbatch_size)
+    evaluation = settings.evaluation
+    asked = max(
+        evaluation.test_prompts * evaluation.samples_per_prompt,
+        evaluation.validation_prompts * evaluation.validation_samples,
+    )
+    writing = max(
+        min(settings.generation.batch_size, algorithm.rollout_batch_size),
+        min(evaluation.batch_size, asked),
+    )
+    batch = PassShape(rows=writing, query=query, response=response)
+    generation = generation_bytes(policy, batch, sampling)
+    kept = {"states below the adapter, whole rollout": frozen} if frozen else {}
+    return {
+        "generate": {
+            "key-value cache": generation.cache,
+            "logits and sampling": generation.transient,
+            "merged copies of adapted weights": _merged_bytes(policy, weights, plan),
+        },
+        "reference": {
+            **kept,
+            "states and logits of a microbatch": reference_bytes(policy, micro, sampling),
+        },
+        "update": {
+            **kept,
+            "activations kept for the backward pass": update.kept,
+            "logits of a chunk, gradients on their way": update.transient,
+        },
+    }
+
+
+def _merged_bytes(policy: LoraPolicy, weights: WeightBytes, plan: BackbonePlan) -> int:
+    """Weights that exist twice while the adapter is merged for decoding (see `frozen.merged`)."""
+    if plan.dtype != "float32" or weights.quantized:
+        return 0
+    adapted = [m for m in policy.backbone.modules() if hasattr(m, "lora_A")]
+    if any(True in getattr(layer, "use_dora", {}).values() for layer in adapted):
+        return 0
+    return sum(4 * layer.get_base_layer().weight.numel() for layer in adapted)
+
+
+def _loading(
+    plan: BackbonePlan, config: PretrainedConfig, weights: WeightBytes, machine: Machine
+) -> Parts:
+    """On a CPU the file is in memory beside what is made of it; where nothing is made, it is it."""
+    if machine.device == "cuda":
+        return {"largest weight before it is quantized": 2 * weights.largest}
+    size = stored_bytes(plan.path)
+    stored = set(stored_tensors(plan.path).values())
+    if not size:
+        dtype = getattr(config, "dtype", None) or torch.float32
+        size, stored = weights.parameters * dtype.itemsize, {_short(dtype)}
+    same = plan.quantization == "none" and stored == {_short(getattr(torch, plan.dtype))}
+    return {"weight files, mapped while converted": 0 if same else size}
+
+
+def _short(dtype: torch.dtype) -> str:
+    """The dtype's name in a safetensors header."""
+    return {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}.get(dtype, "?")
+
+
+def _scorers(
+    settings: Settings, query: int, machine: Machine
+) -> tuple[Parts, int, tuple[str, ...]]:
+    """Weights of reward and judge, and the most that scoring a batch takes."""
+    parts: Parts = {}
+    most, assumptions = 0, []
+    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+        paths = [] if scorer.path is None else [scorer.path, *scorer.ensemble]
+        for place, path in enumerate(paths):
+            config, known = _scorer_config(path, scorer, key)
+            if not known:
+                assumptions.append(f"{key} {path} cannot be read here: counted as a RoBERTa base")
+            weights, scoring = scorer_bytes(config, _scorer_shape(settings, scorer, query), machine)
+            parts[f"{key} model" + (f" {place + 1}" if place else "")] = weights
+            most = max(most, scoring)
+    return parts, most, tuple(assumptions)
+
+
+def _scorer_config(path: str, scorer: ScorerSettings, key: str) -> tuple[Any, bool]:
+    try:
+        place = resolve_classifier(path, key, scorer.revision)
+        return AutoConfig.from_pretrained(place, revision=scorer.revision), True
+    except (DetoxError, OSError, ValueError):
+        return RobertaConfig(vocab_size=50265, max_position_embeddings=514), False
+
+
+def _scorer_shape(settings: Settings, scorer: ScorerSettings, query: int) -> tuple[int, int]:
+    """Texts and tokens of a batch."""
+    tokens = settings.generation.response_tokens[1] + SPECIAL_TOKENS
+    if scorer.text.value == "prompt_response":
+        tokens += query
+    evaluation = settings.evaluation
+    texts = max(
+        settings.algorithm.rollout_batch_size,
+        evaluation.test_prompts * evaluation.samples_per_prompt,
+    )
+    return min(scorer.batch_size, texts), min(tokens, scorer.max_tokens or 512)
+
+
+def scorer_bytes(config: Any, shape: tuple[int, int], machine: Machine) -> tuple[int, int]:
+    """Weights of a classifier, and the most that one batch takes beside them, in bytes.
+
+    Args:
+        config: of the classifier.
+        shape: texts of a batch, tokens of the longest.
+        machine: a GPU scores in 16 bits, a CPU in 32.
+
+    Returns:
+        Both numbers.
+    """
+    dtype = torch.bfloat16 if machine.device == "cuda" else torch.float32
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    weights = sum(t.numel() * t.element_size() for t in tensors.values())
+    with ExitStack() as stack:
+        stack.enter_context(fake_tensors(model))
+        stack.enter_context(torch.no_grad())
+        live = stack.enter_context(LiveBytes())
+        ids = torch.full(shape, 5)
+        model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return weights, live.peak
+
+
+def _baseline_name(machine: Machine) -> str:
+    return "libraries" if machine.device == "cpu" else "CUDA context (about)"

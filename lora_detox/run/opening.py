@@ -1,0 +1,132 @@
+"""The first lines of a run: what it is, with which parts, and how to get the real thing."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from lora_detox.scores.classifier import ClassifierScorer
+from lora_detox.settings import Settings, Stage, TaskKind
+from lora_detox.trainers.best_of_n import method_line
+
+if TYPE_CHECKING:
+    from lora_detox.run.build import Job
+
+REAL_TASKS = {
+    TaskKind.summarization: "flan_summary_real",
+    TaskKind.continuation: "gptj_continuation_real",
+}
+SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
+
+
+def announce(job: "Job") -> None:
+    """Print what this run is made of."""
+    for line in opening_lines(job):
+        say(line)
+
+
+def say(line: str) -> None:
+    """Print a line as it is, whatever brackets a path or a model's text has in it."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
+
+
+def opening_lines(job: "Job") -> list[str]:
+    """The lines of `announce`."""
+    settings = job.settings
+    lines = [_first_line(settings)]
+    counts = job.policy.count_parameters()
+    adapter = settings.policy.adapter or (
+        f"{'dora' if settings.adapter.dora else 'lora'} rank {settings.adapter.rank} on "
+        f"{', '.join(settings.adapter.targets) or 'query and value'} ({settings.adapter.scope})"
+    )
+    head = ", value head included" if job.policy.has_value_head else ""
+    dtype = str(job.policy.backbone.dtype).removeprefix("torch.")
+    quantization = f", {settings.quantization.type.value}" if job.quantized else ""
+    role = "hold the mean" if settings.stage is Stage.soup else "learn"
+    lines += [
+        f"policy   {settings.policy.path}: {counts['total']:,} weights, {dtype}{quantization}, "
+        f"on {job.device}",
+        f"adapter  {adapter}: {counts['trainable']:,} weights {role} "
+        f"({100 * counts['trainable'] / counts['total']:.2f} %{head})",
+        f"update   {_soup(settings) or method_line(settings) or _update(settings)}",
+        f"data     {settings.data.path}: {job.data.report.describe()}",
+        f"reward   {_scorer(job.reward)}",
+        f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
+        f"run      {job.run_dir}",
+    ]
+    lines += notes(job)
+    if job.first_iteration:
+        where = f"iteration {job.first_iteration} of {job.plan.iterations}"
+        if settings.stage is Stage.sft:
+            where = f"step {job.first_iteration}"
+        lines.append(f"resumed after {where}")
+    return lines
+
+
+def notes(job: "Job") -> list[str]:
+    """What a user may not have meant: fewer prompts than asked for, a model of the other family."""
+    settings, found = job.settings, []
+    for split, rows in (("validation", job.data.validation), ("test", job.data.test)):
+        wanted = getattr(settings.evaluation, f"{split}_prompts")
+        if wanted > len(rows):
+            found.append(
+                f"note     evaluation.{split}_prompts={wanted}, but the {split} split has "
+                f"{len(rows)} prompts: all of them are used"
+            )
+    kind = settings.task.kind
+    encoder_decoder = bool(job.policy.backbone.config.is_encoder_decoder)
+    if encoder_decoder and kind is TaskKind.continuation:
+        found.append(
+            "note     this encoder-decoder policy answers the prompt rather than going on with it; "
+            "a continuation wants a decoder-only policy (policy=gpt_neo_125m)"
+        )
+    if not encoder_decoder and kind is TaskKind.summarization:
+        found.append(
+            "note     this decoder-only policy goes on writing after task.template, so that it has "
+            "to follow instructions: summaries want that, or an adapter of stage=sft to start from"
+        )
+    return found
+
+
+def _first_line(settings: Settings) -> str:
+    if settings.debug.tiny_model:
+        return "Smoke run: the policy is a tiny random model, so the figures mean nothing."
+    if settings.policy.path.startswith("embedded:"):
+        return (
+            f"Miniature run: policy and data are the small ones inside the package. Real models: "
+            f"python -m lora_detox {_real_models(settings)}"
+        )
+    if settings.stage is Stage.sft:
+        return f"Supervised fine-tuning: task {settings.task.name}."
+    if settings.stage is Stage.soup:
+        return f"Mean of {len(settings.soup)} runs: task {settings.task.name}."
+    return f"Detox run: task {settings.task.name}, {settings.algorithm.iterations} iterations."
+
+
+def _real_models(settings: Settings) -> str:
+    name = settings.task.name
+    if name in SENTIMENT_TASKS:
+        return f"task={name} policy=gpt2 data=imdb reward=imdb_sentiment judge=none"
+    return f"task={REAL_TASKS[settings.task.kind]}"
+
+
+def _update(settings: Settings) -> str:
+    """Algorithm, size of an iteration, and with groups their size."""
+    algorithm = settings.algorithm
+    size = f"{algorithm.iterations} iterations of {algorithm.rollout_batch_size} responses"
+    if (group := algorithm.responses_per_prompt) > 1:
+        size += f" ({algorithm.rollout_batch_size // group} prompts, {group} each)"
+    return f"{algorithm.name}: {size}"
+
+
+def _soup(settings: Settings) -> str | None:
+    if settings.stage is not Stage.soup:
+        return None
+    return f"none: the mean of {len(settings.soup)} runs ({', '.join(settings.soup)})"
+
+
+def _scorer(scorer: object) -> str:
+    name = str(getattr(scorer, "scorer_id", scorer))
+    if isinstance(scorer, ClassifierScorer):
+        return f"{name}: {scorer.head.describe()}"
+    return name

@@ -1,0 +1,237 @@
+"""Everything that training changes, as one thing: saved, restored, and put back."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lora_detox.clock import Clock
+from lora_detox.policy.adapter import interpolate_adapter
+from lora_detox.policy.policy import LoraPolicy
+from lora_detox.run.checkpoint import (
+    optimizer_tensors,
+    restore_newest,
+    save_checkpoint,
+    set_optimizer,
+)
+from lora_detox.update import WeightAverage, write_parameters
+
+_AVERAGE = "average_of_weights"
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A controller or running statistic whose plain numbers are part of a checkpoint."""
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; what JSON can hold."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the state of a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Training at one moment, in memory and within every checkpoint since.
+
+    Attributes:
+        iteration: how many iterations were behind.
+        parameters: trainable parameters by name.
+        optimizer: its tensors by index and name.
+        parts: states of the controllers by name.
+        average: mean of the adapter's weights by name; empty where none is kept.
+        observed: how many iterations are in that mean.
+    """
+
+    iteration: int
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    parts: dict[str, Any]
+    average: dict[str, Tensor] = field(default_factory=dict)
+    observed: int = 0
+
+
+class TrainingState:
+    """Adapter, value head, optimizer and controllers of a run.
+
+    Args:
+        folder: the run's checkpoints/.
+        policy: whose adapter and head learn.
+        optimizer: over them.
+        parts: controllers and running statistics by name; they go back with a snapshot.
+        clock: its times go on when a run is resumed.
+        keep: newest checkpoints that stay.
+        average: decay of the mean of the adapter's weights, which is then what is evaluated and
+            shipped, in (0, 1); None keeps none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: LoraPolicy,
+        optimizer: torch.optim.Optimizer,
+        parts: Mapping[str, Stateful],
+        clock: Clock,
+        *,
+        keep: int,
+        average: float | None = None,
+    ) -> None:
+        self.folder, self.optimizer, self.parts = folder, optimizer, dict(parts)
+        self.records: dict[str, Stateful] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+        self._policy, self._clock, self._keep = policy, clock, keep
+        self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
+        self._average = None if average is None else WeightAverage(self._adapter(), average)
+        self._start = self._copies()  # which checkpoints do not hold
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Trainable parameters by name."""
+        head = self._policy.value_head
+        named = self._adapter()
+        heads = {} if head is None else {f"value_head.{n}": p for n, p in head.named_parameters()}
+        return named | heads
+
+    def _adapter(self) -> dict[str, Tensor]:
+        return {n: p for n, p in self._policy.model.named_parameters() if p.requires_grad}
+
+    def observe(self) -> None:
+        """An iteration is done: its weights become part of the mean, where one is kept."""
+        if self._average is not None:
+            self._average.observe()
+
+    @contextmanager
+    def result(self) -> Iterator[None]:
+        """The policy is what a run ships while this lasts: the mean of its weights, or itself."""
+        with nullcontext() if self._average is None else self._average.applied():
+            yield
+
+    def settle(self) -> None:
+        """Training is over: the policy becomes what the run ships."""
+        if self._average is not None:
+            write_parameters(self._adapter(), self._average.mean)
+
+    def interpolate(self, shares: Sequence[float]) -> Iterator[float]:
+        """Move what the run ships to a share of the way from the start to now, one by one.
+
+        Towards the start quality comes back sooner than toxicity does: Rame et al. 2024, "WARP",
+        section 3.3 (linear interpolation towards the initialisation). Training is over by then.
+
+        Args:
+            shares: of the way, in (0, 1).
+
+        Yields:
+            Each share, while the result of the run is there.
+        """
+        shipped = self._adapter() if self._average is None else self._average.mean
+        end = {name: tensor.detach().clone() for name, tensor in shipped.items()}
+        for share in shares:
+            write_parameters(shipped, interpolate_adapter(self._start, end, share))
+            yield share
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.parameters().items()}
+
+    def keep_as(self, name: str, iteration: int, *, to_go_on: bool = True) -> None:
+        """Take a snapshot of now, in the place of the one of this name.
+
+        Args:
+            name: of the snapshot.
+            iteration: how many iterations are behind.
+            to_go_on: with the optimizer and the weights that training moves; False keeps what a
+                run would ship now.
+        """
+        if not to_go_on:
+            with self.result():
+                self.snapshots[name] = self._snapshot(iteration)
+            return
+        tensors = optimizer_tensors(self.optimizer) if iteration else {}
+        average = self._average
+        self.snapshots[name] = replace(
+            self._snapshot(iteration),
+            optimizer={n: t.clone() for n, t in tensors.items()},
+            average={} if average is None else {n: t.clone() for n, t in average.mean.items()},
+            observed=0 if average is None else average.observed,
+        )
+
+    def _snapshot(self, iteration: int) -> Snapshot:
+        """Parameters and controllers of now."""
+        return Snapshot(
+            iteration=iteration,
+            parameters=self._copies(),
+            optimizer={},
+            parts={n: copy.deepcopy(part.state()) for n, part in self.parts.items()},
+        )
+
+    def put_back(self, name: str) -> int:
+        """Take the parameters, optimizer and controllers of a snapshot; returns its iteration."""
+        kept = self.snapshots[name]
+        write_parameters(self.parameters(), kept.parameters)
+        if self._average is not None:
+            self._average.take(kept.average or kept.parameters, kept.observed)
+        set_optimizer(self.optimizer, kept.optimizer, self._groups)
+        for n, part in self.parts.items():
+            part.restore(copy.deepcopy(kept.parts[n]))
+        return kept.iteration
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint after `done` iterations, snapshots included."""
+        seconds = {**self._clock.total, "elapsed": self._clock.elapsed()}
+        extra: dict[str, Tensor] = {}
+        notes: dict[str, Any] = {}
+        for name, kept in self.snapshots.items():
+            notes[name] = {
+                "iteration": kept.iteration,
+                "parts": kept.parts,
+                "observed": kept.observed,
+            }
+            if kept.iteration:  # those of the start are made again by the same seed
+                extra |= {f"{name}/parameter/{n}": t for n, t in kept.parameters.items()}
+                extra |= {f"{name}/optimizer/{n}": t for n, t in kept.optimizer.items()}
+                extra |= {f"{name}/average/{n}": t for n, t in kept.average.items()}
+        observed = 0
+        if self._average is not None:
+            observed = self._average.observed
+            extra |= {f"{_AVERAGE}/{n}": t for n, t in self._average.mean.items()}
+        parts = {name: part.state() for name, part in (self.parts | self.records).items()}
+        save_checkpoint(
+            self.folder,
+            done,
+            self.parameters(),
+            self.optimizer,
+            {**parts, "snapshots": notes, "seconds": seconds, "observed": observed},
+            keep=self._keep,
+            extra=extra,
+        )
+
+    def resume(self) -> int:
+        """Take the newest whole checkpoint; returns the iterations behind, 0 without one."""
+        found = restore_newest(self.folder, self.parameters(), self.optimizer)
+        if found is None:
+            return 0
+        done, state, extra = found
+        seconds = state.pop("seconds")
+        if self._average is not None:
+            self._average.take(_under(extra, f"{_AVERAGE}/"), state["observed"])
+        for name, part in (self.parts | self.records).items():
+            part.restore(state[name])
+        for name, note in state["snapshots"].items():
+            self.snapshots[name] = Snapshot(
+                iteration=note["iteration"],
+                parameters=_under(extra, f"{name}/parameter/") or self._start,
+                optimizer=_under(extra, f"{name}/optimizer/"),
+                parts=note["parts"],
+                average=_under(extra, f"{name}/average/"),
+                observed=note["observed"],
+            )
+        self._clock.begin -= seconds.pop("elapsed")
+        self._clock.total.update(seconds)
+        return done
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

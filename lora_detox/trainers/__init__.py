@@ -1,0 +1,1 @@
+"""Methods other than the main path: supervised fine-tuning, best-of-n, TRL's trainers."""

@@ -1,0 +1,189 @@
+"""Examples and trainers of stage=sft: Transformers' for encoder-decoders, TRL's for decoders."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from torch import nn
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+)
+
+from lora_detox.errors import DataError, SettingsError
+from lora_detox.policy.policy import LoraPolicy
+from lora_detox.prompts import PromptRow, apply_template
+from lora_detox.prompts.progress import with_progress
+from lora_detox.prompts.templates import parse_template
+from lora_detox.settings import Settings
+from lora_detox.trainers.arguments import Row, complete_trainer, trainer_arguments
+
+Example = dict[str, list[int]]
+
+
+def training_examples(
+    rows: Iterable[PromptRow],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+    *,
+    encoder_decoder: bool,
+) -> list[Example]:
+    """One example per reference; a row without one is text to be continued as it stands.
+
+    Args:
+        rows: of one split.
+        tokenizer: of the policy.
+        settings: template, windows and bounds are read.
+        encoder_decoder: whether the target has a sequence of its own.
+
+    Returns:
+        `input_ids` and `labels` for encoder-decoders; `input_ids` and `completion_mask` (1 where
+        the loss is taken) for decoders. Targets end with end-of-sequence.
+
+    Raises:
+        DataError: no row has a reference, which an encoder-decoder learns from.
+    """
+    rows = list(rows)
+    if encoder_decoder and not any(row.references for row in rows):
+        raise DataError(
+            "stage=sft learns from references and no row has one; name their column with "
+            "`data.fields.references`"
+        )
+    template = parse_template(settings.task.template)
+    eos, most = int(tokenizer.eos_token_id), settings.sft.max_response_tokens
+    examples = []
+    for row in with_progress(rows, "tokenizing", len(rows)):
+        targets = row.references or ([] if encoder_decoder else [""])
+        for target in targets:
+            query = apply_template(
+                row.prompt,
+                tokenizer,
+                template=template,
+                max_query_tokens=settings.data.max_query_tokens,
+                add_special_tokens=encoder_decoder,
+            ).ids
+            said = tokenizer(target, add_special_tokens=False, truncation=False)["input_ids"]
+            response = [*list(said)[: most - 1], eos]
+            if encoder_decoder:
+                examples.append({"input_ids": query, "labels": response})
+                continue
+            first = 1 if target else 0  # of a bare text every token is learned
+            mask = [1 - first] * len(query) + [1] * len(response)
+            examples.append({"input_ids": [*query, *response], "completion_mask": mask})
+    return examples
+
+
+def check_sft_packages(*, encoder_decoder: bool) -> None:
+    """TRL is needed for decoders alone, and is an extra of the package."""
+    if not encoder_decoder and importlib.util.find_spec("trl") is None:
+        raise SettingsError(
+            "stage=sft trains decoder-only models with TRL's SFTTrainer, and trl is not installed; "
+            "pip install 'lora-detox[trl]'"
+        )
+
+
+def make_trainer(
+    policy: LoraPolicy, examples: list[Example], settings: Settings, record: Callable[[Row], None]
+) -> Any:
+    """The trainer of the policy's family, over the adapter alone.
+
+    Args:
+        policy: whose adapter learns.
+        examples: as from `training_examples`.
+        settings: numbers of `sft`.
+        record: takes rows of metrics.jsonl.
+
+    Returns:
+        A Transformers trainer, ready to train.
+    """
+    arguments = trainer_arguments(
+        settings,
+        settings.sft,
+        len(examples),
+        accumulation=settings.sft.gradient_accumulation,
+        use_cpu=policy.device.type == "cpu",
+    ) | {
+        "max_grad_norm": settings.sft.max_grad_norm,
+        "bf16": False,  # the policy's dtype is set where it is loaded
+        "fp16": False,
+        "remove_unused_columns": False,
+    }
+    if not sys.stderr.isatty():  # a log file would hold every state of their bars
+        disable_progress_bars()
+    make = _seq2seq_trainer if policy.backbone.config.is_encoder_decoder else _decoder_trainer
+    trainer = make(policy, Dataset.from_list(examples), settings, arguments)
+    return complete_trainer(trainer, settings, record)
+
+
+def _seq2seq_trainer(
+    policy: LoraPolicy, examples: Dataset, settings: Settings, arguments: dict[str, Any]
+) -> Any:
+    return Seq2SeqTrainer(
+        model=policy.model,
+        args=Seq2SeqTrainingArguments(**arguments, label_names=["labels"]),
+        train_dataset=examples,
+        data_collator=DataCollatorForSeq2Seq(policy.tokenizer, model=policy.backbone),
+    )
+
+
+def _decoder_trainer(
+    policy: LoraPolicy, examples: Dataset, settings: Settings, arguments: dict[str, Any]
+) -> Any:
+    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - an extra, and slow to import
+
+    return SFTTrainer(
+        model=policy.model,
+        args=SFTConfig(
+            **arguments,
+            completion_only_loss=True,
+            max_length=None,
+            packing=False,
+            gradient_checkpointing=settings.policy.gradient_checkpointing,
+        ),
+        train_dataset=examples,
+        processing_class=policy.tokenizer,
+    )
+
+
+@torch.no_grad()
+def mean_loss(policy: LoraPolicy, examples: list[Example], batch_size: int) -> float:
+    """Cross-entropy per target token, nats, over all examples.
+
+    Args:
+        policy: in evaluation mode.
+        examples: as from `training_examples`.
+        batch_size: examples per forward pass.
+
+    Returns:
+        The mean over tokens, however the examples are batched.
+    """
+    total, tokens = 0.0, 0
+    pad = policy.pad_token_id
+    for first in range(0, len(examples), batch_size):
+        batch = examples[first : first + batch_size]
+        ids = _padded([one["input_ids"] for one in batch], pad)
+        mask = _padded([[1] * len(one["input_ids"]) for one in batch], 0)
+        if "labels" in batch[0]:
+            labels = _padded([one["labels"] for one in batch], -100)
+        else:
+            taken = _padded([one["completion_mask"] for one in batch], 0)
+            labels = ids.masked_fill(taken == 0, -100)
+        inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        logits = policy.model(**{k: v.to(policy.device) for k, v in inputs.items()}).logits
+        if "labels" not in batch[0]:  # a decoder predicts the next token
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        loss = nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), labels.to(policy.device).flatten(), reduction="sum"
+        )
+        total, tokens = total + float(loss), tokens + int((labels != -100).sum())
+    return total / max(1, tokens)
+
+
+def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows])

@@ -1,0 +1,78 @@
+"""Settings become the arguments of each stage."""
+
+import pytest
+
+from lora_detox.api import compose_settings
+from lora_detox.builders.training import budget_of, kl_control, learning_rate_schedule, score_scaler
+from lora_detox.metrics import names
+from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule
+from lora_detox.update import AdaptiveKl, FixedKl, StepControl
+
+
+def algorithm(**changes):
+    return AlgorithmSettings(iterations=10, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [1.0] * 10),
+        ({"warmup_iterations": 3}, [0.25, 0.5, 0.75] + [1.0] * 7),
+        ({"schedule": Schedule.linear}, [1 - i / 10 for i in range(10)]),
+        (
+            {"schedule": Schedule.linear, "warmup_iterations": 2},
+            [1 / 3, 2 / 3] + [1 - i / 8 for i in range(8)],
+        ),
+    ],
+)
+def test_schedules_by_iteration(changes, expected):
+    factor = learning_rate_schedule(algorithm(**changes))
+    assert [factor(i) for i in range(10)] == pytest.approx(expected)
+
+
+def test_the_cosine_schedule_halves_in_the_middle_and_ends_near_zero():
+    factor = learning_rate_schedule(algorithm(schedule=Schedule.cosine))
+    assert factor(0) == 1.0
+    assert factor(5) == pytest.approx(0.5)
+    assert 0 < factor(9) < 0.03
+
+
+def test_the_kl_control_is_the_one_that_was_asked_for():
+    adaptive = kl_control(algorithm(kl_coef=0.3, kl_target=2.0, kl_horizon=500.0))
+    assert adaptive == AdaptiveKl(kl_coef=0.3, target=2.0, horizon=500.0)
+    fixed = kl_control(algorithm(kl_control=KlControlType.fixed, kl_coef=0.3))
+    assert fixed == FixedKl(kl_coef=0.3)
+
+
+def test_the_scaler_is_the_one_that_was_asked_for():
+    scaler = score_scaler(algorithm(scale_scores=False, center_scores=True, score_clip=2.0))
+    assert (scaler.scale, scaler.center, scaler.clip) == (False, True, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "aim", "aimed"),
+    [(0.05, 1.0, 0.05), (0.05, 0.2, 0.01), (0.05, 0, 0), (-0.04, 0, -0.04)],
+)
+def test_training_aims_inside_what_the_result_is_held_to(allowed, aim, aimed):
+    settings = compose_settings(
+        ["task=gptj_continuation", f"budget.perplexity={allowed}", f"budget.aim={aim}"]
+    )
+    budget = budget_of(settings, references=False)
+    assert budget.bounds[names.PERPLEXITY].allowed == allowed
+    assert budget.constraints[names.PERPLEXITY].bound.allowed == pytest.approx(aimed)
+
+
+def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_asked():
+    asked = ["task=gptj_continuation", "budget.distinct_2_gain=7", "budget.gain=0.3"]
+    held = budget_of(compose_settings(asked), references=False).constraints
+    assert (held[names.DISTINCT_2].gain, held[names.PERPLEXITY].gain) == (7, 0.3)
+    assert not held[names.TYPICAL_WORDS].both_ways
+    asked.append("algorithm.length_both_ways=true")
+    held = budget_of(compose_settings(asked), references=False).constraints
+    assert held[names.TYPICAL_WORDS].both_ways
+    assert not held[names.PERPLEXITY].both_ways
+
+
+def test_the_step_control_is_in_the_schedule():
+    step = StepControl(target=0.001, factor=0.25)
+    assert learning_rate_schedule(algorithm(), step=step)(3) == 0.25

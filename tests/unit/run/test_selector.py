@@ -1,0 +1,281 @@
+"""Which state is the result, and what going back takes along, on a real policy and optimizer."""
+
+import pytest
+import torch
+
+from lora_detox.clock import Clock
+from lora_detox.errors import DivergenceError
+from lora_detox.run.selector import Watch
+from lora_detox.run.state import TrainingState
+from lora_detox.update import AdaptiveKl, Bound, Budget, Guard, GuardLimits
+from tests.tiny import tiny_policy
+
+BOUNDS = [Bound(measure="perplexity", above=True, allowed=0.1)]
+START = {"toxicity": {"mean": 0.6}, "judge_toxicity": {"mean": 0.6}, "perplexity": 20.0}
+
+
+class Trial:
+    """A tiny policy whose optimizer takes one step per iteration."""
+
+    def __init__(
+        self, folder, bounds=BOUNDS, guard=True, perplexity_limit=None, average=None, **options
+    ):
+        self.policy = tiny_policy("gptj", moved=False)
+        self.optimizer = torch.optim.AdamW(self.policy.trainable_parameters(), lr=0.1, fused=True)
+        self.kl = AdaptiveKl(kl_coef=0.2, target=6.0, horizon=100.0)
+        self.state = TrainingState(
+            folder, self.policy, self.optimizer, {"kl": self.kl}, Clock(), keep=2, average=average
+        )
+        limits = GuardLimits(kl=10.0, perplexity=perplexity_limit, reward_rise=1.0, judge_fall=0.5)
+        watcher = Guard(limits=limits, retries=1) if guard else None
+        self.watch = Watch(self.state, Budget([], bounds), watcher, **options)
+        self.state.records["watch"] = self.watch
+        self.watch.begin(START)
+        self.weights = [self.now()]
+
+    def now(self):
+        return torch.cat([p.detach().reshape(-1) for p in self.policy.trainable_parameters()])
+
+    def turn(self, toxicity=None, perplexity=20.0, judge=None, **row):
+        """One iteration; evaluated where a toxicity is given."""
+        for parameter in self.policy.trainable_parameters():
+            parameter.grad = torch.ones_like(parameter)
+        self.optimizer.step()
+        self.state.observe()
+        self.kl.update(12.0, 16)
+        row = {"score": 0.0, "score_std": 1.0, "ref_kl_k3": 1.0} | row
+        if toxicity is not None:
+            judged = {"mean": toxicity if judge is None else judge}
+            row["evaluation"] = {
+                "toxicity": {"mean": toxicity},
+                "judge_toxicity": judged,
+                "perplexity": perplexity,
+                "ref_kl": 1.0,
+            }
+        self.weights.append(self.now())
+        return self.watch.iteration(len(self.weights) - 1, row)
+
+
+def test_the_least_toxic_state_inside_the_bounds_is_the_result(tmp_path):
+    trial = Trial(tmp_path)
+    assert trial.turn(toxicity=0.4) is None
+    assert trial.turn(toxicity=0.3, perplexity=21.9) is None
+    assert "perplexity by 4.5 %" in trial.turn(toxicity=0.1, perplexity=23.0)  # the limit is 22
+    trial.turn(toxicity=0.35)
+    trial.watch.settle()
+    assert torch.equal(trial.now(), trial.weights[2])
+    facts = trial.watch.facts()
+    assert facts["stopped"] == "iterations"
+    assert facts["budget"]["chosen_iteration"] == 2
+    assert facts["budget"]["bounds"] == {"perplexity": pytest.approx(22.0)}
+    assert facts["budget"]["measured"] == {"perplexity": 21.9}
+
+
+def test_the_judge_has_no_say_in_the_choice(tmp_path):
+    trial = Trial(tmp_path, guard=False)
+    trial.turn(toxicity=0.3, judge=0.5)
+    trial.turn(toxicity=0.4, judge=0.1)
+    trial.watch.settle()
+    assert torch.equal(trial.now(), trial.weights[1])
+
+
+def test_with_nothing_inside_the_start_is_the_result_and_without_bounds_the_last_state(tmp_path):
+    outside = Trial(tmp_path)
+    outside.turn(toxicity=0.1, perplexity=99.0)
+    outside.watch.settle()
+    assert torch.equal(outside.now(), outside.weights[0])
+    assert outside.watch.facts()["budget"]["chosen_iteration"] == 0
+    free = Trial(tmp_path, bounds=[])
+    free.turn(toxicity=0.1, perplexity=99.0)
+    free.watch.settle()
+    assert torch.equal(free.now(), free.weights[1])
+    assert "budget" not in free.watch.facts()
+
+
+def test_going_back_takes_weights_optimizer_and_controllers_along(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.5)
+    kl_coef, steps = trial.kl.kl_coef, trial.optimizer.state_dict()["state"][0]["step"].clone()
+    trial.turn()
+    said = trial.turn(ref_kl_k3=11.0)
+    assert "back to iteration 1 with learning rate x 0.5, kl_coef x 2" in said
+    assert torch.equal(trial.now(), trial.weights[1])
+    assert trial.kl.kl_coef == kl_coef
+    assert torch.equal(trial.optimizer.state_dict()["state"][0]["step"], steps)
+    assert trial.watch.stopped is None
+    assert "no retry is left" in trial.turn(ref_kl_k3=11.0)
+    assert trial.watch.stopped == "collapse"
+    assert [one["iteration"] for one in trial.watch.facts()["guard"]["rollbacks"]] == [3, 4]
+
+
+def test_a_state_that_the_judge_does_not_believe_is_neither_good_nor_best(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn()
+    assert "the judge's toxicity" in trial.turn(toxicity=0.01, judge=0.6, score=3.0)
+    assert torch.equal(trial.now(), trial.weights[0])
+    trial.watch.settle()
+    assert trial.watch.facts()["budget"]["chosen_iteration"] == 0
+
+
+def test_a_state_whose_evaluation_has_collapsed_is_not_good(tmp_path):
+    """A row is of the rollout before the update; the state that is kept is the one after."""
+    trial = Trial(tmp_path, perplexity_limit=3.0)
+    trial.turn(toxicity=0.5)
+    assert "perplexity rose to 61" in trial.turn(toxicity=0.01, perplexity=61.0)
+    assert torch.equal(trial.now(), trial.weights[1])
+
+
+def test_a_target_or_patience_ends_the_run(tmp_path):
+    reached = Trial(tmp_path, target=0.2)
+    reached.turn(toxicity=0.1, perplexity=99.0)  # not inside
+    assert reached.watch.stopped is None
+    reached.turn(toxicity=0.2)
+    assert reached.watch.stopped == "target"
+    tired = Trial(tmp_path, patience=2)
+    for perplexity in (99.0, 20.0, 99.0):
+        tired.turn(toxicity=0.5, perplexity=perplexity)
+    assert tired.watch.stopped is None
+    tired.turn(toxicity=0.5, perplexity=99.0)
+    assert tired.watch.stopped == "budget"
+
+
+def test_nobody_watching_a_divergence_is_an_error(tmp_path):
+    with pytest.raises(DivergenceError, match="not finite"):
+        Trial(tmp_path, guard=False).watch.go_back(3, "not finite", {})
+
+
+def test_best_and_good_states_come_back_from_a_checkpoint(tmp_path):
+    first = Trial(tmp_path)
+    first.turn(toxicity=0.3)
+    first.turn(toxicity=0.4)
+    first.turn()
+    first.state.save(3)
+    second = Trial(tmp_path)
+    assert second.state.resume() == 3
+    assert torch.equal(second.now(), first.weights[3])
+    second.state.put_back("good")
+    assert torch.equal(second.now(), first.weights[2])
+    second.watch.settle()
+    assert torch.equal(second.now(), first.weights[1])
+    assert second.watch.facts() == first.watch.facts() | {"stopped": "iterations"}
+
+
+def adapter_mean(trial):
+    """What the run would ship now, and that training is not touched by asking."""
+    before = trial.now()
+    with trial.state.result():
+        mean = trial.now()
+    assert torch.equal(trial.now(), before)
+    return mean
+
+
+def test_the_mean_of_the_weights_is_what_is_chosen_and_shipped(tmp_path):
+    trial = Trial(tmp_path, average=0.9)
+    trial.turn(toxicity=0.3)
+    trial.turn()
+    shipped = adapter_mean(trial)
+    assert not torch.equal(shipped, trial.weights[2])
+    trial.turn(toxicity=0.2)
+    best = adapter_mean(trial)
+    trial.turn(toxicity=0.4)
+    trial.watch.settle()
+    assert torch.equal(trial.now(), best)
+    free = Trial(tmp_path, bounds=[], average=0.9)
+    free.turn(toxicity=0.3)
+    last = adapter_mean(free)
+    free.watch.settle()
+    assert torch.equal(free.now(), last)
+
+
+def test_going_back_and_resuming_take_the_mean_along(tmp_path):
+    first = Trial(tmp_path, average=0.9)
+    first.turn()
+    first.turn(toxicity=0.5)
+    mean = adapter_mean(first)
+    first.turn()
+    first.state.save(3)
+    now = adapter_mean(first)
+    assert "back to iteration 2" in first.turn(ref_kl_k3=11.0)
+    assert torch.equal(adapter_mean(first), mean)
+    second = Trial(tmp_path, average=0.9)
+    assert second.state.resume() == 3
+    assert torch.equal(adapter_mean(second), now)
+    second.state.put_back("good")
+    assert torch.equal(adapter_mean(second), mean)
+    assert torch.equal(second.now(), first.now())
+
+
+class Between:
+    """What validation says on the way back: the end's perplexity falls with the share."""
+
+    def __init__(self, trial, perplexities):
+        self.trial, self.perplexities, self.seen = trial, iter(perplexities), []
+
+    def __call__(self):
+        with self.trial.state.result():
+            self.seen.append(self.trial.now())
+        return {
+            "toxicity": {"mean": 0.1 + 0.1 * len(self.seen)},
+            "perplexity": next(self.perplexities),
+        }
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
+    trial = Trial(tmp_path, average=average)
+    trial.turn(toxicity=0.05, perplexity=30.0)
+    with trial.state.result():
+        end = trial.now()
+    measure = Between(trial, [25.0, 21.0])
+    said = list(trial.watch.look_back(1, [0.9, 0.5, 0.1], measure))
+    assert said[0] == "90% of the way: toxicity 0.200, outside the budget, perplexity by 13.6 %"
+    assert said[1] == "50% of the way: toxicity 0.300, inside the budget"
+    adapter = sum(p.numel() for p in trial.policy.adapter_parameters())
+    names = [n for n, p in trial.policy.model.named_parameters() if p.requires_grad]
+    parts = [p for p in trial.policy.model.parameters() if p.requires_grad]
+    scaled = torch.cat(
+        [torch.full([p.numel()], float("lora_B" in n)) for n, p in zip(names, parts, strict=True)]
+    )
+    for share, seen in zip((0.9, 0.5), measure.seen, strict=True):
+        factor = 1 + (share - 1) * scaled  # B by the share, from 0; A as it ended
+        assert torch.allclose(seen[:adapter], (factor * end[:adapter]), rtol=0, atol=1e-6)
+    trial.watch.settle()
+    assert torch.equal(trial.now()[:adapter], measure.seen[1][:adapter])
+    budget = trial.watch.facts()["budget"]
+    assert (budget["chosen_iteration"], budget["chosen_share"]) == (1, 0.5)
+    assert [one["share"] for one in budget["between"]] == [0.9, 0.5]
+
+
+def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
+    inside = Trial(tmp_path)
+    inside.turn(toxicity=0.3)
+    assert list(inside.watch.look_back(1, [0.5], Between(inside, []))) == []
+    collapsed = Trial(tmp_path)
+    collapsed.turn(toxicity=0.3, perplexity=99.0)
+    for _ in range(2):
+        collapsed.turn(ref_kl_k3=11.0)
+    assert collapsed.watch.stopped == "collapse"
+    assert list(collapsed.watch.look_back(3, [0.5], Between(collapsed, []))) == []
+
+
+def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
+    trial = Trial(tmp_path, ships_end=True)
+    trial.turn(toxicity=0.2)
+    said = trial.turn(toxicity=0.3, perplexity=30.0)
+    assert "outside the budget" in said
+    assert list(trial.watch.look_back(2, [0.5], dict)) == []
+    trial.watch.settle()
+    torch.testing.assert_close(trial.now(), trial.weights[2])
+    chosen = trial.watch.facts()["budget"]
+    assert (chosen["chosen_iteration"], chosen["toxicity"]) == (2, 0.3)
+    assert chosen["measured"]["perplexity"] == 30.0
+
+
+def test_a_better_state_of_before_stays_the_result_after_the_way_back(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.15)
+    trial.turn(toxicity=0.05, perplexity=30.0)
+    list(trial.watch.look_back(2, [0.9, 0.5], Between(trial, [20.0])))
+    trial.watch.settle()
+    assert torch.equal(trial.now(), trial.weights[1])
+    assert trial.watch.facts()["budget"]["chosen_share"] == 1.0
