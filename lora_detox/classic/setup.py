@@ -17,8 +17,7 @@ from lora_detox.classic.caution import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.classic.reference import create_reference_model
-from lora_detox.policy import loading
-from lora_detox.processor import has_fast_bf16
+from lora_detox.machine import attention_of, gains_by_bf16
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 KEPT_COLUMNS = ("label", "query", "response")
@@ -153,7 +152,7 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOCo
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
         if tensor.dtype == torch.float32 and not tensor.requires_grad and "lora_" not in name:
             tensor.data = tensor.data.to(torch.bfloat16)
-    attention = loading.attention_of(accelerator.device, torch.bfloat16)
+    attention = attention_of(accelerator.device, torch.bfloat16)
     if attention is not None:
         backbone.set_attn_implementation(attention)
     head = backbone.get_output_embeddings()
@@ -172,9 +171,9 @@ def _contiguous(module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ..
 
 def _gains_by_bf16(model: PreTrainedModelWrapper, device: torch.device) -> bool:
     """Whether the main path would choose bf16 here, and the program did not load it by itself."""
-    wide = model.backbone.config.hidden_size >= loading.BF16_WIDTH
     full = next(model.backbone.parameters()).dtype == torch.float32
-    return device.type == "cpu" and wide and full and has_fast_bf16()
+    gains = gains_by_bf16(device, model.backbone.config.hidden_size)
+    return device.type == "cpu" and full and gains
 
 
 def synchronise(model: Any) -> None:

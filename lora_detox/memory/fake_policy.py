@@ -10,17 +10,13 @@ from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+from lora_detox.machine import attention_of
 from lora_detox.memory.live_bytes import fake_tensors
 from lora_detox.memory.weights import empty_backbone, quantized_linears
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
-from lora_detox.policy.loading import (
-    BackbonePlan,
-    attention_of,
-    enable_checkpointing,
-    resolve_dtype,
-)
+from lora_detox.policy.loading import BackbonePlan, enable_checkpointing, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
 
 

@@ -15,6 +15,7 @@ from transformers import (
 
 from lora_detox.builders.training import adapter_plan, budget_of, sampling_of
 from lora_detox.errors import DetoxError
+from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy
 from lora_detox.memory.live_bytes import LiveBytes, fake_tensors
 from lora_detox.memory.passes import (
@@ -26,16 +27,9 @@ from lora_detox.memory.passes import (
 from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors, weight_bytes
 from lora_detox.policy.loading import BackbonePlan, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.processor import has_bf16_tiles
 from lora_detox.scores.loading import resolve_classifier
 from lora_detox.settings import BaselineType, ScorerSettings, Settings, TaskKind
 
-CUDA_CONTEXT = 512 * 2**20
-"""Driver, kernels and cuBLAS workspaces of a process on a GPU; not seen by torch's counters."""
-KERNELS_BF16, KERNELS_TILES = 40 * 2**20, 200 * 2**20
-"""What oneDNN keeps of compiled bf16 kernels on a CPU. Without tiles, 64 of them (policy/heap.py):
-the peak with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8, see recipes/memory_plan. With tiles, up
-to 1,024 of 0.2 MB each."""
 SPECIAL_TOKENS = 2
 """Tokens that a classifier adds around a text."""
 Parts = dict[str, int]
@@ -102,7 +96,7 @@ def predict(
     stays: Parts = {_baseline_name(machine): machine.baseline}
     stays |= {f"backbone, {kind}": size for kind, size in weights.by_kind.items()}
     if machine.device == "cpu" and plan.dtype == "bfloat16":
-        stays["compiled bf16 kernels"] = KERNELS_TILES if has_bf16_tiles() else KERNELS_BF16
+        stays["compiled bf16 kernels"] = kernel_bytes()
     with fake_policy(plan, adapter_plan(settings), config) as policy:
         stays |= _trained_parts(settings, policy)
         stays |= scorers

@@ -22,16 +22,12 @@ from transformers import (
 
 from lora_detox.errors import SettingsError
 from lora_detox.hub import hub_reason
+from lora_detox.machine import DTYPES, attention_of, gains_by_bf16, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 from lora_detox.policy.families import family_of
-from lora_detox.policy.heap import trim_heap
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
-from lora_detox.processor import has_fast_bf16
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BF16_WIDTH = 512
-"""Hidden size from which bf16 is faster than fp32 on a CPU that has it."""
 _HUB_TIMEOUT_SECONDS = 5.0
 
 
@@ -69,38 +65,11 @@ class BackbonePlan:
     value_head: bool = True
 
 
-def resolve_device(device: str) -> torch.device:
-    """The device that "auto" means here: this process's GPU where there is one, else the CPU.
-
-    Args:
-        device: "auto", or a device as torch names it.
-
-    Returns:
-        The device.
-
-    Raises:
-        SettingsError: torch knows no such device, or this machine has none.
-    """
-    if device != "auto":
-        try:
-            named = torch.device(device)
-            torch.empty(0, device=named)
-        except (RuntimeError, AssertionError) as error:
-            raise SettingsError(
-                f"device={device} cannot be used here ({_first_line(error)}); want auto, cpu, "
-                "or cuda on a machine with a GPU"
-            ) from error
-        return named
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
-
-
 def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     """The dtype of the frozen weights; never the checkpoint's own by accident.
 
-    "auto" is bfloat16 for quantized backbones, on GPUs that have it, and on CPUs that have it for
-    models of at least `BF16_WIDTH`, whose time is in matrix products; float32 elsewhere.
+    "auto" is bfloat16 for quantized backbones and where it is faster (`machine.gains_by_bf16`);
+    float32 elsewhere.
 
     Args:
         plan: what is asked for.
@@ -114,11 +83,7 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     """
     if plan.dtype == "auto":
         device = resolve_device(plan.device)
-        half = (
-            torch.cuda.is_bf16_supported()
-            if device.type == "cuda"
-            else config.hidden_size >= BF16_WIDTH and has_fast_bf16()
-        )
+        half = gains_by_bf16(device, config.hidden_size)
         return torch.bfloat16 if half or plan.quantization != "none" else torch.float32
     if (
         plan.dtype == "float16"
@@ -130,15 +95,6 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
             "use policy.dtype=bfloat16 or float32 (policy.allow_fp16_t5=true insists)"
         )
     return DTYPES[plan.dtype]
-
-
-def attention_of(device: torch.device, dtype: torch.dtype) -> str | None:
-    """How attention is computed; None leaves it to Transformers.
-
-    On a CPU, torch's fused attention has no fast bf16 kernel: forward and backward take 2 to 4
-    times as long as plain matrix products (recipes/benchmarks).
-    """
-    return "eager" if device.type == "cpu" and dtype == torch.bfloat16 else None
 
 
 def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfig:

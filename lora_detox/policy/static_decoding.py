@@ -16,11 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
 
+from lora_detox.machine import CACHE_COLUMNS
 from lora_detox.policy.families import Writing, positions_from_mask
 
 LOG = logging.getLogger(__name__)
-ALIGNED = 8
-"""Columns of the cache are a multiple of this, as fused attention kernels want."""
 
 
 def can_decode_statically(model: PreTrainedModel) -> bool:
@@ -206,4 +205,4 @@ class _StaticDecoder(_StaticWriting):
 
 
 def _aligned(columns: int) -> int:
-    return -(-columns // ALIGNED) * ALIGNED
+    return -(-columns // CACHE_COLUMNS) * CACHE_COLUMNS

@@ -7,11 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lora_detox.machine import chunk_elements
 from lora_detox.types import Sampling
-
-CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**23}
-"""Logits that exist at a time, by type of device: 8 and 32 MiB in fp32. A chunk is copied several
-times, which a CPU's caches then hold; a GPU wants large products."""
 
 ToLogits = Callable[[Float[Tensor, "N H"], Int[Tensor, "N"]], Float[Tensor, "N V"]]
 
@@ -97,8 +94,7 @@ def token_logprobs(
 
 
 def _chunk_rows(hidden: Tensor, columns: int) -> int:
-    elements = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cuda"])
-    return max(1, elements // columns)
+    return max(1, chunk_elements(hidden.device) // columns)
 
 
 def _chunk_stats(

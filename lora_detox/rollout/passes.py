@@ -6,11 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lora_detox.processor import has_bf16_tiles
-
-CPU_OVERHEAD, TILES_OVERHEAD, GPU_OVERHEAD = 64, 256, 4096
-"""What a forward and backward pass costs beside its tokens, in tokens: launching its kernels. On a
-CPU that multiplies bf16 in tiles tokens are cheaper, so that a launch is worth more of them."""
+from lora_detox.machine import GPU_OVERHEAD, pass_overhead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +35,7 @@ class Passes:
         dtype: torch.dtype = torch.float32,
     ) -> "Passes":
         """With the overhead of a device, for a model of some dtype."""
-        overhead = GPU_OVERHEAD
-        if device.type == "cpu":
-            tiles = dtype is torch.bfloat16 and has_bf16_tiles()
-            overhead = TILES_OVERHEAD if tiles else CPU_OVERHEAD
-        return cls(rows=rows, tokens=tokens, overhead=overhead)
+        return cls(rows=rows, tokens=tokens, overhead=pass_overhead(device, dtype))
 
     def cut(self, query_lengths: list[int], response_lengths: list[int]) -> list[int]:
         """Where to cut rows, sorted by length, into forward passes of least cost.

@@ -33,15 +33,10 @@ from lora_detox.embedded.tiny import remove_tiny_policy, write_tiny_policy
 from lora_detox.environment import quieten_libraries
 from lora_detox.errors import DetoxError
 from lora_detox.evaluation.evaluator import Evaluator, repeat_prompts
+from lora_detox.machine import resolve_device
 from lora_detox.metrics import names, summarise
 from lora_detox.metrics.quality import RolloutQuality
-from lora_detox.policy.loading import (
-    check_backbone,
-    load_policy,
-    load_tokenizer,
-    resolve_device,
-    resolve_dtype,
-)
+from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_dtype
 from lora_detox.policy.words import word_starts
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress

@@ -8,14 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora_detox.errors import ScorerError
+from lora_detox.machine import CPU_BATCH_TOKENS
 from lora_detox.scores.heads import ClassifierHead, ScoreOutput, checked_output, read_head
 from lora_detox.scores.loading import check_classifier, identify, load_classifier, resolve_dtype
 from lora_detox.scores.windows import TokenWindow, Windower, window_length
 from lora_detox.types import Scores
 
 ScoredText = Literal["response", "prompt_response"]
-CPU_BATCH_TOKENS = 1024
-"""Most tokens per forward on a CPU: more of them do not fit its caches (recipes/benchmarks)."""
 
 
 class ClassifierScorer:
@@ -33,7 +32,7 @@ class ClassifierScorer:
         output: "logit", "softmax" (softmax heads), "sigmoid" (multi-label heads) or "logprob" of
             the civil side.
         text: "response" alone, or "prompt_response" together.
-        batch_size: most windows per forward; on a CPU also at most CPU_BATCH_TOKENS tokens.
+        batch_size: most windows per forward; on a CPU also at most 1,024 tokens (`machine`).
         max_tokens: a window shorter than the model's limit, or None.
         dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU, half on a GPU.
         device: where to score; None takes a GPU if there is one.

@@ -18,6 +18,7 @@ from transformers import (
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
 from lora_detox.hub import hub_reason
+from lora_detox.machine import DTYPES, scorer_dtype
 from lora_detox.scores.heads import ClassifierHead
 from lora_detox.scores.labels import (
     civil_label_index,
@@ -28,7 +29,6 @@ from lora_detox.scores.labels import (
 EMBEDDED_PREFIX = "embedded:"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _HUB_TIMEOUT_SECONDS = 5.0
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def check_classifier(
@@ -125,14 +125,12 @@ def resolve_dtype(dtype: str, device: torch.device, key: str) -> torch.dtype:
         ScorerError: for any other name.
     """
     if dtype == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if dtype not in _DTYPES:
+        return scorer_dtype(device)
+    if dtype not in DTYPES:
         raise ScorerError(
-            f"the dtype `{dtype}` is unknown, want auto, {', '.join(_DTYPES)}; change `{key}.dtype`"
+            f"the dtype `{dtype}` is unknown, want auto, {', '.join(DTYPES)}; change `{key}.dtype`"
         )
-    return _DTYPES[dtype]
+    return DTYPES[dtype]
 
 
 def load_classifier(

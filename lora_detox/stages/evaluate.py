@@ -17,10 +17,11 @@ from lora_detox.evaluation.evaluator import Evaluator, repeat_prompts
 from lora_detox.evaluation.models import NO_ADAPTER, EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
+from lora_detox.machine import resolve_device
 from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
-from lora_detox.policy.loading import check_backbone, load_policy, resolve_device
+from lora_detox.policy.loading import check_backbone, load_policy
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic

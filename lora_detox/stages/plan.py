@@ -13,19 +13,16 @@ from lora_detox.builders.scorers import load_data
 from lora_detox.embedded import embedded_path
 from lora_detox.environment import quieten_libraries
 from lora_detox.errors import DetoxError, SettingsError
+from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
 from lora_detox.memory.advice import Advice, advise
-from lora_detox.memory.predict import CUDA_CONTEXT, Machine, Prediction, predict
-from lora_detox.policy.loading import BackbonePlan, load_tokenizer, read_config, resolve_device
+from lora_detox.memory.predict import Machine, Prediction, predict
+from lora_detox.policy.loading import BackbonePlan, load_tokenizer, read_config
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.report.memory import print_memory
 from lora_detox.settings import Settings, settings_yaml
 
 GIB = 2**30
-LATER = 60 * 2**20
-"""What a process on a CPU grows by beside tensors, between its imports and its end: pages of
-libraries touched at work, tokenizers, data, the report. Measured on the miniature; see
-recipes/memory_plan."""
 LONGEST_OF = 512
 """Training prompts whose longest stands for all."""
 
@@ -81,7 +78,7 @@ def machine_of(settings: Settings) -> Machine:
     if device == "cpu":
         importlib.import_module("lora_detox.stages.detox")
         own = int(psutil.Process().memory_info().rss)
-        baseline = own + LATER
+        baseline = own + PROCESS_GROWTH
     if settings.plan.memory_gib is not None:
         available = int(settings.plan.memory_gib * GIB)
     elif device == "cuda":

@@ -21,8 +21,8 @@ from lora_detox.builders.labelled import LabelledTexts, labelled_splits, test_se
 from lora_detox.clock import Clock
 from lora_detox.environment import quieten_libraries
 from lora_detox.errors import ScorerError, SettingsError
+from lora_detox.machine import resolve_device
 from lora_detox.metrics.classification import classification_figures, identity_gap
-from lora_detox.policy.loading import resolve_device
 from lora_detox.prompts.progress import with_progress
 from lora_detox.report.jsonl import MetricsLog, plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page

@@ -33,11 +33,10 @@ from transformers import (
 
 from lora_detox.advantages import AdvantagePlan, estimate_advantages
 from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.machine import attention_of, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
-from lora_detox.policy.heap import trim_heap
 from lora_detox.policy.lean import make_lean
-from lora_detox.policy.loading import attention_of
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import PromptBatch, Sampling

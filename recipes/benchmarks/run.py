@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lora_detox.processor import has_bf16_tiles
+from lora_detox.machine import has_bf16_tiles
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "peers"

@@ -9,9 +9,9 @@ import torch
 from accelerate.state import AcceleratorState
 from peft import get_peft_model
 
-from lora_detox.classic import PPOConfig, PPOTrainer, create_reference_model, setup
+from lora_detox import machine
+from lora_detox.classic import PPOConfig, PPOTrainer, create_reference_model
 from lora_detox.classic.core import logprobs_from_logits
-from lora_detox.policy import loading
 from tests.tiny import ARCHITECTURES, tiny_backbone, tiny_tokenizer
 from tests.unit.classic.programs import (
     SAMPLE,
@@ -494,8 +494,8 @@ def test_score_clip_and_record_step_stats():
 
 def test_a_wide_lora_policy_is_lowered_by_itself_unless_the_program_chose(monkeypatch):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    monkeypatch.setattr(loading, "BF16_WIDTH", 8)
-    monkeypatch.setattr(setup, "has_fast_bf16", lambda: True)
+    monkeypatch.setattr(machine, "BF16_WIDTH", 8)
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda: True)
     AcceleratorState._reset_state(reset_partial_state=True)
 
     def frozen_dtypes(lora=True, **options):
@@ -512,7 +512,7 @@ def test_a_wide_lora_policy_is_lowered_by_itself_unless_the_program_chose(monkey
     keep = {"accelerator_kwargs": {"mixed_precision": "no"}}
     assert frozen_dtypes(**keep) == {torch.float32}
     assert frozen_dtypes(lora=False) == {torch.float32}
-    monkeypatch.setattr(loading, "BF16_WIDTH", 512)
+    monkeypatch.setattr(machine, "BF16_WIDTH", 512)
     assert frozen_dtypes() == {torch.float32}
 
 

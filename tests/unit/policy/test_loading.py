@@ -9,13 +9,13 @@ import torch
 from transformers import GenerationConfig
 
 from lora_detox.errors import SettingsError
+from lora_detox.machine import resolve_device
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import (
     BackbonePlan,
     check_backbone,
     load_policy,
     read_config,
-    resolve_device,
     resolve_dtype,
 )
 from lora_detox.rollout import Passes, collect_rollout, generate_responses

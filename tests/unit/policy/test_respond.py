@@ -157,7 +157,7 @@ def test_chunked_logprobs_equal_whole_ones_with_their_gradient(monkeypatch):
     results = []
     for elements in (2**24, 80):  # 80: two tokens a chunk
         monkeypatch.setattr(
-            "lora_detox.policy.token_stats.CHUNK_ELEMENTS", {"cpu": elements, "cuda": elements}
+            "lora_detox.machine.CHUNK_ELEMENTS", {"cpu": elements, "cuda": elements}
         )
         outputs = policy.respond(prompts.query_ids, prompts.query_mask, ids, mask, PLAIN)
         grads = torch.autograd.grad(outputs.logprobs.sum(), list(policy.adapter_parameters()))

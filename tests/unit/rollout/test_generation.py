@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lora_detox.rollout import Passes, collect_rollout, generate_responses, passes
+from lora_detox import machine
+from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.rollout.passes import partition_rows
 from lora_detox.rollout.sampling import BLOCK, draw
 from lora_detox.types import Sampling
@@ -152,7 +153,7 @@ def test_rows_are_cut_where_padding_costs_more_than_a_pass():
 
 def test_a_launch_weighs_more_where_bf16_is_multiplied_in_tiles(monkeypatch):
     def overhead(tiles, device="cpu", dtype=torch.bfloat16):
-        monkeypatch.setattr(passes, "has_bf16_tiles", lambda: tiles)
+        monkeypatch.setattr(machine, "has_bf16_tiles", lambda: tiles)
         return Passes.on(torch.device(device), 4, dtype=dtype).overhead
 
     assert overhead(tiles=True) > overhead(tiles=False)
