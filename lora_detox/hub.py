@@ -1,14 +1,80 @@
-"""What the Hugging Face hub means by its errors, in one sentence with a way out."""
+"""The Hugging Face hub: what an id looks like, whether something is there, what an error means."""
 
+import re
 from collections.abc import Iterator
+from typing import Literal
 
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""Name of a repository, with or without its owner."""
+LONGEST_HUB_ID = 96
+TIMEOUT_SECONDS = 5.0
+"""Of the one request by which a repository is looked for; libraries retry for half a minute."""
+
+
+class HubError(Exception):
+    """A repository that cannot be read; the message is a clause that gives the reason.
+
+    Args:
+        reason: that clause.
+        answered: whether the hub answered: what is wrong is then the id, the revision or the token.
+    """
+
+    def __init__(self, reason: str, *, answered: bool) -> None:
+        super().__init__(reason)
+        self.answered = answered
+
+
+def is_hub_id(text: str, *, with_owner: bool = False) -> bool:
+    """Whether a text can be the id of a repository; nothing is asked of the hub.
+
+    Args:
+        text: any text.
+        with_owner: whether `name` alone, without `owner/`, is none.
+
+    Returns:
+        True for `owner/name`, and for `name` unless `with_owner`.
+    """
+    fits = HUB_ID.fullmatch(text) is not None and len(text) <= LONGEST_HUB_ID
+    return fits and ("/" in text or not with_owner)
+
+
+def hub_files(
+    repo_id: str, revision: str | None, kind: Literal["model", "dataset"] = "model"
+) -> list[str] | None:
+    """Files of a repository, by one request with a short time-out.
+
+    Args:
+        repo_id: `owner/name` or `name`.
+        revision: branch, tag or commit; None for the default branch.
+        kind: of repository.
+
+    Returns:
+        Their names; None with HF_HUB_OFFLINE, where only the cache can tell.
+
+    Raises:
+        HubError: there is no such repository or revision for this token, or no hub.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return None
+    api = HfApi()
+    ask = api.model_info if kind == "model" else api.dataset_info
+    try:
+        info = ask(repo_id, revision=revision, timeout=TIMEOUT_SECONDS)
+    except Exception as error:
+        reason = hub_reason(error, repo_id, revision)
+        if any(isinstance(one, HfHubHTTPError) for one in _chain(error)):
+            raise HubError(reason, answered=True) from error
+        name = type(error).__name__
+        raise HubError(name if reason == name else f"{name}: {reason}", answered=False) from error
+    return [sibling.rfilename for sibling in info.siblings or []]
 
 
 def hub_reason(error: Exception, repo_id: str, revision: str | None = None) -> str:

@@ -1,7 +1,6 @@
 """Which models stage=evaluate is asked about, found out before any weight loads."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 from lora_detox.builders.training import backbone_plan
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import SettingsError
+from lora_detox.hub import is_hub_id
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import BackbonePlan
 from lora_detox.settings import Settings
 
 _KEYS = ("path", "revision", "adapter", "name")
 _EMBEDDED_POLICY = "embedded:policy"
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
 _KEY = "evaluation.models"
 
 NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last_1")
@@ -101,12 +100,12 @@ def _from_text(text: str) -> EvaluatedModel:
         return found
     if (folder / "config.json").is_file():
         return EvaluatedModel(name=folder.resolve().name, path=text)
-    if folder.exists() or text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):
+    path, at, revision = text.partition("@")
+    if folder.exists() or not is_hub_id(path) or (at and not revision):
         raise SettingsError(
             f"{_KEY}: {text} is no model folder (config.json), no adapter folder "
             "(adapter_config.json) and no run folder (adapter/); want one of them, or a hub id"
         )
-    path, _, revision = text.partition("@")
     return EvaluatedModel(name=text, path=path, revision=revision or None)
 
 

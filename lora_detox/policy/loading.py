@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, constants
 from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
@@ -21,14 +20,12 @@ from transformers import (
 )
 
 from lora_detox.errors import SettingsError
-from lora_detox.hub import hub_reason
+from lora_detox.hub import HubError, hub_files, hub_reason
 from lora_detox.machine import DTYPES, attention_of, gains_by_bf16, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
-
-_HUB_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +125,8 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
                 f"{key}: {plan.path} is no model folder ({_first_line(error)}); want one "
                 "written by save_pretrained"
             ) from error
-        raise _hub_error(plan.path, key, error, plan.revision) from error
+        reason = hub_reason(error, plan.path, plan.revision)
+        raise _hub_error(plan.path, key, reason) from error
     for name, value in vars(config).items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
             setattr(config, name, 0.0)
@@ -136,14 +134,11 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
 
 
 def _check_hub(path: str, revision: str | None, key: str) -> None:
-    """One request with a short timeout: `from_pretrained` itself retries for half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return  # from_pretrained then looks into the cache and fails at once
+    """The hub has it, with weights that are loaded; offline `from_pretrained` finds out."""
     try:
-        info = HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
-    except Exception as error:
-        raise _hub_error(path, key, error, revision) from error
-    files = [sibling.rfilename for sibling in info.siblings or []]
+        files = hub_files(path, revision)
+    except HubError as error:
+        raise _hub_error(path, key, str(error)) from error
     if files and not any(name.endswith(".safetensors") for name in files):
         raise SettingsError(
             f"{key}: the hub's {path!r} has no safetensors weights at revision "
@@ -152,9 +147,9 @@ def _check_hub(path: str, revision: str | None, key: str) -> None:
         )
 
 
-def _hub_error(path: str, key: str, error: Exception, revision: str | None = None) -> SettingsError:
+def _hub_error(path: str, key: str, reason: str) -> SettingsError:
     return SettingsError(
-        f"{key}: cannot read {path!r} from the hub ({hub_reason(error, path, revision)}). Without "
+        f"{key}: cannot read {path!r} from the hub ({reason}). Without "
         f"a network give a local folder: {key}=/path/to/folder (downloaded once with "
         f"`hf download {path}`), or set HF_HUB_OFFLINE=1 to use what the cache holds"
     )
@@ -227,7 +222,7 @@ def _check_adapter_fits(path: str, config: PretrainedConfig) -> None:
     try:
         stored = PeftConfig.from_pretrained(os.path.expanduser(path))
     except (OSError, ValueError) as error:
-        raise _hub_error(path, key, error) from error
+        raise _hub_error(path, key, hub_reason(error, path)) from error
     targets = getattr(stored, "target_modules", None)
     names = linear_names(config)
     if isinstance(targets, set | list) and not any(is_named(n, t) for n in names for t in targets):

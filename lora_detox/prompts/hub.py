@@ -4,14 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError
-
 from lora_detox.errors import DataError
-from lora_detox.hub import hub_reason
+from lora_detox.hub import HubError, hub_files
 from lora_detox.prompts.rows import RawRow
 
-_HUB_TIMEOUT_SECONDS = 5.0
 _LOCAL_ADVICE = "to read a local file instead: `data=local data.path=FILE`"
 
 
@@ -77,24 +73,20 @@ def dataset_rows(dataset: Any, split: str, columns: set[str]) -> Iterator[RawRow
 
 
 def _check_reachable(path: str, revision: str | None) -> None:
-    """One request with a short timeout: `load_dataset` itself retries for half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return  # load_dataset then looks into the cache and fails at once
+    """The hub has it, as data; offline `load_dataset` looks into the cache and fails at once."""
     try:
-        info = HfApi().dataset_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
-    except HfHubHTTPError as error:  # the hub answered: missing, gated, private
+        files = hub_files(path, revision, "dataset") or []
+    except HubError as error:
+        if error.answered:  # missing, gated, private
+            at_revision = f" at revision {revision}" if revision else ""
+            raise DataError(
+                f"the hub has no readable data set `{path}`{at_revision}: {error}; "
+                f"change `data.path`, or {_LOCAL_ADVICE}"
+            ) from error
         raise DataError(
-            f"the hub has no readable data set `{path}`"
-            f"{f' at revision {revision}' if revision else ''}: "
-            f"{hub_reason(error, path, revision)}; "
-            f"change `data.path`, or {_LOCAL_ADVICE}"
-        ) from error
-    except Exception as error:
-        raise DataError(
-            f"cannot reach the Hugging Face hub for the data set `{path}` ({_first_line(error)}); "
+            f"cannot reach the Hugging Face hub for the data set `{path}` ({error}); "
             f"{_LOCAL_ADVICE}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
         ) from error
-    files = [sibling.rfilename for sibling in info.siblings or []]
     if f"{path.rpartition('/')[2]}.py" in files and not any("parquet" in name for name in files):
         raise DataError(_script_message(path))
 

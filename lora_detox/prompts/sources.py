@@ -1,6 +1,5 @@
 """Where rows come from: the embedded corpus, a local file or folder, or a hub data set."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from lora_detox.embedded import corpus
 from lora_detox.embedded.labelled import labelled_rows
 from lora_detox.errors import DataError
+from lora_detox.hub import is_hub_id
 from lora_detox.prompts.files import (
     DATA_SUFFIXES,
     SPLIT_WORDS,
@@ -22,7 +22,6 @@ from lora_detox.prompts.rows import BadRow, RawRow
 SPLITS = ("train", "validation", "test")
 EMBEDDED_PREFIX = "embedded:"
 _LABELLED_ROWS = {"train": 4000, "validation": 400, "test": 800}
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ def open_split(
 
 def _looks_local(path: str) -> bool:
     has_data_suffix = data_suffix(Path(path)) is not None
-    return has_data_suffix or path.startswith("~") or not _HUB_ID.fullmatch(path)
+    return has_data_suffix or path.startswith("~") or not is_hub_id(path)
 
 
 def _open_file(path: Path, key: str) -> Source:

@@ -1,13 +1,10 @@
 """Finding a classifier and checking it by its config.json, before any weights are read."""
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -17,7 +14,7 @@ from transformers import (
 
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
-from lora_detox.hub import hub_reason
+from lora_detox.hub import HubError, hub_files, is_hub_id
 from lora_detox.machine import DTYPES, scorer_dtype
 from lora_detox.scores.heads import ClassifierHead
 from lora_detox.scores.labels import (
@@ -27,8 +24,6 @@ from lora_detox.scores.labels import (
 )
 
 EMBEDDED_PREFIX = "embedded:"
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
-_HUB_TIMEOUT_SECONDS = 5.0
 
 
 def check_classifier(
@@ -101,7 +96,7 @@ def resolve_classifier(path: str, key: str, revision: str | None) -> str:
                 f"change `{key}.path`"
             )
         return str(place)
-    if path.startswith(EMBEDDED_PREFIX) or not _HUB_ID.fullmatch(path):
+    if path.startswith(EMBEDDED_PREFIX) or not is_hub_id(path):
         raise ScorerError(
             f"no such folder: {place}; want a saved classifier or a hub id owner/name; "
             f"change `{key}.path`"
@@ -224,19 +219,16 @@ def _local_advice(key: str) -> str:
 
 
 def _check_hub(path: str, key: str, revision: str | None) -> None:
-    """One request with a short timeout: `from_pretrained` itself retries for half a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return  # from_pretrained then looks into the cache and fails at once
+    """The hub has it; offline `from_pretrained` looks into the cache and fails at once."""
     try:
-        HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT_SECONDS)
-    except HfHubHTTPError as error:  # the hub answered: missing, gated, private
-        raise ScorerError(
-            f"cannot load the classifier {path}: {hub_reason(error, path, revision)}; change "
-            f"`{key}.path` or `{key}.revision`, or {_local_advice(key)}"
-        ) from error
-    except Exception as error:
+        hub_files(path, revision)
+    except HubError as error:
+        if error.answered:  # missing, gated, private
+            raise ScorerError(
+                f"cannot load the classifier {path}: {error}; change `{key}.path` or "
+                f"`{key}.revision`, or {_local_advice(key)}"
+            ) from error
         raise ScorerError(
             f"no local folder {path}, and the Hugging Face hub cannot be reached for it "
-            f"({type(error).__name__}); {_local_advice(key)}; or set HF_HUB_OFFLINE=1 to use what "
-            "the cache holds"
+            f"({error}); {_local_advice(key)}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
         ) from error

@@ -1,14 +1,12 @@
 """The schema of the stages around reinforcement learning; `settings` puts it into the whole."""
 
 import json
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from lora_detox.errors import SettingsError
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+from lora_detox.hub import is_hub_id
 
 
 @dataclass
@@ -125,7 +123,7 @@ def check_export(run: str | None, export: ExportSettings) -> None:
     if export.dry_run and export.repo_id is None:
         raise SettingsError("export.dry_run: shows a push, so want export.repo_id=user/name")
     for key, value in (("repo_id", export.repo_id), ("base_model", export.base_model)):
-        is_id = value is None or (HUB_ID.fullmatch(value) and len(value) <= 96)
+        is_id = value is None or is_hub_id(value, with_owner=True)
         if not is_id and not (key == "base_model" and "/" not in str(value)):
             raise SettingsError(f"export.{key}: got {value!r}, want a hub id as user/name")
     path = Path(export.path).expanduser() if export.path else folder / "export"
