@@ -18,7 +18,7 @@ from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
 from lora_detox.policy.adapter import AdapterPlan
-from lora_detox.policy.loading import BackbonePlan
+from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.rollout import Passes
 from lora_detox.settings import (
     AlgorithmSettings,

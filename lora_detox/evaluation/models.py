@@ -11,7 +11,7 @@ from lora_detox.embedded import embedded_path
 from lora_detox.errors import SettingsError
 from lora_detox.hub import is_hub_id
 from lora_detox.policy.adapter import AdapterPlan
-from lora_detox.policy.loading import BackbonePlan
+from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.settings import Settings
 
 _KEYS = ("path", "revision", "adapter", "name")

@@ -13,7 +13,8 @@ from lora_detox.errors import ExportError
 from lora_detox.evaluation.models import NO_ADAPTER
 from lora_detox.export.finished_run import FinishedRun
 from lora_detox.export.reload import load_plain, logits_in_fresh_process, logits_of
-from lora_detox.policy.loading import BackbonePlan, load_policy
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan
 
 
 def merge(

@@ -16,8 +16,9 @@ from lora_detox.memory.weights import empty_backbone, quantized_linears
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
-from lora_detox.policy.loading import BackbonePlan, enable_checkpointing, resolve_dtype
+from lora_detox.policy.loading import enable_checkpointing
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
 
 
 @contextmanager

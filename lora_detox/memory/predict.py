@@ -25,8 +25,8 @@ from lora_detox.memory.passes import (
     update_bytes,
 )
 from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors, weight_bytes
-from lora_detox.policy.loading import BackbonePlan, resolve_dtype
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
 from lora_detox.scores.loading import resolve_classifier
 from lora_detox.settings import BaselineType, ScorerSettings, Settings, TaskKind
 

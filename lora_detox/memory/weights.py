@@ -13,7 +13,8 @@ from transformers.quantizers import AutoHfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from lora_detox.policy.adapter import empty_model
-from lora_detox.policy.loading import BackbonePlan, quantization_config, resolve_dtype
+from lora_detox.policy.loading import quantization_config
+from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
 
 NF4_BLOCK = 64
 """Weights that share a scale in 4-bit storage (QLoRA, section 3)."""

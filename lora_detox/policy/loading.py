@@ -1,235 +1,27 @@
 """From a path to a frozen backbone with an adapter, a value head and a tokenizer."""
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from lora_detox.errors import SettingsError
-from lora_detox.hub import HubError, hub_files, hub_reason
-from lora_detox.machine import DTYPES, attention_of, gains_by_bf16, resolve_device, trim_heap
-from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
+from lora_detox.machine import attention_of, resolve_device, trim_heap
+from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackbonePlan:
-    """Which backbone, in which numbers, where.
-
-    Attributes:
-        path: hub id or local folder.
-        revision: hub revision (branch, tag or commit), None for the default branch.
-        adapter: folder or hub id of an adapter to start from, None for a fresh one.
-        frozen_reference: keep a frozen copy of that adapter as the reference policy; False takes
-            the bare backbone instead, for evaluation.
-        dtype: "float32", "bfloat16", "float16", or "auto" (see `resolve_dtype`).
-        quantization: "none", "int8" (LLM.int8) or "nf4" (QLoRA).
-        int8_threshold: outlier threshold of LLM.int8.
-        double_quant: quantize the nf4 constants too.
-        device: "auto", "cpu", "cuda", "cuda:1".
-        gradient_checkpointing: recompute activations in the backward pass.
-        allow_fp16_t5: load T5 in fp16 although its activations overflow.
-        value_head: whether a value head learns beside the adapter.
-    """
-
-    path: str
-    revision: str | None = None
-    adapter: str | None = None
-    frozen_reference: bool = True
-    dtype: str = "auto"
-    quantization: str = "none"
-    int8_threshold: float = 6.0
-    double_quant: bool = True
-    device: str = "auto"
-    gradient_checkpointing: bool = False
-    allow_fp16_t5: bool = False
-    value_head: bool = True
-
-
-def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
-    """The dtype of the frozen weights; never the checkpoint's own by accident.
-
-    "auto" is bfloat16 for quantized backbones and where it is faster (`machine.gains_by_bf16`);
-    float32 elsewhere.
-
-    Args:
-        plan: what is asked for.
-        config: of the model.
-
-    Returns:
-        A torch dtype.
-
-    Raises:
-        SettingsError: fp16 with T5, whose feed-forward activations exceed 65504.
-    """
-    if plan.dtype == "auto":
-        device = resolve_device(plan.device)
-        half = gains_by_bf16(device, config.hidden_size)
-        return torch.bfloat16 if half or plan.quantization != "none" else torch.float32
-    if (
-        plan.dtype == "float16"
-        and config.model_type in {"t5", "mt5", "umt5"}
-        and not plan.allow_fp16_t5
-    ):
-        raise SettingsError(
-            "policy.dtype=float16 with a T5 model: its activations overflow fp16 and become NaN; "
-            "use policy.dtype=bfloat16 or float32 (policy.allow_fp16_t5=true insists)"
-        )
-    return DTYPES[plan.dtype]
-
-
-def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfig:
-    """The model's configuration, with every dropout set to 0; the first thing that is read.
-
-    Args:
-        plan: where it is.
-        key: setting that named it, for messages.
-
-    Returns:
-        The configuration; no weight has been read.
-
-    Raises:
-        SettingsError: no such folder, or the hub cannot be reached or does not have it.
-    """
-    looks_local = plan.path.startswith((".", "/", "~")) or Path(plan.path).exists()
-    if looks_local and not (Path(plan.path).expanduser() / "config.json").is_file():
-        raise SettingsError(
-            f"{key}: {plan.path} is no model folder (it has no config.json); "
-            "want a folder written by save_pretrained, or a hub id such as google/flan-t5-base"
-        )
-    if not looks_local:
-        _check_hub(plan.path, plan.revision, key)
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            os.path.expanduser(plan.path), revision=plan.revision
-        )
-    except (OSError, ValueError) as error:
-        if looks_local:
-            raise SettingsError(
-                f"{key}: {plan.path} is no model folder ({_first_line(error)}); want one "
-                "written by save_pretrained"
-            ) from error
-        reason = hub_reason(error, plan.path, plan.revision)
-        raise _hub_error(plan.path, key, reason) from error
-    for name, value in vars(config).items():
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
-            setattr(config, name, 0.0)
-    return config
-
-
-def _check_hub(path: str, revision: str | None, key: str) -> None:
-    """The hub has it, with weights that are loaded; offline `from_pretrained` finds out."""
-    try:
-        files = hub_files(path, revision)
-    except HubError as error:
-        raise _hub_error(path, key, str(error)) from error
-    if files and not any(name.endswith(".safetensors") for name in files):
-        raise SettingsError(
-            f"{key}: the hub's {path!r} has no safetensors weights at revision "
-            f"{revision or 'main'}, and pickled ones are not loaded; many such models have a "
-            "conversion waiting as a pull request: policy.revision=refs/pr/NUMBER"
-        )
-
-
-def _hub_error(path: str, key: str, reason: str) -> SettingsError:
-    return SettingsError(
-        f"{key}: cannot read {path!r} from the hub ({reason}). Without "
-        f"a network give a local folder: {key}=/path/to/folder (downloaded once with "
-        f"`hf download {path}`), or set HF_HUB_OFFLINE=1 to use what the cache holds"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig:
-    """Everything that can be known to be wrong before weights load.
-
-    Args:
-        plan: the backbone.
-        adapter: the adapter.
-
-    Returns:
-        The model's configuration.
-
-    Raises:
-        SettingsError: see `read_config`, `resolve_dtype` and `lora_config`.
-    """
-    config = read_config(plan)
-    resolve_dtype(plan, config)
-    _check_model_folder(plan.path)
-    if plan.adapter is None:
-        lora_config(adapter, config)
-    else:
-        _check_adapter_folder(plan.adapter)
-        _check_adapter_fits(plan.adapter, config)
-    return config
-
-
-def _check_model_folder(path: str) -> None:
-    """Weights and tokenizer are there; Transformers makes up a tokenizer where it finds none."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return
-    for what, patterns in (
-        ("weights (*.safetensors)", ("*.safetensors",)),
-        ("tokenizer (tokenizer.json)", ("tokenizer*", "vocab*", "*.model")),
-    ):
-        if not any(any(folder.glob(pattern)) for pattern in patterns):
-            raise SettingsError(
-                f"policy.path: {path} has no {what}; want a folder in which save_pretrained of "
-                "both model and tokenizer wrote"
-            )
-
-
-def _check_adapter_folder(path: str) -> None:
-    folder = Path(path).expanduser()
-    if path.startswith((".", "/", "~")) or folder.exists():
-        missing = [
-            n
-            for n in ("adapter_config.json", "adapter_model.safetensors")
-            if not (folder / n).is_file()
-        ]
-        if missing:
-            raise SettingsError(
-                f"policy.adapter: {path} has no {' and no '.join(missing)}; want a PEFT adapter "
-                "folder, as a run's adapter/ is"
-            )
-
-
-def _check_adapter_fits(path: str, config: PretrainedConfig) -> None:
-    """The modules that a stored adapter names are in the model."""
-    key = "policy.adapter"
-    if not Path(path).expanduser().is_dir():
-        _check_hub(path, None, key)
-    try:
-        stored = PeftConfig.from_pretrained(os.path.expanduser(path))
-    except (OSError, ValueError) as error:
-        raise _hub_error(path, key, hub_reason(error, path)) from error
-    targets = getattr(stored, "target_modules", None)
-    names = linear_names(config)
-    if isinstance(targets, set | list) and not any(is_named(n, t) for n in names for t in targets):
-        raise SettingsError(
-            f"{key}: {path} sits on {', '.join(sorted(targets))}, of which this "
-            f"{config.model_type} model has none; want an adapter that was made for it"
-        )
+from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
+from lora_detox.policy.tokenizer import load_tokenizer
 
 
 def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
@@ -275,21 +67,6 @@ def enable_checkpointing(backbone: PreTrainedModel) -> None:
     name = "activation_checkpointing_enable"
     enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-
-
-def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer, padded as its family needs, with a pad token."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        os.path.expanduser(plan.path), revision=plan.revision
-    )
-    tokenizer.padding_side = family_of(config).padding_side
-    if tokenizer.eos_token_id is None:
-        raise SettingsError(
-            f"policy.path: the tokenizer of {plan.path} has no end-of-sequence token"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedModel:

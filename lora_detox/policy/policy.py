@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.policy.checksum import checksum
-from lora_detox.policy.families import Family, Writing, language_logits
+from lora_detox.policy.families import Family, language_logits
 from lora_detox.policy.frozen import FrozenPart, merged
+from lora_detox.policy.session import SampledWriting
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
 from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
 from lora_detox.policy.value_head import ValueHead
@@ -94,12 +95,12 @@ class LoraPolicy:
             A session whose `next_logits` are those after temperature, top-k, top-p and minimum
             length.
         """
-        asked = self.device.type == "cuda" if self.static_cache is None else self.static_cache
-        if room is not None and asked and can_decode_statically(self.backbone):
+        static = self.device.type == "cuda" if self.static_cache is None else self.static_cache
+        if room is not None and static and can_decode_statically(self.backbone):
             writing = write_statically(self.backbone, query_ids, query_mask, room)
         else:
             writing = self.family.write(self.backbone, query_ids, query_mask)
-        return _Session(self, writing, sampling)
+        return SampledWriting(self.backbone, writing, sampling, self.eos_token_id)
 
     def respond(
         self,
@@ -278,23 +279,6 @@ class LoraPolicy:
         rows = [ids[mask].tolist() for ids, mask in zip(response_ids, response_mask, strict=True)]
         texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         return texts
-
-
-class _Session:
-    """A `DecodingSession`: the family's cache and the sampling transformation."""
-
-    def __init__(self, policy: LoraPolicy, writing: Writing, sampling: Sampling) -> None:
-        self.policy, self.writing, self.sampling = policy, writing, sampling
-        self.position = 0
-
-    def next_logits(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B V"]:
-        logits = language_logits(self.policy.backbone, self.writing.step(token_ids))
-        positions = torch.full((len(logits),), self.position, device=logits.device)
-        self.position += 1
-        return sampling_logits(logits, positions, self.sampling, self.policy.eos_token_id)
-
-    def keep(self, rows: Int[Tensor, "K"]) -> None:
-        self.writing.keep(rows)
 
 
 def _positions_in_response(mask: Bool[Tensor, "B R"]) -> Int[Tensor, "N"]:

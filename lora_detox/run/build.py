@@ -36,7 +36,9 @@ from lora_detox.evaluation.evaluator import Evaluator, repeat_prompts
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names, summarise
 from lora_detox.metrics.quality import RolloutQuality
-from lora_detox.policy.loading import check_backbone, load_policy, load_tokenizer, resolve_dtype
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import check_backbone, resolve_dtype
+from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.policy.words import word_starts
 from lora_detox.report.jsonl import write_json_atomic
 from lora_detox.report.progress import TrainingProgress

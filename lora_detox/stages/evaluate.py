@@ -21,8 +21,9 @@ from lora_detox.machine import resolve_device
 from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
-from lora_detox.policy.loading import check_backbone, load_policy
+from lora_detox.policy.loading import load_policy
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.policy.preflight import check_backbone
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page

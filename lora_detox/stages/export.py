@@ -21,7 +21,8 @@ from lora_detox.export.push import MERGED, check_token, folder_files, push_folde
 from lora_detox.export.reload import logits_in_fresh_process, logits_of
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
-from lora_detox.policy.loading import BackbonePlan, load_policy, read_config, resolve_dtype
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan, read_config, resolve_dtype
 from lora_detox.report.card import CardFacts, model_card
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.run.finish import versions

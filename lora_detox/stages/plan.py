@@ -16,7 +16,8 @@ from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
 from lora_detox.memory.advice import Advice, advise
 from lora_detox.memory.predict import Machine, Prediction, predict
-from lora_detox.policy.loading import BackbonePlan, load_tokenizer, read_config
+from lora_detox.policy.preflight import BackbonePlan, read_config
+from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.report.memory import print_memory

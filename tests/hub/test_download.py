@@ -48,7 +48,7 @@ def test_the_real_names_download_are_cached_and_run_again_offline(hub, client, t
 MISSES = """
 import json, sys
 from lora_detox.errors import DetoxError
-from lora_detox.policy.loading import BackbonePlan, check_backbone
+from lora_detox.policy.preflight import BackbonePlan, check_backbone
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.prompts import load_prompt_sets
 from lora_detox.scores import check_classifier
@@ -104,7 +104,7 @@ def test_what_is_missing_is_said_with_a_way_out_before_weights_load(hub, client)
 def test_an_unreachable_hub_offers_the_cache(client):
     command = (
         "import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9';"
-        "from lora_detox.policy.loading import BackbonePlan, read_config;"
+        "from lora_detox.policy.preflight import BackbonePlan, read_config;"
         "read_config(BackbonePlan(path='google/flan-t5-base'))"
     )
     done = client("-c", command)

@@ -7,7 +7,8 @@ from lora_detox.builders.data import encode_prompts
 from lora_detox.builders.scorers import load_data
 from lora_detox.builders.training import backbone_plan
 from lora_detox.embedded import embedded_path
-from lora_detox.policy.loading import load_tokenizer, read_config
+from lora_detox.policy.preflight import read_config
+from lora_detox.policy.tokenizer import load_tokenizer
 
 
 def encoded(*overrides):

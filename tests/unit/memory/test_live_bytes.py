@@ -10,7 +10,8 @@ from lora_detox.memory.live_bytes import LiveBytes
 from lora_detox.memory.passes import PassShape, generation_bytes, update_bytes
 from lora_detox.memory.weights import weight_bytes
 from lora_detox.policy.adapter import AdapterPlan
-from lora_detox.policy.loading import BackbonePlan, load_policy, read_config
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.types import Sampling
 from tests.tiny import move, tiny_backbone, tiny_prompts, tiny_responses, tiny_tokenizer
 

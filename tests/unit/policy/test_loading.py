@@ -11,13 +11,8 @@ from transformers import GenerationConfig
 from lora_detox.errors import SettingsError
 from lora_detox.machine import resolve_device
 from lora_detox.policy.adapter import AdapterPlan
-from lora_detox.policy.loading import (
-    BackbonePlan,
-    check_backbone,
-    load_policy,
-    read_config,
-    resolve_dtype,
-)
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan, check_backbone, read_config, resolve_dtype
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import Sampling
 from tests.tiny import move, tiny_backbone, tiny_prompts, tiny_responses, tiny_tokenizer

@@ -9,7 +9,8 @@ from lora_detox import api
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DataError, ScorerError, SettingsError
 from lora_detox.evaluation.models import NO_ADAPTER
-from lora_detox.policy.loading import BackbonePlan, load_policy
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.prompts import PromptRow
 from lora_detox.scores import ClassifierScorer, probe_scorer
 from lora_detox.trainers.supervised import mean_loss, training_examples
