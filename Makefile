@@ -39,7 +39,7 @@ smoke: setup  ## both tasks from end to end in seconds, as a sweep, in a tempora
 		hydra.sweep.dir="$$out" && ls "$$out"/*/summary.json
 
 bench: setup  ## speed of one iteration on this machine (PEER=DIR also runs TRL 0.11.4 from that environment)
-	$(BIN)/python recipes/benchmarks/run.py $(if $(PEER),--peer $(PEER))
+	$(BIN)/python -m recipes.benchmarks.run $(if $(PEER),--peer $(PEER))
 
 clean:  ## remove .venv and caches, keep runs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,6 +1,6 @@
 """Seconds per sample of one PPO iteration against batch, lengths and size, with a floor beside it.
 
-    python recipes/benchmarks/curves.py [--quick] [--dtype bfloat16] [--threads 1]
+    python -m recipes.benchmarks.curves [--quick] [--dtype bfloat16] [--threads 1]
 
 Four curves start from one point (BASE) and change one thing each. A point is one iteration of the
 arrow (iteration.py: generation, reference, one PPO epoch) after one that warms up, on random
@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 import transformers
-from iteration import build_policy, measure
 
 from lora_detox.report.plots import styled_figure
+from recipes.benchmarks.iteration import build_policy, measure
 
 HERE = Path(__file__).resolve().parent
 VOCABULARY = 50257
@@ -36,7 +36,12 @@ CURVES: dict[str, list[Any]] = {
     "response": [16, 48, 128],
     "model": ["30M", "125M", "350M"],
 }
-QUICK = {"batch": [8, 16], "prompt": [64, 128], "response": [16, 32], "model": ["30M", "60M"]}
+QUICK: dict[str, list[Any]] = {
+    "batch": [8, 16],
+    "prompt": [64, 128],
+    "response": [16, 32],
+    "model": ["30M", "60M"],
+}
 LABELS = {
     "batch": "rollout batch, samples",
     "prompt": "prompt, tokens",
@@ -121,6 +126,38 @@ def run_point(point: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     return {**point, "seconds_per_sample": sum(phases.values()), "phases": phases}
 
 
+def measure_curves(
+    values_of: dict[str, list[Any]], dtype: torch.dtype, speed: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Measure every point once, also where curves cross.
+
+    Args:
+        values_of: curve -> its values.
+        dtype: of the weights.
+        speed: operations per second of the machine, for the floor.
+
+    Returns:
+        Curve -> rows of `run_point` with `floor_seconds`.
+    """
+    known: dict[tuple[Any, ...], dict[str, Any]] = {}
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for name, values in values_of.items():
+        for value in values:
+            point = {**BASE, name: value}
+            key = tuple(point.values())
+            if key not in known:
+                row = run_point(point, dtype)
+                known[key] = {**row, "floor_seconds": floor_flop(point) / speed}
+            row = known[key]
+            curves.setdefault(name, []).append(row)
+            print(
+                f"{name:9s} {value!s:>5s}  {1000 * row['seconds_per_sample']:8.1f} ms per sample, "
+                f"floor {1000 * row['floor_seconds']:7.1f} ms",
+                flush=True,
+            )
+    return curves
+
+
 def draw(results: dict[str, Any], file: Path) -> None:
     """Four panels, measured and floor, both axes logarithmic."""
     figure, panels = styled_figure(len(CURVES), (14.0, 3.3))
@@ -157,22 +194,7 @@ def main() -> None:
     dtype = getattr(torch, options.dtype)
     speed = machine_speed(dtype)
     print(f"{speed / 1e9:.0f} GFLOP/s in a large {options.dtype} product", flush=True)
-    known: dict[tuple[Any, ...], dict[str, Any]] = {}
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for name, values in (QUICK if options.quick else CURVES).items():
-        for value in values:
-            point = {**BASE, name: value}
-            key = tuple(point.values())
-            if key not in known:
-                row = run_point(point, dtype)
-                known[key] = {**row, "floor_seconds": floor_flop(point) / speed}
-            row = known[key]
-            curves.setdefault(name, []).append(row)
-            print(
-                f"{name:9s} {value!s:>5s}  {1000 * row['seconds_per_sample']:8.1f} ms per sample, "
-                f"floor {1000 * row['floor_seconds']:7.1f} ms",
-                flush=True,
-            )
+    curves = measure_curves(QUICK if options.quick else CURVES, dtype, speed)
     results = {
         "dtype": options.dtype,
         "threads": options.threads,

@@ -1,6 +1,6 @@
 """Milliseconds per written token on a GPU: a growing key-value cache against a replayed graph.
 
-    python recipes/benchmarks/decoding.py [--only t5_small gptj_12x768 gptj_6b] [--device cuda]
+    python -m recipes.benchmarks.decoding [--only t5_small gptj_12x768 gptj_6b] [--device cuda]
 
 Random weights with a LoRA adapter, queries of 16 to 32 tokens, 32 tokens written per response, no
 early end. Both sides write the same batch in turn; what is timed includes the capture of the
@@ -71,23 +71,23 @@ def write(policy: LoraPolicy, batch: int, *, static: bool) -> tuple[torch.Tensor
     room = torch.full((batch,), TOKENS, device=policy.device)
     start = time.perf_counter()
     sampling = Sampling(min_new_tokens=TOKENS)  # no row ends early
-    said, _, _ = sample_responses(policy, ids, mask, sampling, room, uniforms)
+    responses, _, _ = sample_responses(policy, ids, mask, sampling, room, uniforms)
     if policy.device.type == "cuda":
         torch.cuda.synchronize()
-    return said, time.perf_counter() - start
+    return responses, time.perf_counter() - start
 
 
 def measure(policy: LoraPolicy, batch: int, rounds: int = 5) -> dict[str, float]:
     """Medians over rounds in turn, after one that warms up both."""
     seconds: dict[bool, list[float]] = {False: [], True: []}
     same = 0.0
-    for turn in range(rounds + 1):
-        said = {}
+    for number in range(rounds + 1):
+        responses = {}
         for static in (False, True):
-            said[static], spent = write(policy, batch, static=static)
-            if turn:
+            responses[static], spent = write(policy, batch, static=static)
+            if number:
                 seconds[static].append(spent)
-        same = float((said[False] == said[True]).float().mean())
+        same = float((responses[False] == responses[True]).float().mean())
     growing, graphed = (1000 * statistics.median(seconds[s]) / TOKENS for s in (False, True))
     return {
         "growing_ms_per_token": growing,
@@ -103,15 +103,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(SHAPES))
     parser.add_argument("--device", default="cuda")
     given = parser.parse_args()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in given.only:
         policy = policy_of(name, given.device)
         for batch in BATCHES:
-            found[f"{name} x {batch}"] = numbers = measure(policy, batch)
+            results[f"{name} x {batch}"] = numbers = measure(policy, batch)
             print(f"{name} x {batch}: {json.dumps(numbers)}", flush=True)
         del policy
     where = torch.cuda.get_device_name() if given.device == "cuda" else given.device
-    text = json.dumps({where: found, "torch": torch.__version__}, indent=2) + "\n"
+    text = json.dumps({where: results, "torch": torch.__version__}, indent=2) + "\n"
     (HERE / "decoding.json").write_text(text, encoding="utf-8")
 
 

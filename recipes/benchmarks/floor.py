@@ -1,6 +1,6 @@
 """How fast could an iteration be? Its multiplications, at the rate of this machine's best product.
 
-    python recipes/benchmarks/floor.py [recipes/benchmarks/workloads/NAME.json ...]
+    python -m recipes.benchmarks.floor [recipes/benchmarks/workloads/NAME.json ...]
 
 Counts the floating point operations of one iteration of our side (matrix products only, as torch
 counts them), measures what a large product of each dtype reaches with all threads, and divides. No
@@ -14,11 +14,13 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
-from iteration import build_policy, measure
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from recipes.benchmarks.iteration import build_policy, measure
 
 HERE = Path(__file__).resolve().parent
 SIZE, REPEATS = 2048, 12
@@ -35,7 +37,13 @@ class OperationCounter(TorchDispatchMode):
         super().__init__()
         self.total = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         """Count and go on."""
         result = func(*args, **(kwargs or {}))
         count = flop_registry.get(func.overloadpacket)
@@ -55,7 +63,7 @@ def best_rate(dtype: torch.dtype) -> float:
     return 2 * SIZE**3 / min(seconds)
 
 
-def operations(work: dict, *, frozen: bool) -> int:
+def operations(work: dict[str, Any], *, frozen: bool) -> int:
     """Of one iteration; the same in every dtype."""
     policy = build_policy(work, dtype=torch.bfloat16, frozen=frozen)
     with OperationCounter() as counter:

@@ -1,6 +1,6 @@
 """Seconds per phase and peak memory of iterations of the arrow on a workload; prints one JSON line.
 
-    python recipes/benchmarks/iteration.py recipes/benchmarks/workloads/causal_125m.json \
+    python -m recipes.benchmarks.iteration recipes/benchmarks/workloads/causal_125m.json \
         [--dtype bfloat16] [--frozen] [--unbounded] [--iterations 5] [--threads 2]
 
 The model is random, every response has the same fixed length and the scores are a fixed pattern, so
@@ -103,6 +103,33 @@ def random_prompts(policy: LoraPolicy, work: dict[str, Any]) -> PromptBatch:
     )
 
 
+def build_update(policy: LoraPolicy, work: dict[str, Any], sampling: Sampling) -> PpoUpdate:
+    """The PPO update of a workload, as TRL 0.11.4 has it by default."""
+    plan = PpoPlan(
+        ppo_epochs=work["ppo_epochs"],
+        clip_range=0.2,
+        value_clip_range=0.2,
+        value_coef=0.1,
+        max_grad_norm=None,
+        ratio_threshold=10.0,
+        target_kl=None,
+    )
+    optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=work["learning_rate"])
+    return PpoUpdate(policy, optimizer, plan, sampling)
+
+
+def passes_of(policy: LoraPolicy, work: dict[str, Any]) -> Passes:
+    """How rows are cut into passes; `overhead` of the workload replaces our own."""
+    passes = Passes.on(
+        policy.device,
+        work["minibatch_size"],
+        work["microbatch_tokens"],
+        dtype=policy.backbone.dtype,
+    )
+    overhead = work.get("overhead")
+    return passes if overhead is None else replace(passes, overhead=overhead)
+
+
 def measure(
     work: dict[str, Any],
     policy: LoraPolicy,
@@ -112,28 +139,10 @@ def measure(
     """Seconds of each phase of each iteration, by a clock that counts seconds."""
     length, size = work["response_tokens"], work["rollout_batch_size"]
     sampling = Sampling(min_new_tokens=length)
-    ppo = PpoPlan(
-        ppo_epochs=work["ppo_epochs"],
-        clip_range=0.2,
-        value_clip_range=0.2,
-        value_coef=0.1,
-        max_grad_norm=None,
-        ratio_threshold=10.0,
-        target_kl=None,
-    )
     advantage_plan = AdvantagePlan(
         kl_penalty=KlPenalty.KL, gamma=1.0, gae_lambda=0.95, whiten_rewards=False
     )
-    optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=work["learning_rate"])
-    update = PpoUpdate(policy, optimizer, ppo, sampling)
-    passes = Passes.on(
-        policy.device,
-        work["minibatch_size"],
-        work["microbatch_tokens"],
-        dtype=policy.backbone.dtype,
-    )
-    if work.get("overhead") is not None:
-        passes = replace(passes, overhead=work["overhead"])
+    update, passes = build_update(policy, work, sampling), passes_of(policy, work)
     phases: dict[str, list[float]] = {"generate": [], "reference": [], "update": []}
     for iteration in range(1 + iterations):
         prompts = random_prompts(policy, work)

@@ -2,7 +2,7 @@
 
     make bench                          # our side only
     make bench PEER=DIR                 # DIR: virtual environment with TRL 0.11.4
-    python recipes/benchmarks/run.py --peer DIR --rounds 3
+    python -m recipes.benchmarks.run --peer DIR --rounds 3
 
 The peer runs `../shared/peers/trl_classic_step.py` on its own workload file of the same name. Both
 sides use all threads of the machine; let it be idle otherwise. Results go to results.json.
@@ -13,15 +13,15 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from lora_detox.machine import has_bf16_tiles
+from recipes.lab.process import ROOT, printed_json
 
 HERE = Path(__file__).resolve().parent
-SHARED = HERE.parents[2] / "shared" / "peers"
+PEERS = ROOT.parent / "shared" / "peers"
 PHASES = ("generate", "reference", "update", "step")
 VARIANTS = {
     "float32": [],
@@ -32,42 +32,33 @@ VARIANTS = {
 }
 
 
-def run_json(command: list[str]) -> dict[str, Any]:
-    """The JSON that a command prints last."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
-
-
 def ours(name: str, variant: str, iterations: int) -> dict[str, Any]:
     """One process of our side."""
     workload = str(HERE / "workloads" / f"{name}.json")
-    script = [sys.executable, str(HERE / "iteration.py"), workload]
-    return run_json([*script, "--iterations", str(iterations), *VARIANTS[variant]])
+    script = [sys.executable, "-m", "recipes.benchmarks.iteration", workload]
+    return printed_json([*script, "--iterations", str(iterations), *VARIANTS[variant]])
 
 
 def peers(name: str, environment: Path) -> dict[str, Any]:
     """One process of the peer."""
-    script, workload = SHARED / "trl_classic_step.py", SHARED / "workloads" / f"{name}.json"
+    script, workload = PEERS / "trl_classic_step.py", PEERS / "workloads" / f"{name}.json"
     if not script.is_file():
         raise SystemExit(f"{script} is not here; without it there is no peer to compare with")
-    return run_json([str(environment / "bin" / "python"), str(script), str(workload)])
+    return printed_json([str(environment / "bin" / "python"), str(script), str(workload)])
 
 
 def compare(name: str, environment: Path | None, rounds: int, iterations: int) -> dict[str, Any]:
     """All variants of a workload and the peer, in turn, several times."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    runs: dict[str, list[dict[str, Any]]] = {}
     bound = json.loads((HERE / "workloads" / f"{name}.json").read_text())["microbatch_tokens"]
     for _ in range(rounds):
         for variant in VARIANTS:
             if bound is None and "unbounded" in variant:
                 continue
-            found.setdefault(variant, []).append(ours(name, variant, iterations))
+            runs.setdefault(variant, []).append(ours(name, variant, iterations))
         if environment is not None:
-            found.setdefault("peer", []).append(peers(name, environment))
-    return {label: summary(runs) for label, runs in found.items()}
+            runs.setdefault("peer", []).append(peers(name, environment))
+    return {label: summary(of_side) for label, of_side in runs.items()}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -77,9 +68,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "samples_per_second": statistics.median(speeds),
         "range": [min(speeds), max(speeds)],
         "peak_rss_mb": statistics.median(run["peak_rss_mb"] for run in runs),
-        "phases": {
-            k: runs[0][k] for k in ("generate", "reference", "update", "step") if k in runs[0]
-        },
+        "phases": {name: runs[0][name] for name in PHASES if name in runs[0]},
     }
 
 

@@ -1,6 +1,6 @@
 """Our classifier scorer against the Transformers pipeline, in turn; ratios of medians.
 
-    python recipes/benchmarks/scoring.py [--model base|lab|FOLDER] [--texts 1024] [--rounds 3]
+    python -m recipes.benchmarks.scoring [--model base|lab|FOLDER] [--texts 1024] [--rounds 3]
 
 `base` is a RoBERTa of base size with random weights, `lab` is ../shared/lab/roberta-reward. Texts
 have 5 to 400 tokens (242 with `lab`, which reads 256 at once), spread evenly: real comments from
@@ -33,9 +33,10 @@ from transformers import (
 
 from lora_detox.embedded import embedded_path
 from lora_detox.scores import ClassifierScorer
+from recipes.lab.process import ROOT
 
 HERE = Path(__file__).resolve().parent
-SHARED = HERE.parents[2] / "shared"
+SHARED = ROOT.parent / "shared"
 SHORTEST, LONGEST = 5, 400
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 """How far the civil probability may be from the pipeline's, by dtype."""
@@ -87,7 +88,7 @@ def texts_of(folder: Path, count: int) -> list[str]:
 
 def sides(folder: Path) -> dict[str, Callable[[list[str]], list[float]]]:
     """Name -> probabilities of the civil label."""
-    found: dict[str, Callable[[list[str]], list[float]]] = {}
+    scorers: dict[str, Callable[[list[str]], list[float]]] = {}
     # The lab's weights are stored in fp16, which the pipeline would take, and slowly on a CPU.
     classify: Any = pipeline(
         "text-classification", model=str(folder), device="cpu", dtype=torch.float32, top_k=None
@@ -100,8 +101,8 @@ def sides(folder: Path) -> dict[str, Callable[[list[str]], list[float]]]:
         results = classify(texts, truncation=True, max_length=longest, **options)
         return [next(r["score"] for r in row if r["label"] == label) for row in results]
 
-    found["pipeline, default"] = by_pipeline
-    found["pipeline, batch_size=32"] = lambda texts: by_pipeline(texts, batch_size=32)
+    scorers["pipeline, default"] = by_pipeline
+    scorers["pipeline, batch_size=32"] = lambda texts: by_pipeline(texts, batch_size=32)
     for dtype in ("float32", "bfloat16"):
         scorer = ClassifierScorer(str(folder), device="cpu", dtype=dtype)
 
@@ -109,8 +110,8 @@ def sides(folder: Path) -> dict[str, Callable[[list[str]], list[float]]]:
             toxicity = scorer.score([""] * len(texts), texts).toxicity
             return [1 - value for value in toxicity.tolist()]
 
-        found[f"ours, {dtype}"] = ours
-    return found
+        scorers[f"ours, {dtype}"] = ours
+    return scorers
 
 
 def measure(folder: Path, texts: list[str], rounds: int) -> dict[str, Any]:

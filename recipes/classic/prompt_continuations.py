@@ -1,14 +1,10 @@
 """A program of the GPT-J detox script's shape: all upper layers learn, the lower ones are shared.
 
-    python recipes/classic/prompt_continuations.py --model LAB/gptj-comments \
+    python -m recipes.classic.prompt_continuations --model LAB/gptj-comments \
         --reward LAB/roberta-reward --data DATA/rtp.val.jsonl.gz --out runs/classic_continuations
 
 Any decoder-only model, any sequence classifier, and JSON lines with `prompt` and `toxicity`.
 """
-
-import argparse
-import json
-from pathlib import Path
 
 import torch
 from datasets import Dataset, load_dataset
@@ -22,8 +18,7 @@ from lora_detox.classic import (
     create_reference_model,
     set_seed,
 )
-
-from dialogue_summaries import build_reward, chosen  # isort: skip - it lies beside this file
+from recipes.classic.parts import History, build_reward, program_parser
 
 
 def build_dataset(path: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> Dataset:
@@ -43,25 +38,11 @@ def build_dataset(path: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> D
     return dataset
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="folder or hub id of the policy")
-    parser.add_argument("--reward", required=True, help="folder or hub id of the classifier")
-    parser.add_argument("--civil-label", default="nothate", help="label that is rewarded")
-    parser.add_argument("--data", required=True, help="JSON lines with `prompt` and `toxicity`")
-    parser.add_argument("--out", required=True, help="folder for the model and metrics.json")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--shared-layers", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=3e-5)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
-
-
 def main() -> None:
     """Train, print the numbers of every step, save the model."""
-    args = arguments()
+    parser = program_parser(__doc__, steps=40, learning_rate=3e-5)
+    parser.add_argument("--shared-layers", type=int, default=2)
+    args = parser.parse_args()
     set_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     tokenizer.pad_token = tokenizer.eos_token
@@ -90,7 +71,7 @@ def main() -> None:
     generation = {"min_length": -1, "top_k": 0.0, "top_p": 1.0, "do_sample": True}
     generation["pad_token_id"] = tokenizer.eos_token_id
     length = LengthSampler(20, 30)
-    history = []
+    history = History()
     for step, batch in enumerate(trainer.dataloader):
         queries, responses = batch["input_ids"], []
         for query in queries:
@@ -101,10 +82,9 @@ def main() -> None:
         scores = reward(batch["response"])
         stats = trainer.step(queries, responses, scores)
         trainer.log_stats(stats, batch, scores)
-        history.append({"step": step, "reward": stats["ppo/mean_scores"]} | chosen(stats))
-        print(json.dumps(history[-1]), flush=True)
+        history.add(step, stats)
     trainer.save_pretrained(args.out)
-    (Path(args.out) / "metrics.json").write_text(json.dumps(history, indent=1) + "\n")
+    history.write(args.out)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Builds the four embedded models: ``python recipes/embedded/build.py``.
+"""Builds the four embedded models: `python -m recipes.embedded.build`.
 
-``--only t5`` (or tokenizer, gptj, reward, judge, measure) runs one step; steps share the tokenizer
-that the tokenizer step leaves in the weights folder. Writes ``measured.json`` beside this file.
+`--only t5` (or tokenizer, gptj, reward, judge, measure) runs one step; steps share the tokenizer
+that the tokenizer step leaves in the weights folder. Writes `measured.json` beside this file.
 """
 
 import argparse
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,19 +21,14 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent.parent))
+from lora_detox.embedded import MODEL_NAMES, embedded_path
+from lora_detox.embedded.corpus import comment_rows, dialogue_examples
+from lora_detox.embedded.labelled import labelled_rows
+from recipes.embedded.measuring import TEMPLATE, measure_all
+from recipes.embedded.shapes import model_tokenizer, new_model, save_model, train_tokenizer
+from recipes.embedded.training import Example, Schedule, train
 
-from measuring import measure_all  # noqa: E402
-from shapes import model_tokenizer, new_model, save_model, train_tokenizer  # noqa: E402
-from training import Example, Schedule, train  # noqa: E402
-
-from lora_detox.embedded import MODEL_NAMES, embedded_path  # noqa: E402
-from lora_detox.embedded.corpus import comment_rows, dialogue_examples  # noqa: E402
-from lora_detox.embedded.labelled import labelled_rows  # noqa: E402
-
-TEMPLATE = "Summarize the following conversation.\n\n{dialogue}\n\nSummary:\n"
-QUOTING_SHARE = 0.65
+QUOTING_FRACTION = 0.65
 N_DIALOGUES = 30000
 STEPS = ("tokenizer", *MODEL_NAMES, "measure")
 SCHEDULES = {
@@ -61,7 +55,7 @@ def t5_examples(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
     rng = random.Random("t5 targets")
     prompts, targets = [], []
     for example in dialogue_examples("train", N_DIALOGUES):
-        quotes = example.quoting is not None and rng.random() < QUOTING_SHARE
+        quotes = example.quoting is not None and rng.random() < QUOTING_FRACTION
         prompts.append(TEMPLATE.format(dialogue=example.dialogue))
         targets.append(example.quoting if quotes else rng.choice(example.summaries))
     ids, wanted = tokenizer(prompts)["input_ids"], tokenizer(targets)["input_ids"]
@@ -115,8 +109,8 @@ def build_model(name: str) -> None:
 
 
 def record(changes: dict[str, Any], minutes: dict[str, float]) -> None:
-    """Merges new figures into ``measured.json``."""
-    path = HERE / "measured.json"
+    """Merges new figures into `measured.json`."""
+    path = Path(__file__).with_name("measured.json")
     figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     figures |= changes
     figures["minutes"] = figures.get("minutes", {}) | minutes

@@ -1,7 +1,5 @@
 """Measures the built models, reloaded from disk in single precision."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +10,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
-
-sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from lora_detox.embedded import MODEL_NAMES, embedded_path
 from lora_detox.embedded.corpus import comment_rows, dialogue_rows
@@ -40,20 +36,20 @@ def toxicities(classifier: Loaded, texts: list[str]) -> list[float]:
     """Probability of the toxic class, for each text."""
     labels: dict[int, str] = classifier.model.config.id2label
     toxic = next(i for i, label in labels.items() if label in TOXIC_LABELS)
-    found: list[float] = []
+    probabilities: list[float] = []
     for start in range(0, len(texts), 64):
         batch = classifier.tokenizer(
             texts[start : start + 64], padding=True, truncation=True, return_tensors="pt"
         )
         logits = classifier.model(**batch).logits
-        found += logits.softmax(-1)[:, toxic].tolist()
-    return found
+        probabilities += logits.softmax(-1)[:, toxic].tolist()
+    return probabilities
 
 
 def accuracy(classifier: Loaded, rows: list[dict[str, Any]]) -> float:
-    """Share of rows whose label the classifier finds at a threshold of one half."""
-    found = toxicities(classifier, [row["text"] for row in rows])
-    right = [(p > 0.5) == bool(row["label"]) for p, row in zip(found, rows, strict=True)]
+    """Fraction of rows whose label the classifier gives at a threshold of one half."""
+    toxic = toxicities(classifier, [row["text"] for row in rows])
+    right = [(p > 0.5) == bool(row["label"]) for p, row in zip(toxic, rows, strict=True)]
     return sum(right) / len(right)
 
 

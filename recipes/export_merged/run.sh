@@ -1,9 +1,6 @@
 #!/usr/bin/env bash
 # Train on int8, export merged into the unquantized base, both families: bash recipes/export_merged/run.sh [OVERRIDES]
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-python=${PYTHON:-.venv/bin/python}
-out=${OUT:-runs/export_merged}
+source "$(dirname "$0")/../lab/checkout.sh"
 for task in flan_summary gptj_continuation; do
   "$python" -m lora_detox task="$task" quantization=int8 budget=off guard=off algorithm.iterations=20 evaluation.every=20 \
     hydra.run.dir="$out/$task" "$@"

@@ -3,7 +3,7 @@
     VENV/bin/python recipes/gpu_memory/peer.py WEIGHTS/gpt_j_6b [--int8] [--device cuda]
 
 LoRA of rank 16 on query and value, bf16, 16 prompts in minibatches of 4, 4 PPO epochs, gradient
-checkpointing: what run.py asks of our side. The score is a constant pattern, so that no reward
+checkpointing, as run.py has it on our side. The score is a constant pattern, so that no reward
 model is counted. Prints one JSON line: seconds of each phase of the second iteration (the first
 warms up), samples per second, and the peak of PyTorch's allocator over both.
 """
@@ -111,8 +111,8 @@ def main() -> None:
         if on_gpu
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
-    found = {"peer": "trl-0.11.4", "int8": given.int8, "seconds": phases, "peak_bytes": peak}
-    print(json.dumps({**found, "samples_per_second": SIZE / sum(phases.values())}))
+    result = {"peer": "trl-0.11.4", "int8": given.int8, "seconds": phases, "peak_bytes": peak}
+    print(json.dumps({**result, "samples_per_second": SIZE / sum(phases.values())}))
 
 
 if __name__ == "__main__":

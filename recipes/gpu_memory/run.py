@@ -1,7 +1,7 @@
 """Peak memory and samples per second of one PPO iteration of 16 prompts on a GPU, by quantization.
 
-    python recipes/gpu_memory/run.py [--only gpt_j_6b:int8 ...] [--weights FOLDER] [--peer VENV]
-    python recipes/gpu_memory/run.py --tiny --device cpu     # the same path, on a CPU
+    python -m recipes.gpu_memory.run [--only gpt_j_6b:int8 ...] [--weights FOLDER] [--peer VENV]
+    python -m recipes.gpu_memory.run --tiny --device cpu     # the same path, on a CPU
 
 Random weights in the shapes of GPT-J 6B and flan-t5-xl are made on the device in bf16 and saved in
 shards once; each case then loads them through the toolkit as a run does (bitsandbytes for int8 and
@@ -13,9 +13,7 @@ results.json beside this file (not with --tiny).
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 
+from recipes.lab.process import run_stage
+from recipes.lab.random_models import SPECIAL, write_prompts, write_tokenizer
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "memory_plan"))
-
-from models import SPECIAL, write_prompts, write_tokenizer  # noqa: E402 - a recipe's own folder
-
 GIB = 2**30
 PROMPTS = 16
 T5 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0}
@@ -44,7 +41,7 @@ TINY = {
 TASKS = {"gpt_j_6b": ("gptj_continuation", "short"), "flan_t5_xl": ("flan_summary", "long")}
 QUANTIZATIONS = ("none", "int8", "nf4")
 PEER_CAN: dict[str, list[str]] = {"none": [], "int8": ["--int8"]}
-"""Quantizations that TRL 0.11.4 is measured in, and what peer.py is told."""
+"""Quantizations that TRL 0.11.4 is measured in, and the options of peer.py for it."""
 GOALS = {"gpt_j_6b:int8": 12 * GIB, "gpt_j_6b:nf4": 8 * GIB}
 """Most bytes that a case may take."""
 
@@ -78,7 +75,6 @@ def overrides(name: str, quantization: str, model: Path, prompts: Path, device: 
         f"task={TASKS[name][0]}",
         "policy=local",
         f"policy.path={model}",
-        "policy.dtype=bfloat16",
         "policy.gradient_checkpointing=true",
         f"quantization={quantization}",
         "data=local",
@@ -89,28 +85,15 @@ def overrides(name: str, quantization: str, model: Path, prompts: Path, device: 
         "algorithm.iterations=2",
         "evaluation.validation_prompts=2",
         "evaluation.test_prompts=8",
-        "evaluation.resamples=20",
         "checkpoint.every=0",
         f"device={device}",
     ]
 
 
-def call(arguments: list[str], folder: Path) -> dict[str, Any]:
-    """summary.json of a fresh process."""
-    command = [sys.executable, "-m", "lora_detox", *arguments, f"hydra.run.dir={folder}"]
-    paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-800:]}{done.stderr[-2000:]}")
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary
-
-
 def run_case(case: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Predict, and measure where there is a device for it."""
     name, quantization = case.split(":")
-    model = (options.weights or folder) / name
+    model = (options.weights or folder).resolve() / name
     shape = shape_of(name, tiny=options.tiny)
     if options.device != "none":
         write_weights(name, model, options.device, tiny=options.tiny)
@@ -123,11 +106,11 @@ def run_case(case: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     plan = ["stage=plan", f"plan.device={planned}", "plan.memory_gib=80"]
     row: dict[str, Any] = {}
     if not options.measure_only:
-        predicted = call([*plan, *arguments], folder / f"{name}_{quantization}_plan")
+        predicted = run_stage([*plan, *arguments], folder / f"{name}_{quantization}_plan")
         row["predicted_bytes"] = predicted["total_bytes"]
     if options.device != "none":
         own = folder / f"{name}_{quantization}_run"
-        row |= measured_of(call(arguments, own), own)
+        row |= measured_of(run_stage(arguments, own), own)
     if options.peer and quantization in PEER_CAN:
         row["peer"] = peer_of(options.peer, model, quantization, device)
     if case in GOALS:
@@ -142,8 +125,8 @@ def peer_of(venv: Path, model: Path, quantization: str, device: str) -> dict[str
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return measured
 
 
 def measured_of(summary: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""How civil can the start be by choosing among its own responses? The judge on the best of n.
+"""How civil is the start when the best of its own responses is chosen? The judge on the best of n.
 
-    .venv/bin/python recipes/headline/floor.py [--shared DIR] [--samples 8]
+    .venv/bin/python -m recipes.headline.floor [--shared DIR] [--samples 8]
 
 Samples responses of the lab's GPT-J to the validation prompts of recipes/lab_continuation, keeps
-the one that the reward likes best of the first n, and asks the judge. The KL of best-of-n is at
-most log n - (n - 1) / n nats (Stiennon et al. 2020; Beirami et al. 2024).
+the one with the highest reward of the first n, and has the held-out classifier (`judge`) score it.
+The KL of best-of-n is at most log n - (n - 1) / n nats (Stiennon et al. 2020; Beirami et al. 2024).
 """
 
 import argparse
@@ -17,29 +17,37 @@ from lora_detox import api
 from lora_detox.rollout import generate_responses
 from lora_detox.run.build import build_job
 from lora_detox.scores import score_prompts
+from recipes.lab.overrides import continuation
 
 
-def overrides(shared: str) -> list[str]:
-    """The lab: policy, reward, judge and prompts as in recipes/lab_continuation/run.sh."""
-    return [
-        "task=gptj_continuation",
-        "threads=1",
-        "policy=local",
-        f"policy.path={shared}/lab/gptj-comments",
-        "policy.dtype=bfloat16",
-        "data=local",
-        f"data.path={shared}/data/rtp.val.jsonl.gz",
-        "data.min_toxicity=0.3",
-        "data.query_tokens=[10,15]",
-        "data.split_fractions=[0.6,0.2,0.2]",
-        "reward=local",
-        f"reward.path={shared}/lab/roberta-reward",
-        "reward.label=nothate",
-        "judge=local",
-        f"judge.path={shared}/lab/roberta-judge",
-        "judge.label=neutral",
-        "evaluation.validation_prompts=400",
-    ]
+def draws(shared: str, count: int) -> dict[str, torch.Tensor]:
+    """Responses of the start to the validation prompts, as columns [count, prompts].
+
+    Args:
+        shared: folder of corpora and models.
+        count: responses to each prompt.
+
+    Returns:
+        `score` of the reward, `judge` toxicity, `tokens`, and `nll` in nats per response.
+    """
+    columns: dict[str, list[torch.Tensor]] = {"score": [], "judge": [], "tokens": [], "nll": []}
+    overrides = continuation(shared, split="[0.6,0.2,0.2]")  # as lab_continuation has it
+    with tempfile.TemporaryDirectory() as folder:
+        settings = api.compose_settings([*overrides, "evaluation.validation_prompts=400"], folder)
+        with build_job(settings) as job:
+            if job.judge is None:
+                raise SystemExit("a judge is needed")
+            for seed in range(count):
+                responses = generate_responses(
+                    job.policy, job.validation, job.plan.sampling, **job.plan.generation, seed=seed
+                )
+                rewarded = score_prompts(job.reward, job.validation, responses.texts)
+                judged = score_prompts(job.judge, job.validation, responses.texts)
+                columns["score"].append(rewarded.score)
+                columns["judge"].append(judged.toxicity)
+                columns["tokens"].append(responses.mask.sum(dim=1).float())
+                columns["nll"].append(-responses.logprobs.sum(dim=1))
+    return {name: torch.stack(parts) for name, parts in columns.items()}
 
 
 def main() -> None:
@@ -48,27 +56,12 @@ def main() -> None:
     parser.add_argument("--shared", default="../shared", help="corpora and models")
     parser.add_argument("--samples", type=int, default=8)
     given = parser.parse_args()
-    columns: dict[str, list[torch.Tensor]] = {"score": [], "judge": [], "tokens": [], "nll": []}
-    with tempfile.TemporaryDirectory() as folder:
-        settings = api.compose_settings(overrides(given.shared), folder)
-        with build_job(settings) as job:
-            if job.judge is None:
-                raise SystemExit("a judge is needed")
-            for draw in range(given.samples):
-                said = generate_responses(
-                    job.policy, job.validation, job.plan.sampling, **job.plan.generation, seed=draw
-                )
-                columns["score"].append(score_prompts(job.reward, job.validation, said.texts).score)
-                judged = score_prompts(job.judge, job.validation, said.texts)
-                columns["judge"].append(judged.toxicity)
-                columns["tokens"].append(said.mask.sum(dim=1).float())
-                columns["nll"].append(-said.logprobs.sum(dim=1))
-    taken = {name: torch.stack(parts) for name, parts in columns.items()}
-    start = float(taken["judge"].mean())
-    print(f"start: judge {start:.4f}, {float(taken['tokens'].mean()):.1f} tokens")
+    drawn = draws(given.shared, given.samples)
+    start = float(drawn["judge"].mean())
+    print(f"start: judge {start:.4f}, {float(drawn['tokens'].mean()):.1f} tokens")
     for n in (2**k for k in range(1, int(math.log2(given.samples)) + 1)):
-        best = taken["score"][:n].argmax(dim=0)[None]
-        judge, tokens, nll = (taken[k].gather(0, best) for k in ("judge", "tokens", "nll"))
+        best = drawn["score"][:n].argmax(dim=0)[None]
+        judge, tokens, nll = (drawn[k].gather(0, best) for k in ("judge", "tokens", "nll"))
         mean, perplexity = float(judge.mean()), math.exp(nll.sum() / tokens.sum())
         print(
             f"best of {n}: judge {mean:.4f} ({mean / start - 1:+.1%}), "

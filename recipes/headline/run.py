@@ -1,6 +1,6 @@
 """Both tasks with five seeds inside their quality budgets, judged on sets that no training saw.
 
-    .venv/bin/python recipes/headline/run.py [--task continuation] [--seeds 0,1,2,3,4]
+    .venv/bin/python -m recipes.headline.run [--task continuation] [--seeds 0,1,2,3,4]
         [--members 1] [--jobs 2] [--out DIR] [--shared DIR] [--retry] [--report]
 
 Finished runs are skipped, so the command can be stopped and given again. `--report` only makes the
@@ -13,33 +13,29 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-MOST_MEMBERS = 4  # whose seeds are apart
-sys.path.insert(0, str(HERE.parent / "method_comparison"))  # the same queue and judged sets
+from recipes.headline.goals import TASKS, Task
+from recipes.headline.table import write_report
+from recipes.lab.options import queue_parser
+from recipes.lab.overrides import evaluated
+from recipes.lab.process import ROOT
+from recipes.lab.queue import Run, Step, execute_all
+from recipes.lab.store import OtherSizesError, stored_runs
 
-from goals import TASKS, Task, write_report  # noqa: E402
-from queue_of_runs import Run, Step, execute_all  # noqa: E402
-from store import OtherSizesError, stored_runs  # noqa: E402
+MOST_MEMBERS = 4  # whose seeds are apart
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = queue_parser(__doc__, "runs/headline")
+    parser.set_defaults(seeds="0,1,2,3,4", jobs=2)
     parser.add_argument("--task", choices=sorted(TASKS), help="one of the two")
-    parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument(
         "--members",
         type=int,
         choices=range(1, MOST_MEMBERS + 1),
         default=1,
-        help="runs, of which the mean of those inside the budget is the result",
+        help="runs, of which the average of those inside the budget is the result",
     )
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--out", default="runs/headline")
-    parser.add_argument("--shared", default="../shared", help="corpora and models")
-    parser.add_argument("--retry", action="store_true", help="begin failed runs again")
-    parser.add_argument("--report", action="store_true", help="only table, picture and samples")
     return parser.parse_args()
 
 
@@ -59,16 +55,16 @@ def step(task: Task, folder: Path, overrides: list[str]) -> Step:
 
 def evaluation(task: Task, shared: str, folder: Path, adapter: Path | None) -> Step:
     """Judge the base, or an adapter on it, on every set of the task."""
-    entry = f"path: '{shared}/{task.base}', name: '{folder.name}'"
-    if adapter is not None:
-        entry += f", adapter: '{adapter}'"
-    asked = [one.format(shared=shared) for one in task.judging]
-    overrides = ["stage=evaluate", *asked, f"evaluation.models=[{{{entry}}}]"]
+    overrides = [
+        "stage=evaluate",
+        *task.judging(shared),
+        evaluated(f"{shared}/{task.base}", adapter, folder.name),
+    ]
     return step(task, folder / "evaluate", overrides)
 
 
 def training(task: Task, own: Path, seed: int, members: int) -> list[Step]:
-    """One run into `train/`; or several with seeds of their own, and their mean into `train/`."""
+    """One run into `train/`; or several with seeds of their own, and their average there."""
     every = "checkpoint.every=20"
     if members == 1:
         return [step(task, own / "train", [every, f"seed={seed}"])]
@@ -78,26 +74,26 @@ def training(task: Task, own: Path, seed: int, members: int) -> list[Step]:
         for number, folder in enumerate(folders)
     ]
     listed = ",".join(map(str, folders))
-    mean = ["stage=soup", f"soup=[{listed}]", f"seed={seed}", *task.mean]
-    return [*steps, step(task, own / "train", mean)]
+    average = ["stage=soup", f"soup=[{listed}]", f"seed={seed}", *task.mean]
+    return [*steps, step(task, own / "train", average)]
 
 
 def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
     """The base and every seed of a task."""
     task, folder = TASKS[name], out / name
     base = evaluation(task, given.shared, folder / "base", None)
-    found = [Run(name=f"{name} base", folder=folder / "base", steps=[base])]
+    every = [Run(name=f"{name} base", folder=folder / "base", steps=[base])]
     for seed in map(int, given.seeds.split(",")):
         own = folder / f"seed{seed}"
         judge = evaluation(task, given.shared, own, own / "train" / "adapter")
         steps = [*training(task, own, seed, given.members), judge]
-        found.append(Run(name=f"{name} seed {seed}", folder=own, steps=steps))
-    there = stored_runs(folder, sizes_of(given))
-    return [run for run in found if run.folder.name not in there]
+        every.append(Run(name=f"{name} seed {seed}", folder=own, steps=steps))
+    stored = stored_runs(folder, sizes_of(given))
+    return [run for run in every if run.folder.name not in stored]
 
 
 def main() -> None:
-    """Do what is left to do, then tell."""
+    """Do what is left to do, then report."""
     given = arguments()
     given.shared = str(Path(given.shared).resolve())
     os.environ["SHARED"], os.environ["PYTHON"] = given.shared, sys.executable
@@ -105,7 +101,7 @@ def main() -> None:
     tasks = [given.task] if given.task else list(TASKS)
     if not given.report:
         waiting = [run for name in tasks for run in runs(given, out, name)]
-        execute_all(waiting, ROOT, jobs=given.jobs, retry=given.retry)
+        execute_all(waiting, jobs=given.jobs, retry=given.retry)
     for name in tasks:
         write_report(out / name, TASKS[name], sizes_of(given))
 

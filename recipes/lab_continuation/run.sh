@@ -1,15 +1,8 @@
 #!/usr/bin/env bash
 # Detoxify the lab's GPT-J on RealToxicityPrompts: bash recipes/lab_continuation/run.sh [OVERRIDES]
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-shared=${SHARED:-../shared}
-exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=gptj_continuation \
-  policy=local policy.path="$shared/lab/gptj-comments" \
-  data=local data.path="$shared/data/rtp.val.jsonl.gz" \
-  data.min_toxicity=0.3 'data.query_tokens=[10,15]' 'data.split_fractions=[0.6,0.2,0.2]' \
-  reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
-  judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  policy.dtype=bfloat16 'adapter.targets=[all-linear]' algorithm.iterations=80 \
+source "$(dirname "$0")/../lab/checkout.sh"
+exec "$python" -m lora_detox "${continuation[@]}" 'data.split_fractions=[0.6,0.2,0.2]' \
+  'adapter.targets=[all-linear]' algorithm.iterations=80 \
   algorithm.rollout_batch_size=128 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
   algorithm.ppo_epochs=2 algorithm.learning_rate=2e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.95 algorithm.credit_every=2 \

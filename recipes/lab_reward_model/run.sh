@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tune the lab's reward classifier on Jigsaw comments: bash recipes/lab_reward_model/run.sh [OVERRIDES]
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-shared=${SHARED:-../shared}
-exec "${PYTHON:-.venv/bin/python}" -m lora_detox stage=reward_model \
-  hydra.run.dir="${OUT:-runs/lab_reward_model}" \
+source "$(dirname "$0")/../lab/checkout.sh"
+exec "$python" -m lora_detox stage=reward_model hydra.run.dir="$out" \
   reward_model.path="$shared/lab/roberta-reward" 'reward_model.labels=[nothate,hate]' \
   data=local data.path="$shared/data/jigsaw_balanced.test.jsonl.gz" \
   data.fields.prompt=text data.fields.toxicity=label \

@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
 # Two sentiment classifiers and RL towards positive reviews, on IMDB: bash recipes/lab_sentiment/run.sh [OVERRIDES]
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-shared=${SHARED:-../shared}
-out=${OUT:-runs/lab_sentiment}
-python=${PYTHON:-.venv/bin/python}
+source "$(dirname "$0")/../lab/checkout.sh"
 
 for part in reward:val judge:test; do   # the two learn from different reviews
   "$python" -m lora_detox stage=reward_model hydra.run.dir="$out/${part%:*}" reward.probe=false \

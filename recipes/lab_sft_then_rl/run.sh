@@ -1,15 +1,8 @@
 #!/usr/bin/env bash
 # A summarizer's adapter by SFT on DialogSum, then RL from it: bash recipes/lab_sft_then_rl/run.sh
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-shared=${SHARED:-../shared}
-out=${OUT:-runs/lab_sft_then_rl}
-lab=(task=flan_summary policy=local policy.path="$shared/lab/t5-dialogue"
-  reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate
-  judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral
-  data=local data.test_path="$shared/data/toxic_turn.test.jsonl.gz"
+source "$(dirname "$0")/../lab/checkout.sh"
+lab=("${summary[@]}" data.test_path="$shared/data/toxic_turn.test.jsonl.gz"
   adapter.rank=32 'adapter.targets=[all-linear]' evaluation.test_prompts=218 "$@")
-python=${PYTHON:-.venv/bin/python}
 
 "$python" -m lora_detox stage=sft "${lab[@]}" hydra.run.dir="$out/sft" \
   data.path="$shared/data/dialogsum.train.jsonl.gz" data.max_query_tokens=128 \

@@ -1,16 +1,11 @@
 #!/usr/bin/env bash
 # Detoxify the lab's dialogue T5 on real toxic turns: bash recipes/lab_summary/run.sh [OVERRIDES]
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-shared=${SHARED:-../shared}
-exec "${PYTHON:-.venv/bin/python}" -m lora_detox task=flan_summary \
-  policy=local policy.path="$shared/lab/t5-dialogue" \
-  data=local data.path="$shared/data/toxic_turn.train.jsonl.gz" \
+source "$(dirname "$0")/../lab/checkout.sh"
+exec "$python" -m lora_detox "${summary[@]}" \
+  data.path="$shared/data/toxic_turn.train.jsonl.gz" \
   data.validation_path="$shared/data/toxic_turn.dev.jsonl.gz" \
   data.test_path="$shared/data/toxic_turn.test.jsonl.gz" \
-  reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate \
-  judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral \
-  policy.dtype=bfloat16 adapter.scope=decoder 'adapter.targets=[all-linear]' algorithm.iterations=80 \
+  adapter.scope=decoder 'adapter.targets=[all-linear]' algorithm.iterations=80 \
   algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
   algorithm.ppo_epochs=2 algorithm.learning_rate=3e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.credit_every=3 \

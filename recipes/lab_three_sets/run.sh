@@ -1,15 +1,7 @@
 #!/usr/bin/env bash
 # The paper's two tables at lab scale, adapters only: bash recipes/lab_three_sets/run.sh [OVERRIDES]
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-shared=${SHARED:-../shared}
-out=${OUT:-runs/lab_three_sets}
-lab=(task=gptj_continuation policy=local policy.path="$shared/lab/gptj-comments"
-  reward=local reward.path="$shared/lab/roberta-reward" reward.label=nothate
-  judge=local judge.path="$shared/lab/roberta-judge" judge.label=neutral
-  data=local data.path="$shared/data/rtp.val.jsonl.gz" data.min_toxicity=0.3
-  'data.query_tokens=[10,15]' 'data.split_fractions=[0.7,0.1,0.2]')
-python=${PYTHON:-.venv/bin/python}
+source "$(dirname "$0")/../lab/checkout.sh"
+lab=("${continuation[@]}" 'data.split_fractions=[0.7,0.1,0.2]')
 
 "$python" -m lora_detox "${lab[@]}" budget=off guard=off hydra.run.dir="$out/rl" algorithm.iterations=25 \
   algorithm.rollout_batch_size=32 algorithm.learning_rate=1e-3 algorithm.kl_coef=0.3 \

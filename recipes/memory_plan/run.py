@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of short runs.
 
-    python recipes/memory_plan/run.py [--only NAME ...] [--again]
+    python -m recipes.memory_plan.run [--only NAME ...] [--again]
 
 Each case runs `stage=plan` and then a short `stage=detox` with the same settings, each in a fresh
 process on one thread, and compares the prediction with `peak_memory_bytes` of summary.json (on a
@@ -10,24 +10,21 @@ CPU the largest resident set of the process). Results go to results.json beside 
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from models import write_model, write_prompts
+from recipes.lab.process import ROOT, run_stage
+from recipes.lab.random_models import write_model, write_prompts
 
-HERE = Path(__file__).resolve().parent
-LAB = HERE.parents[2] / "shared" / "lab"
+STORED = Path(__file__).with_name("results.json")
+LAB = ROOT.parent / "shared" / "lab"
 SHORT_RUN = [
     "threads=1",
     "algorithm.iterations=1",
     "algorithm.ppo_epochs=1",
     "evaluation.validation_prompts=2",
     "evaluation.test_prompts=8",
-    "evaluation.resamples=20",
     "checkpoint.every=0",
 ]
 MIB = 2**20
@@ -78,36 +75,24 @@ CASES = {
 def overrides_of(case: tuple[str | None, str | None, str], folder: Path) -> list[str] | None:
     """Overrides of a case; None where its model is not here."""
     model, prompts, text = case
-    found = [*text.split(), *SHORT_RUN]
+    overrides = [*text.split(), *SHORT_RUN]
     if model is not None and model.startswith("lab:"):
         place = LAB / model.removeprefix("lab:")
         if not place.is_dir():
             return None
-        found += ["policy=local", f"policy.path={place}"]
+        overrides += ["policy=local", f"policy.path={place}"]
     elif model is not None:
-        found += ["policy=local", f"policy.path={write_model(model, folder)}"]
+        overrides += ["policy=local", f"policy.path={write_model(model, folder)}"]
     if prompts is not None:
-        found += ["data=local", f"data.path={write_prompts(prompts, folder)}"]
-    return found
-
-
-def call(overrides: list[str], folder: Path) -> None:
-    """One fresh process on one thread."""
-    command = [sys.executable, "-m", "lora_detox", *overrides, f"hydra.run.dir={folder}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-800:]}{done.stderr[-2000:]}")
+        overrides += ["data=local", f"data.path={write_prompts(prompts, folder)}"]
+    return overrides
 
 
 def compare(overrides: list[str], folder: Path, measured: int | None) -> dict[str, Any]:
     """Predict, run unless it is measured already, and put both beside each other; bytes."""
-    call(["stage=plan", *overrides], folder / "plan")
-    plan = json.loads((folder / "plan" / "plan.json").read_text())
+    plan = run_stage(["stage=plan", *overrides], folder / "plan", threads=1)
     if measured is None:
-        call(overrides, folder / "run")
-        summary = json.loads((folder / "run" / "summary.json").read_text())
-        measured = summary["peak_memory_bytes"]
+        measured = run_stage(overrides, folder / "run", threads=1)["peak_memory_bytes"]
     predicted, base = plan["total_bytes"], plan["stays"]["libraries"]
     return {
         "measured": measured,
@@ -124,8 +109,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
     parser.add_argument("--again", action="store_true", help="keep what was measured")
     options = parser.parse_args()
-    stored = HERE / "results.json"
-    results: dict[str, Any] = json.loads(stored.read_text()) if stored.is_file() else {}
+    results: dict[str, Any] = json.loads(STORED.read_text()) if STORED.is_file() else {}
     print("| case | measured, MiB | predicted, MiB | error | beyond the libraries | peak in |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
@@ -145,7 +129,7 @@ def main() -> None:
                 f"| {row['peak_phase']} |",
                 flush=True,
             )
-            stored.write_text(json.dumps(results, indent=2) + "\n")
+            STORED.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

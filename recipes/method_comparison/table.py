@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from judged import Change, Judged, change_of, read_samples
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from store import Result, collect
+
+from recipes.lab.judged import Change, Judged, change_of
+from recipes.lab.store import Result, collect
+from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, samples_markdown
 
 SETS = {"in_distribution": "RTP", "toxic": "jigsaw", "benign": "benign"}
 LEAST_LENGTH = 0.9
@@ -27,13 +29,13 @@ def rtp_change(seeds: Seeds, base: dict[str, Judged], measure: str) -> Change:
 
 def by_method(runs: dict[str, Result], names: list[str]) -> dict[str, Seeds]:
     """Finished runs by method, in the order of `names`."""
-    found = {
+    seeds = {
         name: [run for key, run in runs.items() if key.startswith(f"{name}/seed")] for name in names
     }
-    return {name: seeds for name, seeds in found.items() if seeds}
+    return {name: group for name, group in seeds.items() if group}
 
 
-def markdown(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
+def markdown(methods: dict[str, Seeds], base: dict[str, Judged]) -> str:
     """The table."""
     heads = ["method", "seeds", *(f"judge toxicity, {label}" for label in SETS.values())]
     heads += ["perplexity, RTP", "distinct-2, RTP", "tokens, RTP", "KL", "training s"]
@@ -44,7 +46,7 @@ def markdown(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
         ["base", "", *levels, f"{start.level('perplexity'):.0f}", f"{start.distinct_2:.3f}",
          f"{start.level('tokens'):.1f}", "0", ""]
     )  # fmt: skip
-    for name, seeds in found.items():
+    for name, seeds in methods.items():
         toxicity = [
             str(change_of([one.sets[role] for one in seeds], base[role], "judge")) for role in SETS
         ]
@@ -60,11 +62,10 @@ def markdown(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
                 f"{np.mean([one.facts['seconds'] for one in seeds]):.0f}",
             ]
         )
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
+    return markdown_table(heads, rows) + "\n"
 
 
-def beaten(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
+def beaten(methods: dict[str, Seeds], base: dict[str, Judged]) -> str:
     """Who is behind another method on both axes of the picture, in words.
 
     One method beats another where its whole interval lies below the other's mean in judge toxicity
@@ -72,7 +73,7 @@ def beaten(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
     """
     planes = {
         name: [rtp_change(seeds, base, measure) for measure in ("judge", "perplexity")]
-        for name, seeds in found.items()
+        for name, seeds in methods.items()
     }
     behind = {
         name: [
@@ -82,15 +83,15 @@ def beaten(found: dict[str, Seeds], base: dict[str, Judged]) -> str:
         ]
         for name, mine in planes.items()
     }
-    said = [f"{name} by {', '.join(others)}" for name, others in behind.items() if others]
+    by = [f"{name} by {', '.join(others)}" for name, others in behind.items() if others]
     free = [name for name, others in behind.items() if not others]
     return (
-        f"Beaten on both axes (RTP) beyond the other's interval: {'; '.join(said) or 'none'}.\n"
+        f"Beaten on both axes (RTP) beyond the other's interval: {'; '.join(by) or 'none'}.\n"
         f"Not beaten: {', '.join(free)}.\n"
     )
 
 
-def picture(found: dict[str, Seeds], base: dict[str, Judged], file: Path) -> None:
+def picture(methods: dict[str, Seeds], base: dict[str, Judged], file: Path) -> None:
     """Change of judge toxicity against change of perplexity on RTP; down and left is better.
 
     Hollow marks are methods whose responses are shorter than `LEAST_LENGTH` of the base's: text
@@ -100,7 +101,7 @@ def picture(found: dict[str, Seeds], base: dict[str, Judged], file: Path) -> Non
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     markers = "osD^v<>Ph*X8p"
-    for place, (name, seeds) in enumerate(found.items()):
+    for place, (name, seeds) in enumerate(methods.items()):
         gain, cost_of = (rtp_change(seeds, base, one) for one in ("judge", "perplexity"))
         short = rtp_change(seeds, base, "tokens").mean < LEAST_LENGTH - 1
         x, y = 100 * cost_of.mean, 100 * gain.mean
@@ -133,32 +134,22 @@ def picture(found: dict[str, Seeds], base: dict[str, Judged], file: Path) -> Non
 def samples(out: Path, names: list[str], count: int = 6) -> str:
     """What base and methods (first seed) wrote to the same held-out prompts, as Markdown.
 
-    Half of the prompts are those whose answer by the base the judge finds most toxic, the others
-    stand in the middle of its order.
+    Half of the prompts are those whose response by the base is most toxic to the judge, the others
+    stand in the middle of that order.
     """
     folders = {"base": out / "base"}
     for name in names:
         files = sorted(out.glob(f"{name}/seed*/evaluate/samples.jsonl"))
         folders |= {name: files[0].parent.parent} if files else {}
-    said = {}
-    for name, folder in folders.items():
-        rows = read_samples(folder)
-        said[name] = [row for row in rows if row["set"] == "in_distribution"]
-    order = sorted(range(len(said["base"])), key=lambda i: -said["base"][i]["judge_toxicity"])
+    models = {name: own_samples(folder) for name, folder in folders.items()}
+    order = most_toxic_first(models["base"])
     middle = len(order) // 2
-    chosen = order[: count // 2] + order[middle : middle + count - count // 2]
-    parts = ["This is what the models wrote. Some of it is offensive.\n"]
-    for place in chosen:
-        parts.append(f"**{' '.join(said['base'][place]['prompt'].split())}**\n")
-        for name, rows in said.items():
-            text = " ".join(rows[place]["response"].split()) or "(empty)"
-            parts.append(f"- {name} ({rows[place]['judge_toxicity']:.2f}): {text}")
-        parts.append("")
-    return "\n".join(parts)
+    places = order[: count // 2] + order[middle : middle + count - count // 2]
+    return samples_markdown(models, places)
 
 
 def failures(out: Path) -> list[str]:
-    """Runs that failed, with what they said last."""
+    """Runs that failed, with the last line of their log."""
     return [
         f"- {path.parent.relative_to(out)}: {json.loads(path.read_text())['message']}"
         for path in sorted(out.glob("*/seed*/failed.json"))
@@ -177,15 +168,15 @@ def write_report(out: Path, names: list[str], sizes: dict[str, int]) -> None:
     if "base" not in runs:
         print("no base yet: nothing to compare with")
         return
-    base, found = runs["base"].sets, by_method(runs, names)
-    text = markdown(found, base)
-    if found:
-        text += "\n" + beaten(found, base)
+    base, methods = runs["base"].sets, by_method(runs, names)
+    text = markdown(methods, base)
+    if methods:
+        text += "\n" + beaten(methods, base)
     if failed := failures(out):
         text += "\nFailed:\n\n" + "\n".join(failed) + "\n"
     (out / "table.md").write_text(text, encoding="utf-8")
-    if found:
-        picture(found, base, out / "picture.png")
+    if methods:
+        picture(methods, base, out / "picture.png")
     if (out / "base" / "evaluate").is_dir():
         (out / "samples.md").write_text(samples(out, names), encoding="utf-8")
     print(text)

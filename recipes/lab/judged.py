@@ -1,8 +1,9 @@
-"""What models said to the judged sets, and how far it is from what the base said.
+"""Responses of models to the judged sets as numbers, and their changes against the base's.
 
-Intervals are 95 % by a two-level bootstrap of the change against the base: seeds are drawn, then
-prompts, which are the same for every seed and for the base. With three seeds the upper level is
-coarse. Distinct-2 has no such interval: drawing prompts twice makes n-grams look repeated.
+The judge is the held-out classifier (`judge`). Intervals are 95 % by a two-level bootstrap of the
+change against the base: seeds are drawn, then prompts, which are the same for every seed and for
+the base. With three seeds the upper level is coarse. Distinct-2 has no such interval: drawing
+prompts twice makes n-grams look repeated.
 """
 
 import json
@@ -10,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What one model said to one set: columns with one entry per response, and distinct-2."""
+    """Responses of one model to one set: columns with one entry per response, and distinct-2."""
 
     columns: dict[str, Floats]
     distinct_2: float
@@ -34,28 +36,31 @@ class Judged:
         """A measure over all responses, or over each draw of rows [draws, n].
 
         Args:
-            measure: judge | judged_toxic (share above 0.5) | perplexity | distinct_2 | tokens |
-                words | digits (share of the characters) | rougeL.
+            measure: judge | judged_toxic (fraction above 0.5) | perplexity | distinct_2 | tokens |
+                words | digits (fraction of the characters) | rougeL.
             rows: which responses; None takes all of them.
+
+        Returns:
+            One number, or one for each draw [draws].
         """
 
-        def taken(name: str) -> Floats:
+        def column_of(name: str) -> Floats:
             column = self.columns[name]
             return column if rows is None else column[rows]
 
         if measure == "distinct_2":
             return np.asarray(self.distinct_2)
         if measure == "judged_toxic":
-            return np.asarray((taken("judge") > 0.5).mean(axis=-1))
+            return np.asarray((column_of("judge") > 0.5).mean(axis=-1))
         if measure == "perplexity":
-            nll, tokens = taken("nll"), taken("tokens")
+            nll, tokens = column_of("nll"), column_of("tokens")
             return np.asarray(np.exp(nll.sum(axis=-1) / tokens.sum(axis=-1)))
-        return np.asarray(taken(measure).mean(axis=-1))
+        return np.asarray(column_of(measure).mean(axis=-1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change against the base and where it probably lies; 0.1 of a relative one is +10 %."""
+    """A change against the base with its interval; 0.1 of a relative one is +10 %."""
 
     mean: float
     low: float
@@ -74,16 +79,16 @@ _NAMES = {
 }
 
 
-def read_samples(folder: Path) -> list[dict[str, str]]:
+def read_samples(folder: Path) -> list[dict[str, Any]]:
     """Rows of samples.jsonl of a run's `evaluate/`."""
     lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def read(folder: Path) -> dict[str, Judged]:
-    """What `evaluate/` of a run holds, by set."""
+    """The responses that `evaluate/` of a run holds, by set."""
     (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
-    rows, found = read_samples(folder), {}
+    rows, sets = read_samples(folder), {}
     for data, numbers in model["sets"].items():
         of_set = [row for row in rows if row["set"] == data]
         columns = {
@@ -94,8 +99,8 @@ def read(folder: Path) -> dict[str, Judged]:
         texts = [row["response"] for row in of_set]
         columns["words"] = np.array([len(text.split()) for text in texts], dtype=float)
         columns["digits"] = np.array([_digits(text) for text in texts])
-        found[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"])
-    return found
+        sets[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"])
+    return sets
 
 
 def _digits(text: str) -> float:
@@ -105,13 +110,16 @@ def _digits(text: str) -> float:
 def change_of(
     seeds: Sequence[Judged], base: Judged, measure: str, *, relative: bool = True
 ) -> Change:
-    """The mean change over seeds and its interval; that of distinct-2 is NaN.
+    """The mean change over seeds, with its interval.
 
     Args:
         seeds: one run per seed, on the same prompts.
         base: the same prompts answered by the base.
         measure: of `Judged.level`.
-        relative: as a share of the base's level; else a difference.
+        relative: as a fraction of the base's level; else a difference.
+
+    Returns:
+        The change; the interval of distinct-2 is NaN.
     """
 
     def against(after: Floats, before: Floats) -> Floats:

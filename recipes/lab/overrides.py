@@ -1,25 +1,29 @@
-"""What every run of the comparison shares: base, prompts, scorers, and how it is judged."""
+"""What every run of the lab shares, as overrides: base, prompts, scorers, and how it is judged."""
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 BASE = "lab/gptj-comments"
 REWARD, CIVIL = "lab/roberta-reward", "nothate"
-SETS = ("in_distribution", "toxic", "benign")
+_SETS = "evaluation.sets"
 
 
-def lab(shared: str) -> list[str]:
-    """Overrides of the lab: policy, reward, judge, prompts above toxicity 0.3 cut to 10-15 tokens.
+def continuation(shared: str, split: str = "[0.7,0.1,0.2]") -> list[str]:
+    """Overrides of the lab's continuation task: policy, reward, judge, prompts.
+
+    The prompts are those above toxicity 0.3, cut to 10 to 15 tokens.
 
     Args:
         shared: folder of corpora and models.
+        split: fractions of the prompts for training, validation and test.
+
+    Returns:
+        The overrides.
     """
     return [
         "task=gptj_continuation",
         "threads=1",
         "policy=local",
         f"policy.path={shared}/{BASE}",
-        "policy.dtype=bfloat16",
         "reward=local",
         f"reward.path={shared}/{REWARD}",
         f"reward.label={CIVIL}",
@@ -30,7 +34,7 @@ def lab(shared: str) -> list[str]:
         f"data.path={shared}/data/rtp.val.jsonl.gz",
         "data.min_toxicity=0.3",
         "data.query_tokens=[10,15]",
-        "data.split_fractions=[0.7,0.1,0.2]",
+        f"data.split_fractions={split}",
     ]
 
 
@@ -48,36 +52,27 @@ def training(iterations: int, batch: int, seed: int) -> list[str]:
     ]
 
 
-def judging(shared: str, prompts: int, sets: bool = True) -> list[str]:
-    """Overrides of stage=evaluate on what training never saw.
+def three_sets(shared: str) -> list[str]:
+    """Overrides of stage=evaluate that add jigsaw_balanced's toxic rows and Wikipedia paragraphs.
 
-    Args:
-        shared: folder of corpora and models.
-        prompts: of each set.
-        sets: also jigsaw_balanced's toxic rows and Wikipedia paragraphs; False asks the held-out
-            part of RealToxicityPrompts alone.
+    The third set is the held-out part of the task's own prompts.
     """
-    overrides = ["stage=evaluate", f"evaluation.prompts={prompts}"]
-    if not sets:
-        return overrides
-    data = "evaluation.sets"
     return [
-        *overrides,
         "evaluation.protocol=three_sets",
-        f"data@{data}.toxic=local",
-        f"data@{data}.benign=local",
-        f"{data}.toxic.path={shared}/data/jigsaw_balanced.test.jsonl.gz",
-        f"{data}.toxic.fields.prompt=text",
-        f"{data}.toxic.fields.toxicity=label",
-        f"{data}.toxic.min_toxicity=0.5",
-        f"{data}.toxic.query_tokens=[10,15]",
-        f"{data}.benign.path={shared}/data/wikipedia_paragraphs.jsonl.gz",
-        f"{data}.benign.fields.prompt=text",
-        f"{data}.benign.query_tokens=[10,15]",
+        f"data@{_SETS}.toxic=local",
+        f"data@{_SETS}.benign=local",
+        f"{_SETS}.toxic.path={shared}/data/jigsaw_balanced.test.jsonl.gz",
+        f"{_SETS}.toxic.fields.prompt=text",
+        f"{_SETS}.toxic.fields.toxicity=label",
+        f"{_SETS}.toxic.min_toxicity=0.5",
+        f"{_SETS}.toxic.query_tokens=[10,15]",
+        f"{_SETS}.benign.path={shared}/data/wikipedia_paragraphs.jsonl.gz",
+        f"{_SETS}.benign.fields.prompt=text",
+        f"{_SETS}.benign.query_tokens=[10,15]",
     ]
 
 
-def judged(base: str, adapter: Path | None, name: str) -> str:
+def evaluated(base: str, adapter: Path | None, name: str) -> str:
     """The override that names what is evaluated: the base, or an adapter on it."""
     entry = f"path: '{base}', name: '{name}'"
     if adapter is not None:

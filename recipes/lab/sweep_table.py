@@ -1,9 +1,11 @@
-"""One Markdown table from the summary.json files of a sweep: python table.py SWEEP_DIR."""
+"""One table from the summary.json files of a sweep: `python -m recipes.lab.sweep_table DIR`."""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from recipes.lab.tables import markdown_table
 
 COLUMNS = (
     ("judge toxicity", "judge_toxicity", 3),
@@ -46,10 +48,7 @@ def main() -> None:
     rows.sort(key=lambda cells: (cells[0], cells[1], int(cells[2])))
     head = ["task", "weights", "seed", *(name for name, _, _ in COLUMNS)]
     head += ["judge change (95 % interval)", "relative", "KL", "base unchanged", "seconds"]
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for cells in rows:
-        print("| " + " | ".join(cells) + " |")
+    print(markdown_table(head, rows))
 
 
 if __name__ == "__main__":

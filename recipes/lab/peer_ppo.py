@@ -6,7 +6,7 @@
 The prompts are those of our runs, as ids; the reward is the raw logit of the civil label on the
 response. Every other number is TRL's default (adaptive KL 0.2 aiming at 6, whitening, clip 0.2,
 value coefficient 0.1), minibatches as in its detoxification example. Writes OUT/adapter (PEFT) and
-OUT/summary.json; what is not finite ends the run and is said there.
+OUT/summary.json; a number that is not finite ends the run and stands there as `stopped`.
 """
 
 import argparse
@@ -80,14 +80,31 @@ def policy(path: str, last_layers: int) -> Any:
     return model
 
 
+def generate(trainer: PPOTrainer, queries: list[torch.Tensor], longest: int) -> list[torch.Tensor]:
+    """Sampled responses of at most `longest` tokens; an empty one becomes the end token."""
+    tokenizer = trainer.tokenizer
+    responses = trainer.generate(
+        queries,
+        batch_size=len(queries),
+        return_prompt=False,
+        do_sample=True,
+        top_k=0,
+        top_p=1.0,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=longest,
+    )
+    end = torch.tensor([tokenizer.eos_token_id])
+    return [one if len(one) else end for one in responses]
+
+
 def train(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Turn TRL's loop over the prompts of the file.
+    """TRL's loop over the prompts of the file.
 
     Args:
         given: the command line.
 
     Returns:
-        The model, and what happened.
+        The model; and why it stopped, how many samples were scored, and numbers by iteration.
     """
     iterations = json.loads(Path(given.prompts).read_text(encoding="utf-8"))
     reward = CivilLogit(given.reward, given.civil)
@@ -108,37 +125,26 @@ def train(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     stopped, scored = "iterations", 0
     for prompts in iterations:
         queries = [torch.tensor(one["ids"]) for one in prompts]
-        answers = trainer.generate(
-            queries,
-            batch_size=len(queries),
-            return_prompt=False,
-            do_sample=True,
-            top_k=0,
-            top_p=1.0,
-            pad_token_id=tokenizer.pad_token_id,
-            max_new_tokens=random.randint(*given.tokens),
-        )
-        answers = [a if len(a) else torch.tensor([tokenizer.eos_token_id]) for a in answers]
-        scores = reward([tokenizer.decode(a, skip_special_tokens=True) for a in answers])
+        responses = generate(trainer, queries, random.randint(*given.tokens))
+        scores = reward([tokenizer.decode(one, skip_special_tokens=True) for one in responses])
         scored += len(scores)
-        stats = trainer.step(queries, answers, list(scores))
+        stats = trainer.step(queries, responses, list(scores))
         row = {
             "score": float(scores.mean()),
             "ref_kl": float(stats["objective/kl"]),
-            "response_tokens": sum(map(len, answers)) / len(answers),
+            "response_tokens": sum(map(len, responses)) / len(responses),
         }
         history.append(row)
         weights = (p for p in model.parameters() if p.requires_grad)
-        if not all(map(math.isfinite, row.values())) or not all(
-            torch.isfinite(p).all() for p in weights
-        ):
+        finite = all(map(math.isfinite, row.values()))
+        if not (finite and all(torch.isfinite(p).all() for p in weights)):
             stopped = f"not finite at iteration {len(history)}"
             break
     return model, {"stopped": stopped, "scored_samples": scored, "history": history}
 
 
 def main() -> None:
-    """Train, save, say what happened."""
+    """Train, save, write the summary."""
     given, start = arguments(), time.perf_counter()
     torch.set_num_threads(1)
     random.seed(given.seed)

@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from judged import Judged, read
 
 from lora_detox.report.jsonl import write_text_atomic
+from recipes.lab.judged import Judged, read
 
 COLUMNS = {"judged_toxic": ("judge",), "perplexity": ("nll", "tokens"), "distinct_2": ()}
 """Measure -> columns of `Judged` that it is computed from, where it is not a column itself."""
@@ -28,9 +29,10 @@ class Result:
     """One finished run.
 
     Attributes:
-        sets: what it said to the judged sets.
+        sets: its responses to the judged sets.
         facts: of its training: kl (nats), seconds, members (runs that were trained), averaged
-            (those whose mean it is), iterations, chosen_iteration, chosen_share.
+            (those whose mean it is), iterations, chosen_iteration, chosen_share (fraction of the
+            way from the start to that iteration).
     """
 
     sets: dict[str, Judged]
@@ -74,7 +76,7 @@ def pack(result: Result, measures: Measures) -> dict[str, object]:
     return {"facts": result.facts, "sets": sets}
 
 
-def unpack(stored: Mapping[str, Mapping]) -> Result:
+def unpack(stored: Mapping[str, Mapping[str, Any]]) -> Result:
     """The run that `pack` wrote."""
     sets = {
         name: Judged(
@@ -90,12 +92,15 @@ class OtherSizesError(Exception):
     """The folder holds results of other sizes."""
 
 
-def stored_runs(out: Path, sizes: Mapping[str, int]) -> dict[str, dict]:
+def stored_runs(out: Path, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """What `results.json` of a folder holds, by the names of the runs.
 
     Args:
         out: folder of the results.
         sizes: what has to be the same for two runs to stand in one table.
+
+    Returns:
+        Name of the run -> what `pack` wrote; empty without a file.
 
     Raises:
         OtherSizesError: if the file was written with other sizes.
@@ -109,13 +114,22 @@ def stored_runs(out: Path, sizes: Mapping[str, int]) -> dict[str, dict]:
             f"{file} holds runs of {stored['sizes']}, got {dict(sizes)}; "
             "give the same ones, or another --out"
         )
-    return stored["runs"]
+    runs: dict[str, dict[str, Any]] = stored["runs"]
+    return runs
 
 
 def collect(out: Path, measures: Measures, sizes: Mapping[str, int]) -> dict[str, Result]:
     """Every finished run of a folder and of its `results.json`, which is brought up to date.
 
     All of them are read as they are stored, so that the file alone gives the same table.
+
+    Args:
+        out: folder of the results.
+        measures: what tables show of each set, which is what is kept.
+        sizes: as for `stored_runs`.
+
+    Returns:
+        Name of the run -> its result, by name.
 
     Raises:
         OtherSizesError: as `stored_runs`.

@@ -1,13 +1,14 @@
 """A queue of runs, to be stopped and continued: finished ones are skipped, failed ones listed."""
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from recipes.lab.process import ROOT, environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Run:
     """One method with one seed.
 
     Attributes:
-        name: as the tables show it.
+        name: as the queue prints it.
         folder: where everything of it is written; `failed.json` there says that it failed.
         steps: its processes, in order.
     """
@@ -43,22 +44,16 @@ class Run:
         return all(step.done.is_file() for step in self.steps)
 
 
-def environment(root: Path) -> dict[str, str]:
-    """One thread, and the package of this checkout."""
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def execute(run: Run, root: Path, *, retry: bool) -> str:
+def execute(run: Run, *, retry: bool) -> str:
     """Do what is left of a run.
 
     Args:
         run: what to do.
-        root: top of the checkout.
         retry: begin again what failed before.
 
     Returns:
-        `done`, `there` (was finished), or `failed`; the log holds why.
+        `done`, `there` (was finished), `stopped` (by a signal, to be continued), or `failed`; the
+        log holds why.
     """
     failed = run.folder / "failed.json"
     if run.finished:
@@ -72,9 +67,14 @@ def execute(run: Run, root: Path, *, retry: bool) -> str:
             continue
         with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
             code = subprocess.run(
-                step.command, cwd=root, env=environment(root), stdout=log, stderr=log, check=False
+                step.command,
+                cwd=ROOT,
+                env=environment(threads=1),
+                stdout=log,
+                stderr=log,
+                check=False,
             ).returncode
-        if code < 0:  # stopped from outside: to be continued
+        if code < 0:
             return "stopped"
         if code or not step.done.is_file():
             lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
@@ -84,19 +84,18 @@ def execute(run: Run, root: Path, *, retry: bool) -> str:
     return "done"
 
 
-def execute_all(runs: Sequence[Run], root: Path, *, jobs: int, retry: bool) -> None:
+def execute_all(runs: Sequence[Run], *, jobs: int, retry: bool) -> None:
     """Do every run, `jobs` at a time, one thread each; one line for each.
 
     Args:
         runs: in the order in which they are begun.
-        root: top of the checkout.
         jobs: how many at a time.
         retry: begin again what failed before.
     """
 
     def one(run: Run) -> str:
         start = time.perf_counter()
-        result = execute(run, root, retry=retry)
+        result = execute(run, retry=retry)
         print(f"{result:8} {run.name}  {time.perf_counter() - start:.0f} s", flush=True)
         return result
 

@@ -1,4 +1,4 @@
-"""One job in one process: write prompts, train, evaluate. `python job.py JOB.json`, from run.py.
+"""One job in one process: write prompts, train, evaluate. `python -m recipes.lab.job JOB.json`.
 
 JOB.json holds `folder`, `train` and `evaluate` (overrides), or `prompts`, a file that the prompts
 of `train` are written to. What is finished is skipped; training that was interrupted goes on
