@@ -3,8 +3,6 @@
 Nothing heavy is imported before the composed settings have been checked.
 """
 
-import importlib
-import logging
 import os
 import sys
 import traceback
@@ -19,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import DetoxError
 from lora_detox.settings import closest_keys, register_schema, settings_from
+from lora_detox.stages import run_stage
 
 _NO_ADVICE = "To append to your config use "
 
@@ -34,11 +33,7 @@ def conf_dir() -> Path:
 def run(config: DictConfig) -> tuple[float, ...]:
     """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
     try:
-        settings = settings_from(config)
-        # While it is imported it speaks of kernels that a user can do nothing about.
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
-        objectives: tuple[float, ...] = stage.run(settings)
+        objectives = run_stage(settings_from(config))
     except DetoxError:
         _remove_if_empty(Path(config.run_dir))
         raise
@@ -71,8 +66,8 @@ def _fail(message: str) -> int:
 def explain(error: Exception, overrides: list[str]) -> str:
     """Hydra's message, with its cause and the keys that a mistyped one may have meant."""
     # The schema is closed, so that Hydra's advice to append an unknown key leads nowhere.
-    said = [one for one in str(error).strip().splitlines() if not one.startswith(_NO_ADVICE)]
-    parts = ["\n".join(said)]
+    lines = [one for one in str(error).strip().splitlines() if not one.startswith(_NO_ADVICE)]
+    parts = ["\n".join(lines)]
     if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
         parts.append(str(error.__cause__).strip())
     groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())

@@ -1,6 +1,5 @@
 """Runs from Python: the same composition as the command line, the summary as a result."""
 
-import importlib
 import json
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_detox.__main__ import conf_dir, explain
 from lora_detox.errors import SettingsError
 from lora_detox.settings import Settings, register_schema, settings_from
+from lora_detox.stages import run_stage
 
 
 def compose_settings(overrides: list[str], run_dir: str | Path | None = None) -> Settings:
@@ -56,8 +56,7 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
         DetoxError: whatever the command line would report.
     """
     settings = compose_settings(overrides, run_dir)
-    stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
-    stage.run(settings)
+    run_stage(settings)
     text = (Path(settings.run_dir) / "summary.json").read_text(encoding="utf-8")
     summary: dict[str, Any] = json.loads(text)
     return summary

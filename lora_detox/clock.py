@@ -33,6 +33,10 @@ class Clock:
         lap, self._since = self._since, {}
         return lap
 
+    def columns(self) -> dict[str, float]:
+        """Seconds of each phase since the last lap, for metrics.jsonl."""
+        return {f"seconds_{phase}": spent for phase, spent in self.lap().items()}
+
     def whole(self) -> dict[str, float]:
         """Seconds in total, by phase, and of all that is no phase ("other"); phases sum to it."""
         total = self.elapsed()

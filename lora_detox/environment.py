@@ -1,10 +1,41 @@
-"""Keep what libraries say of themselves out of a run's output; errors still come through."""
+"""The process around a run: how quiet its libraries are, what machine and versions it has."""
 
 import logging
 import os
+import platform
+import resource
+import subprocess
+import sys
 import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+import torch
 from transformers.utils import logging as transformers_logging
+
+import lora_detox
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "hydra-core",
+)
+
+
+def prepare_process(threads: int | None) -> None:
+    """What every stage begins with: quiet libraries, and the number of CPU threads.
+
+    Args:
+        threads: as in the settings; None leaves PyTorch's choice.
+    """
+    quieten_libraries()
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def quieten_libraries() -> None:
@@ -17,3 +48,50 @@ def quieten_libraries() -> None:
     for module in ("transformers", "peft", "torch", "bitsandbytes"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory held so far, in bytes: of the GPU's allocator, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS only
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that computes, and the commit of the checkout if there is one."""
+    known = {"lora_detox": lora_detox.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    commit = _git("rev-parse", "--short", "HEAD")
+    if commit:
+        known["commit"] = commit + ("+changes" if _git("status", "--porcelain") else "")
+    return known
+
+
+def _git(*arguments: str) -> str:
+    """Output of git in the checkout that this package runs from; empty outside of one."""
+    root = Path(lora_detox.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,14 +1,47 @@
-"""The prompts of a run as its policy reads them."""
+"""Settings -> prompts: rows read, filtered and split, then encoded as the policy reads them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
-from lora_detox.evaluation.evaluator import repeat_prompts
-from lora_detox.prompts import PromptSampler, PromptSets, fixed_batches
-from lora_detox.settings import Settings
+from lora_detox.prompts import (
+    PromptSampler,
+    PromptSets,
+    fixed_batches,
+    load_prompt_sets,
+    repeat_prompts,
+)
+from lora_detox.settings import Settings, Stage, TaskKind
 from lora_detox.types import PromptBatch
+
+
+def load_data(settings: Settings) -> PromptSets:
+    """Read, filter and split the prompts as conf/data says."""
+    data = asdict(settings.data)
+    keys = (
+        "path",
+        "validation_path",
+        "test_path",
+        "config_name",
+        "revision",
+        "split_names",
+        "fields",
+        "min_toxicity",
+        "max_toxicity",
+        "skip",
+        "prefixes",
+        "split_fractions",
+        "limit",
+        "bad_row_limit",
+        "cache",
+    )
+    if data["min_toxicity"] is None and data["max_toxicity"] is None:
+        data["fields"]["toxicity"] = None  # only the filter reads it
+    if settings.task.kind is TaskKind.continuation and settings.stage is not Stage.sft:
+        data["fields"]["references"] = None  # there is no ROUGE to take
+    return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +57,11 @@ class EncodedPrompts:
     train: PromptSampler
     validation: PromptBatch
     test: PromptBatch
+
+    def to(self, device: torch.device) -> "EncodedPrompts":
+        """Validation and test prompts on a device; those of an iteration follow one by one."""
+        validation, test = self.validation.to(device), self.test.to(device)
+        return EncodedPrompts(train=self.train, validation=validation, test=test)
 
 
 def encode_prompts(

@@ -9,7 +9,7 @@ from lora_detox.prompts import PromptRow, load_prompt_sets
 from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.rows import BadRow
 from lora_detox.prompts.sources import open_sources
-from lora_detox.run.opening import say
+from lora_detox.report.console import print_line
 from lora_detox.settings import DataSettings, Settings
 
 _SPLIT_NAMES = ("train", "validation", "test")
@@ -52,7 +52,7 @@ def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
     sets = load_prompt_sets(
         **{key: value for key, value in given.items() if key not in unused}, seed=data.split_seed
     )
-    say(f"data     {data.path}: {sets.report.describe()}")
+    print_line(f"data     {data.path}: {sets.report.describe()}")
     found = {name: _labelled(getattr(sets, name), settings) for name in _SPLIT_NAMES}
     if len(set(found["train"].toxic)) < 2:
         raise DataError(
@@ -101,7 +101,7 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     if not texts:
         raise DataError(f"{path} has no row with a text and a label; change `{key}`")
     left_out = f"; {dropped} rows without text or label left out" if dropped else ""
-    say(f"test set {name}: {len(texts)} texts{left_out}")
+    print_line(f"test set {name}: {len(texts)} texts{left_out}")
     return LabelledTexts(texts=texts, toxic=toxic, identities=identities, dropped=dropped)
 
 

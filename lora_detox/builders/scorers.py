@@ -1,10 +1,9 @@
-"""Settings -> prompts, and reward and judge: what stages read besides the policy."""
+"""Settings -> reward and judge, each checked, loaded and probed."""
 
 from dataclasses import asdict
 
 import torch
 
-from lora_detox.prompts import PromptSets, load_prompt_sets
 from lora_detox.scores import (
     ClassifierScorer,
     CompositeScorer,
@@ -16,35 +15,8 @@ from lora_detox.scores import (
     probe_scorer,
     text_term,
 )
-from lora_detox.settings import ScorerSettings, Settings, Stage, TaskKind, TermSettings
+from lora_detox.settings import ScorerSettings, Settings, TermSettings
 from lora_detox.types import Scorer
-
-
-def load_data(settings: Settings) -> PromptSets:
-    """Read, filter and split the prompts as conf/data says."""
-    data = asdict(settings.data)
-    keys = (
-        "path",
-        "validation_path",
-        "test_path",
-        "config_name",
-        "revision",
-        "split_names",
-        "fields",
-        "min_toxicity",
-        "max_toxicity",
-        "skip",
-        "prefixes",
-        "split_fractions",
-        "limit",
-        "bad_row_limit",
-        "cache",
-    )
-    if data["min_toxicity"] is None and data["max_toxicity"] is None:
-        data["fields"]["toxicity"] = None  # only the filter reads it
-    if settings.task.kind is TaskKind.continuation and settings.stage is not Stage.sft:
-        data["fields"]["references"] = None  # there is no ROUGE to take
-    return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
 
 
 def check_scorers(settings: Settings) -> None:

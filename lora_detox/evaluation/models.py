@@ -6,20 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_detox.builders.training import backbone_plan
-from lora_detox.embedded import embedded_path
+from lora_detox.builders.policy import backbone_plan, model_path
 from lora_detox.errors import SettingsError
 from lora_detox.hub import is_hub_id
-from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.settings import Settings
 
 _KEYS = ("path", "revision", "adapter", "name")
-_EMBEDDED_POLICY = "embedded:policy"
 _KEY = "evaluation.models"
-
-NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last_1")
-"""A bare model is loaded with an adapter that is 0, because the policy around it wants one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +34,7 @@ class EvaluatedModel:
 
     def backbone(self, settings: Settings) -> BackbonePlan:
         """How to load it: dtype, quantization and device are those of the settings."""
-        path = self.path
-        if path == _EMBEDDED_POLICY:
-            path = str(embedded_path(settings.task.miniature))
+        path = model_path(self.path, settings)
         changes = {"revision": self.revision, "adapter": self.adapter, "frozen_reference": False}
         return BackbonePlan(**{**vars(backbone_plan(settings, path)), **changes})
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lora_detox.builders.scorers import load_data
+from lora_detox.builders.data import load_data
 from lora_detox.prompts import PromptRow
 from lora_detox.prompts.splits import choose_rows
 from lora_detox.settings import DataSettings, Protocol, Settings

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from lora_detox.errors import ExportError
-from lora_detox.evaluation.models import NO_ADAPTER
 from lora_detox.export.finished_run import FinishedRun
 from lora_detox.export.reload import load_plain, logits_in_fresh_process, logits_of
+from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 

@@ -13,7 +13,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from lora_detox.builders.training import adapter_plan, budget_of, sampling_of
+from lora_detox.builders.controls import budget_of
+from lora_detox.builders.policy import adapter_plan
+from lora_detox.builders.training import sampling_of
 from lora_detox.errors import DetoxError
 from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy

@@ -53,6 +53,10 @@ class AdapterPlan:
     dora: bool = False
 
 
+NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last_1")
+"""A bare model is loaded with an adapter that is 0, because the policy around it wants one."""
+
+
 def interpolate_adapter(
     start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:

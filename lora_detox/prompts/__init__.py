@@ -11,7 +11,7 @@ Files: `load` (the entry), `sources` (where rows come from), `files` and `hub` (
 `stored` (long reading shows how far it is, and its outcome is kept).
 """
 
-from lora_detox.prompts.batching import PromptSampler, fixed_batches
+from lora_detox.prompts.batching import PromptSampler, fixed_batches, repeat_prompts
 from lora_detox.prompts.load import load_prompt_sets
 from lora_detox.prompts.rows import LoadReport, PromptRow, PromptSets
 from lora_detox.prompts.templates import EncodedPrompt, PromptTemplate, apply_template
@@ -26,4 +26,5 @@ __all__ = [
     "apply_template",
     "fixed_batches",
     "load_prompt_sets",
+    "repeat_prompts",
 ]

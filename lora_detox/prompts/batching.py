@@ -229,3 +229,14 @@ def _checked_range(query_tokens: tuple[int, int] | None) -> tuple[int, int] | No
             "change `data.query_tokens`"
         )
     return low, high
+
+
+def repeat_prompts(prompts: PromptBatch, times: int) -> PromptBatch:
+    """Each prompt `times` times in a row, to sample several responses to it."""
+    return PromptBatch(
+        texts=[text for text in prompts.texts for _ in range(times)],
+        query_ids=prompts.query_ids.repeat_interleave(times, dim=0),
+        query_mask=prompts.query_mask.repeat_interleave(times, dim=0),
+        references=[references for references in prompts.references for _ in range(times)],
+        row_ids=[row_id for row_id in prompts.row_ids for _ in range(times)],
+    )

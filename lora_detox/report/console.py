@@ -29,6 +29,11 @@ RESPONSE_CHARACTERS = 320
 _STYLES = {"better": "bold green", "worse": "bold red", "changed": "yellow"}
 
 
+def print_line(line: str) -> None:
+    """Print a line as it is, whatever brackets a path or a model's text has in it."""
+    Console(highlight=False).print(Text(line), soft_wrap=True)
+
+
 def readable(text: str, console: Console) -> Text:
     """Model or data text as the terminal can take it.
 

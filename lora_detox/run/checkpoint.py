@@ -20,6 +20,8 @@ from torch import Tensor
 from lora_detox.errors import DataError
 
 _NAME = "iteration_{:06d}"
+TRAINER_PREFIX = "checkpoint-"
+"""What Transformers' trainers call a checkpoint, before its number of optimizer steps."""
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 
@@ -160,6 +162,32 @@ def is_whole(checkpoint: Path) -> bool:
         return all(_digest(checkpoint / name) == digest for name, digest in manifest.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def newest_trainer_checkpoint(folder: Path) -> tuple[int, Path] | None:
+    """The newest whole checkpoint of a Transformers trainer; torn ones are removed.
+
+    Args:
+        folder: the run's checkpoints/.
+
+    Returns:
+        Optimizer steps behind and the checkpoint's folder; None where there is none.
+    """
+    for torn in [one for one in trainer_checkpoints(folder) if not is_whole(one)]:
+        shutil.rmtree(torn)
+    newest_first = trainer_checkpoints(folder)
+    return (_step(newest_first[0]), newest_first[0]) if newest_first else None
+
+
+def trainer_checkpoints(folder: Path) -> list[Path]:
+    """Folders of a Transformers trainer's checkpoints, newest first, torn ones included."""
+    found = [one for one in folder.glob(f"{TRAINER_PREFIX}*") if one.is_dir()]
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    digits = checkpoint.name.removeprefix(TRAINER_PREFIX)
+    return int(digits) if digits.isdigit() else -1
 
 
 def _digest(path: Path) -> str:

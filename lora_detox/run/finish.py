@@ -1,34 +1,49 @@
-"""After training: evaluate again, prove the base unchanged, write the run directory."""
+"""Before and after training: evaluate, prove the base unchanged, write the run directory."""
 
-import platform
-import resource
-import subprocess
+import json
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from rich.console import Console
 
-import lora_detox
+from lora_detox.environment import device_name, peak_memory, versions
 from lora_detox.metrics import change, names, summarise
 from lora_detox.report.console import print_result
 from lora_detox.report.html import write_report
 from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_samples
 from lora_detox.report.wording import RAN_TO_THE_END
+from lora_detox.run.job import Job
 from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
 
-if TYPE_CHECKING:
-    from lora_detox.run.build import Job
 
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "evaluate", "hydra-core")
+def evaluate_start(job: Job) -> Evaluation:
+    """Test and validation prompts answered by the policy as it starts.
+
+    Args:
+        job: before training; a resumed one reads its first evaluation back.
+
+    Returns:
+        The evaluation on test prompts; that on validation prompts is recorded and handed to the
+        checkpoint selector.
+    """
+    path = job.run_dir / "checkpoints" / "before.json"
+    if job.first_iteration and path.is_file():
+        return Evaluation(**json.loads(path.read_text(encoding="utf-8")))
+    evaluation = job.evaluator(job.encoded.test)
+    path.parent.mkdir(exist_ok=True)
+    write_json_atomic(path, asdict(evaluation))
+    validation = job.validate()
+    job.record({"iteration": 0, "evaluation": validation})
+    job.selector.begin(validation)
+    return evaluation
 
 
 def finish(
-    job: "Job", before: Evaluation, facts: Mapping[str, Any] | None = None
+    job: Job, before: Evaluation, facts: Mapping[str, Any] | None = None
 ) -> tuple[float, ...]:
     """Write adapter, value head, samples, summary and report; print the table.
 
@@ -41,7 +56,7 @@ def finish(
         The sweep objectives: toxicity after, quality lost.
     """
     run_dir, settings = job.run_dir, job.settings
-    after = job.evaluate(job.test_prompts)
+    after = job.evaluator(job.encoded.test)
     job.policy.save(run_dir / "adapter", run_dir)
     summary = plain({**_summary(job, before, after), **(facts or {})})
     samples = write_samples(run_dir / "samples.jsonl", before, after)
@@ -67,7 +82,7 @@ def finish(
     return (toxicity["mean"], quality)
 
 
-def _summary(job: "Job", before: Evaluation, after: Evaluation) -> dict[str, Any]:
+def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
     settings, clock = job.settings, job.clock
     kl = after.per_response[names.REF_KL]
     scorers = {"reward": job.reward.scorer_id}
@@ -98,50 +113,3 @@ def _summary(job: "Job", before: Evaluation, after: Evaluation) -> dict[str, Any
         "versions": versions(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most memory held so far, in bytes: of the GPU's allocator, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS only
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's with its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that computes, and the commit of the checkout if there is one."""
-    found = {"lora_detox": lora_detox.__version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    commit = _git("rev-parse", "--short", "HEAD")
-    if commit:
-        found["commit"] = commit + ("+changes" if _git("status", "--porcelain") else "")
-    return found
-
-
-def _git(*arguments: str) -> str:
-    """Output of git in the checkout that this package runs from; empty outside of one."""
-    root = Path(lora_detox.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

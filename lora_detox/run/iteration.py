@@ -1,27 +1,57 @@
-"""Stage 6 of an iteration: the row of metrics.jsonl, and the alarms that end a run."""
+"""Around one iteration: the checks at its beginning, its row of metrics.jsonl, what comes after."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
-from lora_detox.metrics.diversity import lettered_words
 from lora_detox.metrics.quality import RolloutQuality, rollout_quality
+from lora_detox.report.progress import TrainingProgress
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
-from lora_detox.scores import prefix_credit
+from lora_detox.run.job import Job
+from lora_detox.run.resume import check_moved
 from lora_detox.types import Rollout, Scores, UpdateStats
-
-if TYPE_CHECKING:
-    from lora_detox.run.build import Job
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far logprobs of one token may differ between two passes of the same weights, nats."""
 
 
-def check_start(job: "Job", iteration: int, rollout: Rollout, responses: Responses) -> None:
+class IterationRecords(NamedTuple):
+    """The records of one iteration, in the order in which they came about."""
+
+    rollout: Rollout
+    responses: Responses
+    scores: Scores
+    quality: RolloutQuality
+    kl_coef: float
+    stats: UpdateStats
+
+
+def learn_start(job: Job) -> None:
+    """Tell the budget what rollouts of the start are like.
+
+    Their prompts and draws come after those of the plan, so that training never sees them.
+
+    Args:
+        job: before its first iteration; `budget.start_rollouts` are sampled.
+    """
+    plan, measured = job.plan, []
+    with job.clock("evaluate"):
+        for index in range(plan.iterations, plan.iterations + job.settings.budget.start_rollouts):
+            prompts, seed = job.prompts(index), job.seed(index)
+            responses = generate_responses(
+                job.policy, prompts, plan.sampling, **plan.generation, seed=seed
+            )
+            rollout = collect_rollout(
+                job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
+            )
+            measured.append(rollout_quality(rollout).measures)
+        job.controls.budget.begin(measured)
+
+
+def check_start(job: Job, iteration: int, rollout: Rollout, responses: Responses) -> None:
     """Before the first update the policy is its reference: KL 0, and sampled as scored.
 
     Args:
@@ -53,119 +83,83 @@ def check_start(job: "Job", iteration: int, rollout: Rollout, responses: Respons
         )
 
 
-class Turn(NamedTuple):
-    """The records of one iteration, in the order in which they came about."""
-
-    rollout: Rollout
-    responses: Responses
-    scores: Scores
-    quality: RolloutQuality
-    kl_coef: float
-    stats: UpdateStats
-
-
-def iteration_row(job: "Job", iteration: int, turn: Turn) -> dict[str, Any]:
-    """What metrics.jsonl says of one iteration; also moves the KL control and the budget.
+def iteration_row(iteration: int, records: IterationRecords) -> dict[str, Any]:
+    """What metrics.jsonl says of one iteration; nothing is moved by it.
 
     Args:
-        job: clock, scaler, KL control and budget are read.
         iteration: from 0.
-        turn: what the iteration brought.
+        records: what the iteration brought.
 
     Returns:
         Names of `metrics.names` and of UpdateStats to numbers.
-
-    Raises:
-        DivergenceError: no optimizer step of the iteration was possible, or a number is not finite.
     """
-    rollout, scores, measures = turn.rollout, turn.scores, turn.quality.measures
+    rollout, scores, measures = records.rollout, records.scores, records.quality.measures
     mask = rollout.response_mask
-    k1 = measures[names.REF_KL]
     k3 = kl.response_sums(kl.k3(rollout.logprobs, rollout.ref_logprobs), mask).mean()
-    gap = ((rollout.logprobs - turn.responses.logprobs).abs() * mask).max()
-    row: dict[str, Any] = {
+    gap = ((rollout.logprobs - records.responses.logprobs).abs() * mask).max()
+    return {
         "iteration": iteration + 1,
         names.SCORE: float(scores.score.mean()),
         names.TOXICITY: float(scores.toxicity.mean()),
         **measures,
         names.REF_KL_K3: float(k3),
-        names.KL_COEF: turn.kl_coef,
-        "kl_cost": turn.kl_coef * k1,
-        **job.budget.columns(),
-        "score_std": job.scaler.std,
-        "length_slope": job.length_correction.slope,
-        "step_factor": job.step_control.factor,
+        names.KL_COEF: records.kl_coef,
+        "kl_cost": records.kl_coef * measures[names.REF_KL],
         "sampling_gap": float(gap),
-        **{name: value for name, value in vars(turn.stats).items() if value is not None},
+        **{name: value for name, value in vars(records.stats).items() if value is not None},
+        **{f"score_{name}": float(part.mean()) for name, part in scores.parts.items()},
     }
-    row.update({f"score_{name}": float(part.mean()) for name, part in scores.parts.items()})
-    row.update({f"seconds_{phase}": spent for phase, spent in job.clock.lap().items()})
-    _check_alive(iteration, row, turn.stats)
-    job.kl_control.update(k1, len(mask))
-    job.step_control.update(turn.stats.approx_kl)
-    job.budget.observe(measures)
-    return row
 
 
-def _check_alive(iteration: int, row: dict[str, Any], stats: UpdateStats) -> None:
-    if stats.optimizer_steps == 0:
+def check_alive(row: dict[str, Any]) -> None:
+    """An iteration without a single optimizer step, or with numbers that are not finite.
+
+    Args:
+        row: from `iteration_row`.
+
+    Raises:
+        DivergenceError: with what to change.
+    """
+    iteration = row["iteration"]
+    if row["optimizer_steps"] == 0:
         raise DivergenceError(
-            f"iteration {iteration + 1}: all {stats.skipped_steps} optimizer steps were skipped "
-            f"(mean ratio {stats.ratio:.3g}, policy loss {stats.policy_loss:.3g}); lower "
+            f"iteration {iteration}: all {row['skipped_steps']} optimizer steps were skipped "
+            f"(mean ratio {row['ratio']:.3g}, policy loss {row['policy_loss']:.3g}); lower "
             "algorithm.learning_rate, or raise algorithm.kl_coef"
         )
     broken = [key for key in (names.SCORE, names.REF_KL) if not math.isfinite(row[key])]
     if broken:
         raise DivergenceError(
-            f"iteration {iteration + 1}: {', '.join(broken)} is not finite; lower "
+            f"iteration {iteration}: {', '.join(broken)} is not finite; lower "
             "algorithm.learning_rate"
         )
 
 
-def corrected_score(job: "Job", rollout: Rollout, scores: Scores) -> Tensor:
-    """The scores [B] without what length alone predicts, where that is asked for."""
-    words = [lettered_words(text) for text in rollout.response_texts]
-    job.length_correction.observe(scores.score, words)
-    return job.length_correction(scores.score, words)
-
-
-def token_credit(job: "Job", rollout: Rollout, score: Tensor) -> Tensor:
-    """Which tokens changed the score [B, R], score units before scaling; 0 where not asked for."""
-    every = job.settings.algorithm.credit_every
-    if every is None:
-        return torch.zeros_like(rollout.logprobs)
-    said = (rollout.response_ids, rollout.response_mask)
-    found = prefix_credit(
-        job.reward,
-        rollout.prompts,
-        said,
-        score,
-        job.policy.decode_texts,
-        every,
-        lambda potentials, texts: job.length_correction(
-            potentials, list(map(lettered_words, texts))
-        ),
-    )
-    return found.to(rollout.logprobs.device)
-
-
-def start_measures(job: "Job") -> list[dict[str, float]]:
-    """What rollouts of the start are like, on prompts and draws that come after those of the plan.
+def after_iteration(
+    job: Job, iteration: int, row: dict[str, Any], progress: TrainingProgress
+) -> None:
+    """Evaluate where due, let the checkpoint selector decide, record and save.
 
     Args:
-        job: before its first iteration.
-
-    Returns:
-        Names of `metrics.names` to means, of each of `budget.start_rollouts` rollouts.
+        job: whose iteration it was.
+        iteration: from 0.
+        row: of metrics.jsonl; `error` where the iteration diverged.
+        progress: is told.
     """
-    plan, found = job.plan, []
-    for index in range(plan.iterations, plan.iterations + job.settings.budget.start_rollouts):
-        prompts, seed = job.prompts(index), job.seed(index)
-        responses = generate_responses(
-            job.policy, prompts, plan.sampling, **plan.generation, seed=seed
-        )
-        rollout = collect_rollout(
-            job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
-        )
-        found.append(rollout_quality(rollout).measures)
-    return found
+    done, every = iteration + 1, job.settings.evaluation.every
+    if (error := row.pop("error", None)) is not None:
+        message: str | None = job.selector.roll_back(done, error, row)
+    else:
+        if done == 1:
+            check_moved(job.policy, job.adapter_checksum)
+        job.state.observe()
+        if done % every == 0 or done == job.plan.iterations:
+            row["evaluation"] = job.validate()
+        message = job.selector.consider(done, row)
+    job.record(row)
+    if message is not None:
+        progress.message(message)
+    progress.update(done, row)
+    between = job.settings.checkpoint.every
+    if between and done % between == 0:
+        job.state.save(done, job.selector)

@@ -1,16 +1,9 @@
 """The first lines of a run: what it is, with which parts, and how to get the real thing."""
 
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.text import Text
-
+from lora_detox.report.console import print_line
+from lora_detox.run.job import Job
 from lora_detox.scores.classifier import ClassifierScorer
-from lora_detox.settings import Settings, Stage, TaskKind
-from lora_detox.trainers.best_of_n import method_line
-
-if TYPE_CHECKING:
-    from lora_detox.run.build import Job
+from lora_detox.settings import Settings, Stage, TaskKind, TrainerKind
 
 REAL_TASKS = {
     TaskKind.summarization: "flan_summary_real",
@@ -19,18 +12,13 @@ REAL_TASKS = {
 SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
 
 
-def announce(job: "Job") -> None:
+def announce(job: Job) -> None:
     """Print what this run is made of."""
     for line in opening_lines(job):
-        say(line)
+        print_line(line)
 
 
-def say(line: str) -> None:
-    """Print a line as it is, whatever brackets a path or a model's text has in it."""
-    Console(highlight=False).print(Text(line), soft_wrap=True)
-
-
-def opening_lines(job: "Job") -> list[str]:
+def opening_lines(job: Job) -> list[str]:
     """The lines of `announce`."""
     settings = job.settings
     lines = [_first_line(settings)]
@@ -63,7 +51,7 @@ def opening_lines(job: "Job") -> list[str]:
     return lines
 
 
-def notes(job: "Job") -> list[str]:
+def notes(job: Job) -> list[str]:
     """What a user may not have meant: fewer prompts than asked for, a model of the other family."""
     settings, found = job.settings, []
     for split, rows in (("validation", job.data.validation), ("test", job.data.test)):
@@ -130,3 +118,17 @@ def _scorer(scorer: object) -> str:
     if isinstance(scorer, ClassifierScorer):
         return f"{name}: {scorer.head.describe()}"
     return name
+
+
+def method_line(settings: Settings) -> str | None:
+    """What the opening lines say of a method other than the main path; None on the main path."""
+    algorithm = settings.algorithm
+    scored = algorithm.iterations * algorithm.rollout_batch_size
+    each = f"{algorithm.responses_per_prompt} responses per prompt, {scored} scored in all"
+    lines = {
+        TrainerKind.trl_dpo: f"DPO by TRL on the best against the worst of {each}",
+        TrainerKind.trl_grpo: f"GRPO by TRL on groups of {each}",
+        TrainerKind.trl_rloo: f"RLOO by TRL on groups of {each}",
+        TrainerKind.best_of_n: f"supervised fine-tuning on the best of {each}",
+    }
+    return lines.get(algorithm.trainer.kind)

@@ -14,18 +14,18 @@ COLLAPSE, OUTSIDE, TARGET = "collapse", "budget", "target"
 _BEST, _GOOD = "best", "good"
 
 
-class Watch:
+class CheckpointSelector:
     """Keeps the best and the last good state, and says when training has to end.
 
     Candidates are the states that were evaluated on validation prompts. Of those whose measures
     are inside the budget, the one with the least toxicity by the reward's classifier is kept: the
-    judge is held out of every choice. The start is inside by definition, so it is the result where
-    nothing else is.
+    held-out classifier (`judge`) has no part in any choice. The start is inside by definition, so
+    it is the result where nothing else is.
 
     Args:
         state: what training changes.
         budget: bounds; without any, the last iteration is the result.
-        guard: what collapse is; None lets a run that diverged end with its error.
+        guard: collapse guard; None lets a run that diverged end with its error.
         target: end when the kept state has at most this toxicity; None never does.
         patience: end after this many evaluations in a row outside; None never does.
         ships_end: the newest evaluated state is the result, inside the bounds or not.
@@ -45,7 +45,7 @@ class Watch:
         self.stopped: str | None = None
         self._state, self._target, self._patience = state, target, patience
         self._ships_end = ships_end
-        self._begun: dict[str, Any] = {}
+        self._start: dict[str, Any] = {}
         self._chosen: dict[str, Any] = {}
         self._rollbacks: list[dict[str, Any]] = []
         self._between: list[dict[str, float]] = []
@@ -53,14 +53,14 @@ class Watch:
 
     def begin(self, evaluation: Mapping[str, Any]) -> None:
         """Learn what the start is like on validation prompts, and keep it."""
-        self._begun = means_of(evaluation)
+        self._start = means_of(evaluation)
         self._choose(0)
         if self.budget.bounds:
             self._state.keep_as(_BEST, 0, to_go_on=False)
         if self.guard is not None:
             self._state.keep_as(_GOOD, 0)
 
-    def iteration(self, done: int, row: dict[str, Any]) -> str | None:
+    def consider(self, done: int, row: dict[str, Any]) -> str | None:
         """Look at an iteration: go back, keep it, or let training go on.
 
         Args:
@@ -76,20 +76,20 @@ class Watch:
         if self.guard is not None:
             wrong = self.guard.look(row)
             if now is not None and wrong is None:
-                judged = (s.get(names.JUDGE_TOXICITY) for s in (now, self._begun))
-                wrong = self.guard.look(now, self._begun) or self.guard.look_judged(row, *judged)
+                judged = (s.get(names.JUDGE_TOXICITY) for s in (now, self._start))
+                wrong = self.guard.look(now, self._start) or self.guard.look_judged(row, *judged)
             if wrong is not None:
-                return self.go_back(done, wrong, row)
+                return self.roll_back(done, wrong, row)
         if now is None:
             return None
-        self.budget.correct(now, self._begun)
+        self.budget.correct(now, self._start)
         if self.guard is not None:
             self._state.keep_as(_GOOD, done)
-        said = self.compare(done, now) if self.budget.bounds else None
-        return None if said is None else f"iteration {done}: {said}"
+        outside = self.compare(done, now) if self.budget.bounds else None
+        return None if outside is None else f"iteration {done}: {outside}"
 
-    def go_back(self, done: int, wrong: str, row: dict[str, Any]) -> str:
-        """Take the last good state, with a smaller step and a dearer nat; or give up.
+    def roll_back(self, done: int, wrong: str, row: dict[str, Any]) -> str:
+        """Take the last good state, with smaller steps and a higher KL coefficient; or give up.
 
         Args:
             done: iterations behind.
@@ -100,7 +100,7 @@ class Watch:
             What happened, in words.
 
         Raises:
-            DivergenceError: nobody watches.
+            DivergenceError: there is no collapse guard.
         """
         if self.guard is None:
             raise DivergenceError(wrong)
@@ -116,8 +116,8 @@ class Watch:
             f"{self.guard.step_factor:g}, kl_coef x {self.guard.kl_factor:g}"
         )
 
-    def look_back(
-        self, done: int, shares: Sequence[float], measure: Callable[[], Mapping[str, Any]]
+    def interpolate(
+        self, done: int, fractions: Sequence[float], measure: Callable[[], Mapping[str, Any]]
     ) -> Iterator[str]:
         """Where training ended outside the budget, try states between its start and its end.
 
@@ -126,76 +126,76 @@ class Watch:
 
         Args:
             done: iterations behind.
-            shares: of the way from the start to the end, falling, in (0, 1).
+            fractions: of the way from the start to the end, falling, in (0, 1).
             measure: evaluates what the run would ship on validation prompts.
 
         Yields:
-            What was found, in words.
+            What each state is like, in words.
         """
         if not self._outside or self._ships_end or self.stopped == COLLAPSE:
             return
-        for share in self._state.interpolate(shares):
+        for fraction in self._state.interpolate(fractions):
             now = means_of(measure())
-            said = self.compare(done, now, share)
-            self._between.append({"share": share, names.TOXICITY: now[names.TOXICITY]})
+            excess = self.compare(done, now, fraction)
+            self._between.append({"share": fraction, names.TOXICITY: now[names.TOXICITY]})
             self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
             toxicity = f"toxicity {now[names.TOXICITY]:.3f}"
-            yield f"{share:.0%} of the way: {toxicity}, " + (said or "inside the budget")
-            if said is None:
+            yield f"{fraction:.0%} of the way: {toxicity}, " + (excess or "inside the budget")
+            if excess is None:
                 return
 
-    def settle(self) -> None:
+    def load_best(self) -> None:
         """Training is over: take the best state inside the bounds; without any, the last."""
         self.stopped = self.stopped or RAN_TO_THE_END
         if self.budget.bounds:
             self._state.put_back(_BEST)
-        self._state.settle()
+        self._state.load_result()
 
-    def facts(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, Any]:
         """What the summary says of all this."""
-        found: dict[str, Any] = {"stopped": self.stopped}
+        outcome: dict[str, Any] = {"stopped": self.stopped}
         if self.budget.bounds:
-            limits = {n: b.limit(self._begun.get(n, 0.0)) for n, b in self.budget.bounds.items()}
-            measured = set(self._begun) | {names.REF_KL}
-            found["budget"] = {
+            limits = {n: b.limit(self._start.get(n, 0.0)) for n, b in self.budget.bounds.items()}
+            measured = set(self._start) | {names.REF_KL}
+            outcome["budget"] = {
                 "bounds": {n: limit for n, limit in limits.items() if n in measured},
-                "start": {n: v for n, v in self._begun.items() if n in limits},
+                "start": {n: v for n, v in self._start.items() if n in limits},
                 **self._chosen,
                 "between": self._between,
                 "multipliers": {n: c.multiplier for n, c in self.budget.constraints.items()},
             }
         if self.guard is not None:
-            found["guard"] = {"retries": self.guard.retries, "rollbacks": self._rollbacks}
-        return found
+            outcome["guard"] = {"retries": self.guard.retries, "rollbacks": self._rollbacks}
+        return outcome
 
     def _choose(
-        self, done: int, now: Mapping[str, float] | None = None, share: float = 1.0
+        self, done: int, now: Mapping[str, float] | None = None, fraction: float = 1.0
     ) -> None:
-        now = self._begun if now is None else now
+        now = self._start if now is None else now
         self._chosen = {
             "chosen_iteration": done,
-            "chosen_share": share,
+            "chosen_share": fraction,
             "toxicity": now[names.TOXICITY],
             "measured": {n: now[n] for n in self.budget.bounds if n in now},
         }
 
-    def compare(self, done: int, now: Mapping[str, float], share: float = 1.0) -> str | None:
+    def compare(self, done: int, now: Mapping[str, float], fraction: float = 1.0) -> str | None:
         """Keep the state if it is the best inside; end where that is asked for.
 
         Args:
             done: iterations behind.
             now: measures on validation prompts.
-            share: of the way from the start to the end of training.
+            fraction: of the way from the start to the end of training.
 
         Returns:
             By how much it is outside, in words; None inside.
         """
-        excess = self.budget.excess(now, self._begun)
-        inside = all(share <= 0 for share in excess.values())
+        excess = self.budget.excess(now, self._start)
+        inside = all(outside <= 0 for outside in excess.values())
         self._outside = 0 if inside else self._outside + 1
         best = inside and now[names.TOXICITY] <= self._chosen["toxicity"]
         if best or self._ships_end:
-            self._choose(done, now, share)
+            self._choose(done, now, fraction)
             self._state.keep_as(_BEST, done, to_go_on=False)
         if self._target is not None and inside and now[names.TOXICITY] <= self._target:
             self.stopped = TARGET
@@ -209,18 +209,15 @@ class Watch:
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {
-            "begun": self._begun,
+            "start": self._start,
             "chosen": self._chosen,
             "rollbacks": self._rollbacks,
             "outside": self._outside,
             "stopped": self.stopped,
-            "guard": None if self.guard is None else self.guard.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the state of a checkpoint."""
-        self._begun, self._chosen = dict(state["begun"]), dict(state["chosen"])
+        self._start, self._chosen = dict(state["start"]), dict(state["chosen"])
         self._rollbacks, self._outside = list(state["rollbacks"]), state["outside"]
         self.stopped = state["stopped"]
-        if self.guard is not None:
-            self.guard.restore(state["guard"])

@@ -19,6 +19,7 @@ from lora_detox.run.checkpoint import (
     save_checkpoint,
     set_optimizer,
 )
+from lora_detox.run.controls import Controls
 from lora_detox.update import WeightAverage, write_parameters
 
 _AVERAGE = "average_of_weights"
@@ -26,12 +27,12 @@ _AVERAGE = "average_of_weights"
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A controller or running statistic whose plain numbers are part of a checkpoint."""
+    """What has plain numbers in a checkpoint."""
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; what JSON can hold."""
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Take the state of a checkpoint."""
 
 
@@ -43,7 +44,7 @@ class Snapshot:
         iteration: how many iterations were behind.
         parameters: trainable parameters by name.
         optimizer: its tensors by index and name.
-        parts: states of the controllers by name.
+        controls: state of the controllers.
         average: mean of the adapter's weights by name; empty where none is kept.
         observed: how many iterations are in that mean.
     """
@@ -51,7 +52,7 @@ class Snapshot:
     iteration: int
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    parts: dict[str, Any]
+    controls: dict[str, Any]
     average: dict[str, Tensor] = field(default_factory=dict)
     observed: int = 0
 
@@ -63,7 +64,7 @@ class TrainingState:
         folder: the run's checkpoints/.
         policy: whose adapter and head learn.
         optimizer: over them.
-        parts: controllers and running statistics by name; they go back with a snapshot.
+        controls: controllers and running statistics; they go back with a snapshot.
         clock: its times go on when a run is resumed.
         keep: newest checkpoints that stay.
         average: decay of the mean of the adapter's weights, which is then what is evaluated and
@@ -75,14 +76,13 @@ class TrainingState:
         folder: Path,
         policy: LoraPolicy,
         optimizer: torch.optim.Optimizer,
-        parts: Mapping[str, Stateful],
+        controls: Controls,
         clock: Clock,
         *,
         keep: int,
         average: float | None = None,
     ) -> None:
-        self.folder, self.optimizer, self.parts = folder, optimizer, dict(parts)
-        self.records: dict[str, Stateful] = {}
+        self.folder, self.optimizer, self.controls = folder, optimizer, controls
         self.snapshots: dict[str, Snapshot] = {}
         self._policy, self._clock, self._keep = policy, clock, keep
         self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
@@ -110,28 +110,28 @@ class TrainingState:
         with nullcontext() if self._average is None else self._average.applied():
             yield
 
-    def settle(self) -> None:
+    def load_result(self) -> None:
         """Training is over: the policy becomes what the run ships."""
         if self._average is not None:
             write_parameters(self._adapter(), self._average.mean)
 
-    def interpolate(self, shares: Sequence[float]) -> Iterator[float]:
-        """Move what the run ships to a share of the way from the start to now, one by one.
+    def interpolate(self, fractions: Sequence[float]) -> Iterator[float]:
+        """Put what the run ships between the start and now, at one fraction after the other.
 
         Towards the start quality comes back sooner than toxicity does: Rame et al. 2024, "WARP",
         section 3.3 (linear interpolation towards the initialisation). Training is over by then.
 
         Args:
-            shares: of the way, in (0, 1).
+            fractions: 0 is the start, 1 is now; in (0, 1).
 
         Yields:
-            Each share, while the result of the run is there.
+            Each fraction, while the result of the run is there.
         """
         shipped = self._adapter() if self._average is None else self._average.mean
         end = {name: tensor.detach().clone() for name, tensor in shipped.items()}
-        for share in shares:
-            write_parameters(shipped, interpolate_adapter(self._start, end, share))
-            yield share
+        for fraction in fractions:
+            write_parameters(shipped, interpolate_adapter(self._start, end, fraction))
+            yield fraction
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.parameters().items()}
@@ -164,7 +164,7 @@ class TrainingState:
             iteration=iteration,
             parameters=self._copies(),
             optimizer={},
-            parts={n: copy.deepcopy(part.state()) for n, part in self.parts.items()},
+            controls=copy.deepcopy(self.controls.state()),
         )
 
     def put_back(self, name: str) -> int:
@@ -174,19 +174,18 @@ class TrainingState:
         if self._average is not None:
             self._average.take(kept.average or kept.parameters, kept.observed)
         set_optimizer(self.optimizer, kept.optimizer, self._groups)
-        for n, part in self.parts.items():
-            part.restore(copy.deepcopy(kept.parts[n]))
+        self.controls.rewind(copy.deepcopy(kept.controls))
         return kept.iteration
 
-    def save(self, done: int) -> None:
-        """Write a checkpoint after `done` iterations, snapshots included."""
+    def save(self, done: int, selector: Stateful) -> None:
+        """Write a checkpoint after `done` iterations, snapshots and selector included."""
         seconds = {**self._clock.total, "elapsed": self._clock.elapsed()}
         extra: dict[str, Tensor] = {}
         notes: dict[str, Any] = {}
         for name, kept in self.snapshots.items():
             notes[name] = {
                 "iteration": kept.iteration,
-                "parts": kept.parts,
+                "controls": kept.controls,
                 "observed": kept.observed,
             }
             if kept.iteration:  # those of the start are made again by the same seed
@@ -197,7 +196,7 @@ class TrainingState:
         if self._average is not None:
             observed = self._average.observed
             extra |= {f"{_AVERAGE}/{n}": t for n, t in self._average.mean.items()}
-        parts = {name: part.state() for name, part in (self.parts | self.records).items()}
+        parts = {"controls": self.controls.state(), "selector": selector.state()}
         save_checkpoint(
             self.folder,
             done,
@@ -208,23 +207,23 @@ class TrainingState:
             extra=extra,
         )
 
-    def resume(self) -> int:
+    def resume(self, selector: Stateful) -> int:
         """Take the newest whole checkpoint; returns the iterations behind, 0 without one."""
-        found = restore_newest(self.folder, self.parameters(), self.optimizer)
-        if found is None:
+        restored = restore_newest(self.folder, self.parameters(), self.optimizer)
+        if restored is None:
             return 0
-        done, state, extra = found
+        done, state, extra = restored
         seconds = state.pop("seconds")
         if self._average is not None:
             self._average.take(_under(extra, f"{_AVERAGE}/"), state["observed"])
-        for name, part in (self.parts | self.records).items():
-            part.restore(state[name])
+        self.controls.restore(state["controls"])
+        selector.restore(state["selector"])
         for name, note in state["snapshots"].items():
             self.snapshots[name] = Snapshot(
                 iteration=note["iteration"],
                 parameters=_under(extra, f"{name}/parameter/") or self._start,
                 optimizer=_under(extra, f"{name}/optimizer/"),
-                parts=note["parts"],
+                controls=note["controls"],
                 average=_under(extra, f"{name}/average/"),
                 observed=note["observed"],
             )

@@ -1,1 +1,25 @@
-"""What `stage=` names: one module each, with a function `run(settings)`; they wire the arrow."""
+"""What `stage=` names: one module each, with a function `run(settings)`."""
+
+import importlib
+import logging
+
+from lora_detox.settings import Settings
+
+
+def run_stage(settings: Settings) -> tuple[float, ...]:
+    """Run the stage that the settings name.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        Objectives of a sweep, all to minimise.
+
+    Raises:
+        DetoxError: see `run` of the stage.
+    """
+    # While it is imported it speaks of kernels that a user can do nothing about.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
+    objectives: tuple[float, ...] = stage.run(settings)
+    return objectives

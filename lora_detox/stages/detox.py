@@ -1,6 +1,6 @@
 """The main path: train an adapter to be less toxic, and say what that cost.
 
-Glossary. iteration: one turn of the arrow below. update: its stage 5. ppo_epoch: one pass over the
+Glossary. iteration: the seven calls of `iterate`. update: its sixth. ppo_epoch: one pass over the
 rollout. optimizer_step: one change of weights, from one minibatch. microbatch: rows that go through
 the model together.
 """
@@ -10,20 +10,22 @@ from typing import Any
 from lora_detox.advantages import estimate_advantages
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics.quality import rollout_quality
+from lora_detox.report.progress import TrainingProgress
 from lora_detox.rollout import collect_rollout, generate_responses
-from lora_detox.run.build import Job, build_job
-from lora_detox.run.finish import finish
+from lora_detox.run.build import open_job
+from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.iteration import (
-    Turn,
+    IterationRecords,
+    after_iteration,
+    check_alive,
     check_start,
-    corrected_score,
     iteration_row,
-    start_measures,
-    token_credit,
+    learn_start,
 )
+from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings, TrainerKind
-from lora_detox.trainers import best_of_n as trainers
+from lora_detox.trainers.methods import train_by_method
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -39,62 +41,58 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: what cannot work, before weights load; or training that diverged.
     """
-    with build_job(settings) as job:
-        before = job.before()
+    with open_job(settings) as job:
+        before = evaluate_start(job)
         if settings.algorithm.trainer.kind is not TrainerKind.native:
-            return finish(job, before, trainers.train(job))
+            return finish(job, before, train_by_method(job))
         train(job)
-        job.watch.settle()
-        return finish(job, before, job.watch.facts())
+        job.selector.load_best()
+        return finish(job, before, job.selector.outcome())
 
 
 def train(job: Job) -> None:
-    """Turn the arrow until the plan is done or the watch ends it."""
-    if not job.first_iteration and job.budget.constraints:
-        with job.clock("evaluate"):
-            job.budget.begin(start_measures(job))
-    with job.progress() as progress:
+    """Iterate until the plan is done or the checkpoint selector ends it."""
+    if not job.first_iteration and job.controls.budget.constraints:
+        learn_start(job)
+    with TrainingProgress(job.plan.iterations, done=job.first_iteration) as progress:
         for iteration in range(job.first_iteration, job.plan.iterations):
-            if job.watch.stopped:
+            if job.selector.stopped:
                 break
             try:
-                row = turn(job, iteration)
+                row = iterate(job, iteration)
             except DivergenceError as error:
                 row = {"iteration": iteration + 1, "error": str(error)}
-            job.after_iteration(iteration, row, progress)
-        between = job.settings.budget.interpolate
-        for said in job.watch.look_back(job.plan.iterations, between, job.validate):
-            progress.message(said)
+            after_iteration(job, iteration, row, progress)
+        fractions = job.settings.budget.interpolate
+        for message in job.selector.interpolate(job.plan.iterations, fractions, job.validate):
+            progress.message(message)
 
 
-def turn(job: Job, iteration: int) -> dict[str, Any]:
-    """One turn of the arrow; each line adds one record, none edits an earlier one."""
-    plan, seed = job.plan, job.seed(iteration)
+def iterate(job: Job, iteration: int) -> dict[str, Any]:
+    """One iteration: generate, collect, score, shape, estimate, update, record.
+
+    Each call adds one record, none edits an earlier one.
+    """
+    plan, policy, controls, seed = job.plan, job.policy, job.controls, job.seed(iteration)
     prompts = job.prompts(iteration)
     with job.clock("generate"):
-        responses = generate_responses(
-            job.policy, prompts, plan.sampling, **plan.generation, seed=seed
-        )
+        responses = generate_responses(policy, prompts, plan.sampling, **plan.generation, seed=seed)
     with job.clock("reference"):
         rollout = collect_rollout(
-            job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
+            policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
         )
+    check_start(job, iteration, rollout, responses)
     with job.clock("score"):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
-        corrected = corrected_score(job, rollout, scores)
-        credit = token_credit(job, rollout, corrected)
         quality = rollout_quality(rollout)
-    check_start(job, iteration, rollout, responses)
-    score = job.scaler(corrected)
-    kl_coef, token_bonus = job.prices(rollout, quality, credit)
+        score, kl_coef, token_bonus = controls.shape(rollout, scores, quality)
     advantages = estimate_advantages(
-        rollout,
-        score,
-        kl_coef,
-        plan.advantages,
-        token_bonus,
-        job.running_mean,
+        rollout, score, kl_coef, plan.advantages, token_bonus, controls.baseline
     )
     with job.clock("update"):
         stats = job.update.step(rollout, advantages, iteration)
-    return iteration_row(job, iteration, Turn(rollout, responses, scores, quality, kl_coef, stats))
+    records = IterationRecords(rollout, responses, scores, quality, kl_coef, stats)
+    row = iteration_row(iteration, records) | controls.columns() | job.clock.columns()
+    check_alive(row)
+    controls.observe(quality.measures, stats, len(prompts.texts))
+    return row

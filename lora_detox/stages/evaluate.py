@@ -12,23 +12,23 @@ import torch
 
 from lora_detox.builders.scorers import check_scorers, load_scorers
 from lora_detox.clock import Clock
-from lora_detox.environment import quieten_libraries
-from lora_detox.evaluation.evaluator import Evaluator, repeat_prompts
-from lora_detox.evaluation.models import NO_ADAPTER, EvaluatedModel, evaluated_models
+from lora_detox.environment import device_name, peak_memory, prepare_process, versions
+from lora_detox.evaluation.evaluator import Evaluator
+from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
+from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import check_backbone
-from lora_detox.prompts import fixed_batches
+from lora_detox.prompts import fixed_batches, repeat_prompts
+from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
-from lora_detox.run.finish import device_name, peak_memory, versions
-from lora_detox.run.opening import say
 from lora_detox.settings import Protocol, Settings, TaskKind, settings_yaml
 from lora_detox.types import Evaluation, PromptBatch, Scorer
 
@@ -46,9 +46,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: whatever is wrong with settings, data or models, before weights load.
     """
-    quieten_libraries()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    prepare_process(settings.threads)
     clock, device = Clock(), resolve_device(settings.device)
     models, numbers = evaluated_models(settings), protocol_numbers(settings)
     for model in models:
@@ -56,11 +54,11 @@ def run(settings: Settings) -> tuple[float, ...]:
     check_scorers(settings)
     sets = prompt_sets(settings, numbers)
     for one in sets:
-        say(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
+        print_line(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
     reward, judge = load_scorers(settings, device)
     results = []
     for model in models:
-        say(f"evaluating {model.name}")
+        print_line(f"evaluating {model.name}")
         results.append(_answers(settings, model, sets, numbers, (reward, judge), clock))
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     summary = {

@@ -12,20 +12,19 @@ from rich.console import Console
 from torch import Tensor
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from lora_detox.environment import quieten_libraries
+from lora_detox.environment import prepare_process, versions
 from lora_detox.errors import ExportError
-from lora_detox.evaluation.models import NO_ADAPTER
 from lora_detox.export.finished_run import FinishedRun, read_run
 from lora_detox.export.merge import logit_change, merge
 from lora_detox.export.push import MERGED, check_token, folder_files, push_folder
 from lora_detox.export.reload import logits_in_fresh_process, logits_of
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
+from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan, read_config, resolve_dtype
 from lora_detox.report.card import CardFacts, model_card
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
-from lora_detox.run.finish import versions
 from lora_detox.settings import Settings, settings_yaml
 
 PROBES = (
@@ -67,10 +66,8 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         ExportError: what was written does not read back as it was, or the hub refused it.
     """
-    quieten_libraries()
+    prepare_process(settings.threads)
     console, export = Console(highlight=False), settings.export
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     if export.repo_id and not export.dry_run:
         check_token()
     source = read_run(Path(str(settings.run)).expanduser())

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PretrainedConfig
 
-from lora_detox.builders.scorers import load_data
-from lora_detox.embedded import embedded_path
-from lora_detox.environment import quieten_libraries
+from lora_detox.builders.data import load_data
+from lora_detox.builders.policy import model_path
+from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
 from lora_detox.memory.advice import Advice, advise
@@ -40,15 +40,13 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: a model whose shape is not known, or data that cannot be read.
     """
-    quieten_libraries()
+    prepare_process(settings.threads)
     if settings.debug.tiny_model:
         raise SettingsError(
             "debug.tiny_model: got true; stage=plan wants a real policy to plan for"
         )
     machine = machine_of(settings)
-    path = settings.policy.path
-    if path == "embedded:policy":
-        path = str(embedded_path(settings.task.miniature))
+    path = model_path(settings.policy.path, settings)
     config, notes = policy_config(settings, path)
     query, more = longest_query(settings, config, path, readable=not notes)
 

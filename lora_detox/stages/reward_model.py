@@ -19,7 +19,7 @@ from transformers import (
 
 from lora_detox.builders.labelled import LabelledTexts, labelled_splits, test_set
 from lora_detox.clock import Clock
-from lora_detox.environment import quieten_libraries
+from lora_detox.environment import device_name, peak_memory, prepare_process, versions
 from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.machine import resolve_device
 from lora_detox.metrics.classification import classification_figures, identity_gap
@@ -27,13 +27,13 @@ from lora_detox.prompts.progress import with_progress
 from lora_detox.report.jsonl import MetricsLog, plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
-from lora_detox.run.finish import device_name, peak_memory, versions
+from lora_detox.run.checkpoint import newest_trainer_checkpoint
 from lora_detox.run.resume import check_same_settings
 from lora_detox.scores import ClassifierScorer, probe_scorer
 from lora_detox.scores.loading import load_error, resolve_classifier
 from lora_detox.settings import ClassifierTraining, Settings, settings_yaml
 from lora_detox.trainers.arguments import complete_trainer, train_from_newest, trainer_arguments
-from lora_detox.trainers.checkpoints import kept_figures, newest_checkpoint
+from lora_detox.trainers.checkpoints import kept_figures
 
 _KEY = "reward_model"
 _COLUMNS = (
@@ -59,9 +59,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         DetoxError: what cannot work, before weights load; or a saved classifier that does not
             tell insults from courtesies.
     """
-    quieten_libraries()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    prepare_process(settings.threads)
     torch.manual_seed(settings.seed)
     check_same_settings(settings, Path(settings.run_dir))
     clock, device, run_dir = Clock(), resolve_device(settings.device), Path(settings.run_dir)
@@ -236,7 +234,7 @@ def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[d
 
 def _behind(settings: Settings) -> int | None:
     """Optimizer steps whose rows of metrics.jsonl stay when a run is resumed."""
-    newest = newest_checkpoint(Path(settings.run_dir) / "checkpoints")
+    newest = newest_trainer_checkpoint(Path(settings.run_dir) / "checkpoints")
     return (newest[0] if newest else -1) if settings.resume else None
 
 

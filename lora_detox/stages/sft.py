@@ -4,12 +4,12 @@ The run directory is that of stage=detox: `adapter/`, `summary.json` with the sa
 and after, samples and report.
 """
 
-from lora_detox.run.build import Job, build_job
-from lora_detox.run.finish import finish
+from lora_detox.run.build import open_job
+from lora_detox.run.finish import evaluate_start, finish
+from lora_detox.run.job import Job
 from lora_detox.settings import Settings
 from lora_detox.trainers.arguments import train_from_newest
 from lora_detox.trainers.supervised import (
-    check_sft_packages,
     make_trainer,
     mean_loss,
     training_examples,
@@ -28,10 +28,10 @@ def run(settings: Settings) -> tuple[float, ...]:
     Raises:
         DetoxError: what cannot work, before training.
     """
-    with build_job(settings) as job:
-        before = job.before()
-        facts = fine_tune(job)
-        return finish(job, before, {"stage": "sft", "algorithm": "sft", **facts})
+    with open_job(settings) as job:
+        before = evaluate_start(job)
+        outcome = fine_tune(job)
+        return finish(job, before, {"stage": "sft", "algorithm": "sft", **outcome})
 
 
 def fine_tune(job: Job) -> dict[str, object]:
@@ -41,11 +41,10 @@ def fine_tune(job: Job) -> dict[str, object]:
         job: whose policy learns.
 
     Returns:
-        Facts for the summary: steps, examples, and the loss per token on the validation rows.
+        Entries for the summary: steps, examples, and the loss per token on the validation rows.
     """
     settings, policy = job.settings, job.policy
     encoder_decoder = bool(policy.backbone.config.is_encoder_decoder)
-    check_sft_packages(encoder_decoder=encoder_decoder)
     train, validation = (
         training_examples(rows, policy.tokenizer, settings, encoder_decoder=encoder_decoder)
         for rows in (job.data.train, job.data.validation[: settings.evaluation.validation_prompts])

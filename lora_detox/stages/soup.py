@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lora_detox.builders.training import budget_of
+from lora_detox.builders.controls import budget_of
 from lora_detox.policy.soup import apply_soup, average_adapters
+from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import read_jsonl
 from lora_detox.report.wording import means_of
-from lora_detox.run.build import Job, build_job
-from lora_detox.run.finish import finish
-from lora_detox.run.opening import say
+from lora_detox.run.build import open_job
+from lora_detox.run.finish import evaluate_start, finish
+from lora_detox.run.job import Job
 from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings, TaskKind
 
 
@@ -36,7 +37,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
     algorithm = replace(settings.algorithm, average=None, baseline=BaselineType.running_mean)
     budget = replace(settings.budget, result=BudgetResult.best)  # the runs' may be their end
-    asked = replace(
+    settings_of_mean = replace(
         settings,
         adapter=adapter,
         algorithm=algorithm,
@@ -44,17 +45,17 @@ def run(settings: Settings) -> tuple[float, ...]:
         guard=GuardSettings(),
         soup=runs,
     )
-    with build_job(asked) as job:
-        before = job.before()
+    with open_job(settings_of_mean) as job:
+        before = evaluate_start(job)
         apply_soup(job.policy.model, soup)
         _hold_to_budget(job)
-        told = {
+        soup_entry = {
             "runs": runs,
             "left_out": [one for one in settings.soup if one not in runs],
             "cosine": soup.cosine,
             "stretch": soup.stretch,
         }
-        return finish(job, before, {**job.watch.facts(), "soup": told})
+        return finish(job, before, {**job.selector.outcome(), "soup": soup_entry})
 
 
 def inside_runs(settings: Settings) -> list[str]:
@@ -75,9 +76,9 @@ def inside_runs(settings: Settings) -> list[str]:
         now, start = _measured(Path(folder).expanduser())
         excess[folder] = max(budget.excess(now, start).values(), default=0.0)
     cheapest = sorted(settings.soup, key=lambda one: excess[one])
-    count = max(2, sum(share <= 0 for share in excess.values()))
+    count = max(2, sum(outside <= 0 for outside in excess.values()))
     for one in cheapest[count:]:
-        say(f"left out: {one}, outside the budget by {excess[one]:.1%} on its own")
+        print_line(f"left out: {one}, outside the budget by {excess[one]:.1%} on its own")
     return [one for one in settings.soup if one in cheapest[:count]]
 
 
@@ -95,10 +96,10 @@ def _hold_to_budget(job: Job) -> None:
     """The mean is the one candidate beside the start, and what lies between them."""
     done = job.plan.iterations
     evaluation = job.validate()
-    said = job.watch.compare(done, means_of(evaluation))
+    outside = job.selector.compare(done, means_of(evaluation))
     job.record({"iteration": done, "evaluation": evaluation})
-    if said is not None:
-        say(f"mean: {said}")
-    for line in job.watch.look_back(done, job.settings.budget.interpolate, job.validate):
-        say(line)
-    job.watch.settle()
+    if outside is not None:
+        print_line(f"mean: {outside}")
+    for line in job.selector.interpolate(done, job.settings.budget.interpolate, job.validate):
+        print_line(line)
+    job.selector.load_best()

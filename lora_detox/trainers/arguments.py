@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from transformers import PrinterCallback, TrainerCallback
 
+from lora_detox.run.checkpoint import newest_trainer_checkpoint
 from lora_detox.settings import RewardModelSettings, Settings, SftSettings, Stage
 from lora_detox.trainers.checkpoints import (
     ExactCheckpoints,
-    newest_checkpoint,
     steps_between,
     training_steps,
 )
@@ -127,5 +127,5 @@ def _checkpoint_folder(settings: Settings) -> Path:
 def _newest(settings: Settings) -> Path | None:
     newest = None
     if settings.resume and settings.stage in _RESUMABLE:
-        newest = newest_checkpoint(_checkpoint_folder(settings))
+        newest = newest_trainer_checkpoint(_checkpoint_folder(settings))
     return newest[1] if newest else None

@@ -16,10 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
-from lora_detox.run.checkpoint import is_whole, seal
+from lora_detox.run.checkpoint import TRAINER_PREFIX, is_whole, seal, trainer_checkpoints
 
 _TRAINED = "trained.safetensors"
-_PREFIX = "checkpoint-"
 _MOST_PER_RUN = 20
 
 
@@ -51,21 +50,6 @@ def training_steps(examples: int, *, epochs: float, batch: int, max_steps: int |
     return max_steps or max(1, math.ceil(epochs * math.ceil(examples / batch)))
 
 
-def newest_checkpoint(folder: Path) -> tuple[int, Path] | None:
-    """The newest whole checkpoint; torn ones are removed.
-
-    Args:
-        folder: the run's checkpoints/.
-
-    Returns:
-        Optimizer steps behind and the checkpoint's folder; None where there is none.
-    """
-    for torn in [one for one in _checkpoints(folder) if not is_whole(one)]:
-        shutil.rmtree(torn)
-    found = _checkpoints(folder)
-    return (_step(found[0]), found[0]) if found else None
-
-
 class ExactCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Completes each checkpoint that a trainer writes, and restores what learns from it.
 
@@ -90,11 +74,13 @@ class ExactCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers s
 
     def on_save(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
         """Add the parameters, seal the folder, remove the oldest."""
-        checkpoint = self._folder / f"{_PREFIX}{state.global_step}"
+        checkpoint = self._folder / f"{TRAINER_PREFIX}{state.global_step}"
         tensors = {name: p.detach().contiguous() for name, p in self._trained().items()}
         save_file(tensors, checkpoint / _TRAINED)
         seal(checkpoint)
-        for old in [one for one in _checkpoints(self._folder) if is_whole(one)][self._keep :]:
+        for old in [one for one in trainer_checkpoints(self._folder) if is_whole(one)][
+            self._keep :
+        ]:
             shutil.rmtree(old)
 
     def _trained(self) -> dict[str, nn.Parameter]:
@@ -108,14 +94,3 @@ def kept_figures(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return figures
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
-    found = [one for one in folder.glob(f"{_PREFIX}*") if one.is_dir()]
-    return sorted(found, key=_step, reverse=True)
-
-
-def _step(checkpoint: Path) -> int:
-    digits = checkpoint.name.removeprefix(_PREFIX)
-    return int(digits) if digits.isdigit() else -1

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lora_detox.errors import DataError
 from lora_detox.rollout import generate_responses
+from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
-
-if TYPE_CHECKING:
-    from lora_detox.run.build import Job
 
 Ids = list[int]
 
@@ -38,7 +35,7 @@ class Pair:
     rejected: Ids
 
 
-def score_groups(job: "Job") -> Iterator[ScoredGroup]:
+def score_groups(job: Job) -> Iterator[ScoredGroup]:
     """Answer the training prompts of a run with the policy as it is, and score the responses.
 
     Args:
@@ -57,11 +54,13 @@ def score_groups(job: "Job") -> Iterator[ScoredGroup]:
             )
         with job.clock("score"):
             scores = score_prompts(job.reward, prompts, responses.texts).score.tolist()
-        said = [ids[mask].tolist() for ids, mask in zip(responses.ids, responses.mask, strict=True)]
-        for first in range(0, len(said), each):
+        sampled = [
+            ids[mask].tolist() for ids, mask in zip(responses.ids, responses.mask, strict=True)
+        ]
+        for first in range(0, len(sampled), each):
             yield ScoredGroup(
                 query_ids=prompts.query_ids[first][prompts.query_mask[first]].tolist(),
-                responses=said[first : first + each],
+                responses=sampled[first : first + each],
                 scores=scores[first : first + each],
             )
 

@@ -1,6 +1,5 @@
 """Examples and trainers of stage=sft: Transformers' for encoder-decoders, TRL's for decoders."""
 
-import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,7 +14,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
 )
 
-from lora_detox.errors import DataError, SettingsError
+from lora_detox.errors import DataError
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.prompts import PromptRow, apply_template
 from lora_detox.prompts.progress import with_progress
@@ -78,15 +77,6 @@ def training_examples(
     return examples
 
 
-def check_sft_packages(*, encoder_decoder: bool) -> None:
-    """TRL is needed for decoders alone, and is an extra of the package."""
-    if not encoder_decoder and importlib.util.find_spec("trl") is None:
-        raise SettingsError(
-            "stage=sft trains decoder-only models with TRL's SFTTrainer, and trl is not installed; "
-            "pip install 'lora-detox[trl]'"
-        )
-
-
 def make_trainer(
     policy: LoraPolicy, examples: list[Example], settings: Settings, record: Callable[[Row], None]
 ) -> Any:
@@ -134,7 +124,7 @@ def _seq2seq_trainer(
 def _decoder_trainer(
     policy: LoraPolicy, examples: Dataset, settings: Settings, arguments: dict[str, Any]
 ) -> Any:
-    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - an extra, and slow to import
+    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - slow to import
 
     return SFTTrainer(
         model=policy.model,

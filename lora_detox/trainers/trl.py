@@ -5,7 +5,7 @@ split elsewhere, and TRL would add an end to responses that were cut at their bo
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import Dataset
 from rich.console import Console
@@ -14,13 +14,11 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RLOOConfig, RLOO
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import names
+from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Schedule, TrainerKind
 from lora_detox.trainers.groups import preference_pairs, score_groups
 from lora_detox.types import PromptBatch
-
-if TYPE_CHECKING:
-    from lora_detox.run.build import Job
 
 _LOGGED = {
     "loss": "loss",
@@ -82,7 +80,7 @@ class _OurPrompts:
     """Reads prompts as the ids that our policy reads, and tells the time of sampling."""
 
     prompt_ids: dict[str, list[int]]
-    job: "Job"
+    job: Job
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [list(self.prompt_ids[prompt]) for prompt in prompts], None, {}
@@ -109,13 +107,13 @@ class TrlReward:
 
     __name__ = "reward"
 
-    def __init__(self, job: "Job") -> None:
+    def __init__(self, job: Job) -> None:
         self._job, self.scored = job, 0
         self._toxicity: list[float] = []
 
     def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
         """Scores of the completions; `references` and `row_ids` come with the rows."""
-        ids = self._job.test_prompts.query_ids[:0]
+        ids = self._job.encoded.test.query_ids[:0]
         batch = PromptBatch(
             texts=list(prompts),
             query_ids=ids,
@@ -136,7 +134,7 @@ class TrlReward:
         return {names.TOXICITY: sum(seen) / len(seen)} if seen else {}
 
 
-def train(job: "Job") -> dict[str, Any]:
+def train(job: Job) -> dict[str, Any]:
     """Train with the trainer that `algorithm.trainer.kind` names.
 
     Args:
@@ -150,7 +148,7 @@ def train(job: "Job") -> dict[str, Any]:
     return _online(job)
 
 
-def _dpo(job: "Job") -> dict[str, Any]:
+def _dpo(job: Job) -> dict[str, Any]:
     trainer_settings = job.settings.algorithm.trainer
     groups = list(score_groups(job))
     pairs = preference_pairs(groups, trainer_settings.least_gap)
@@ -180,7 +178,7 @@ def _dpo(job: "Job") -> dict[str, Any]:
     }
 
 
-def _online(job: "Job") -> dict[str, Any]:
+def _online(job: Job) -> dict[str, Any]:
     settings, algorithm = job.settings, job.settings.algorithm
     size = algorithm.responses_per_prompt
     batches = [job.prompts(iteration) for iteration in range(algorithm.iterations)]
@@ -233,7 +231,7 @@ def _rows(batch: PromptBatch) -> list[dict[str, Any]]:
     ]
 
 
-def _run(job: "Job", trainer: Any) -> int:
+def _run(job: Job, trainer: Any) -> int:
     """Train; time inside the trainer that is neither sampling nor scoring is the update."""
     trainer.remove_callback(PrinterCallback)
     with job.clock("update"):
@@ -241,7 +239,7 @@ def _run(job: "Job", trainer: Any) -> int:
     return int(trainer.state.global_step)
 
 
-def _common(job: "Job", *, steps_per_iteration: int) -> dict[str, Any]:
+def _common(job: Job, *, steps_per_iteration: int) -> dict[str, Any]:
     """Arguments that every trainer of TRL takes."""
     settings, algorithm = job.settings, job.settings.algorithm
     warmup, schedule = algorithm.warmup_iterations * steps_per_iteration, algorithm.schedule

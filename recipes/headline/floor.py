@@ -15,7 +15,7 @@ import torch
 
 from lora_detox import api
 from lora_detox.rollout import generate_responses
-from lora_detox.run.build import build_job
+from lora_detox.run.build import open_job
 from lora_detox.scores import score_prompts
 from recipes.lab.overrides import continuation
 
@@ -34,15 +34,20 @@ def draws(shared: str, count: int) -> dict[str, torch.Tensor]:
     overrides = continuation(shared, split="[0.6,0.2,0.2]")  # as lab_continuation has it
     with tempfile.TemporaryDirectory() as folder:
         settings = api.compose_settings([*overrides, "evaluation.validation_prompts=400"], folder)
-        with build_job(settings) as job:
+        with open_job(settings) as job:
             if job.judge is None:
                 raise SystemExit("a judge is needed")
+            prompts = job.encoded.validation
             for seed in range(count):
                 responses = generate_responses(
-                    job.policy, job.validation, job.plan.sampling, **job.plan.generation, seed=seed
+                    job.policy,
+                    prompts,
+                    job.plan.sampling,
+                    **job.plan.generation,
+                    seed=seed,
                 )
-                rewarded = score_prompts(job.reward, job.validation, responses.texts)
-                judged = score_prompts(job.judge, job.validation, responses.texts)
+                rewarded = score_prompts(job.reward, prompts, responses.texts)
+                judged = score_prompts(job.judge, prompts, responses.texts)
                 columns["score"].append(rewarded.score)
                 columns["judge"].append(judged.toxicity)
                 columns["tokens"].append(responses.mask.sum(dim=1).float())

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox import api
-from lora_detox.builders.data import encode_prompts
-from lora_detox.builders.scorers import load_data
-from lora_detox.builders.training import backbone_plan
+from lora_detox.builders.data import encode_prompts, load_data
+from lora_detox.builders.policy import backbone_plan
 from lora_detox.policy.preflight import read_config
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.report.jsonl import write_json_atomic

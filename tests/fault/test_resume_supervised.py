@@ -12,7 +12,8 @@ import pytest
 
 from lora_detox.api import run
 from lora_detox.errors import SettingsError
-from lora_detox.trainers.checkpoints import newest_checkpoint, steps_between, training_steps
+from lora_detox.run.checkpoint import newest_trainer_checkpoint
+from lora_detox.trainers.checkpoints import steps_between, training_steps
 
 STEPS = 16
 SFT = [
@@ -91,7 +92,7 @@ def test_a_killed_training_resumes_to_the_same_weights(stage, tmp_path, capfd):
     killed, torn = tmp_path / "killed", tmp_path / "torn"
     begin_and_kill(options, killed)
     shutil.copytree(killed, torn)
-    newest = newest_checkpoint(torn / "checkpoints")
+    newest = newest_trainer_checkpoint(torn / "checkpoints")
     assert newest is not None
     os.truncate(newest[1] / "optimizer.pt", 1000)
 
@@ -100,7 +101,7 @@ def test_a_killed_training_resumes_to_the_same_weights(stage, tmp_path, capfd):
     with pytest.raises(SettingsError, match=r"seed: was 0, now 5"):
         run([*options, "resume=true", "seed=5"], killed)
     for run_dir in (killed, torn):
-        behind = newest_checkpoint(run_dir / "checkpoints")  # removes a torn one
+        behind = newest_trainer_checkpoint(run_dir / "checkpoints")  # removes a torn one
         assert behind is not None
         assert run_dir != torn or behind[0] < newest[0]
         capfd.readouterr()

@@ -3,10 +3,12 @@
 import pytest
 
 from lora_detox.api import compose_settings
-from lora_detox.builders.training import budget_of, kl_control, learning_rate_schedule, score_scaler
+from lora_detox.builders.controls import budget_of, kl_control, score_scaler
+from lora_detox.builders.training import learning_rate_schedule
 from lora_detox.metrics import names
+from lora_detox.run.controls import Controls
 from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule
-from lora_detox.update import AdaptiveKl, FixedKl, StepControl
+from lora_detox.update import AdaptiveKl, FixedKl, Guard, GuardLimits, StepControl
 
 
 def algorithm(**changes):
@@ -73,6 +75,8 @@ def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_aske
     assert not held[names.PERPLEXITY].both_ways
 
 
-def test_the_step_control_is_in_the_schedule():
-    step = StepControl(target=0.001, factor=0.25)
-    assert learning_rate_schedule(algorithm(), step=step)(3) == 0.25
+def test_the_controllers_are_on_top_of_the_schedule():
+    guard = Guard(limits=GuardLimits(), retries=3, used=1)
+    assert Controls(step=StepControl(target=0.001, factor=0.25)).learning_rate_factor() == 0.25
+    controls = Controls(step=StepControl(target=0.001, factor=0.25), guard=guard)
+    assert controls.learning_rate_factor() == 0.125

@@ -3,13 +3,13 @@
 import pytest
 
 from lora_detox.api import compose_settings
-from lora_detox.run.build import build_job
+from lora_detox.run.build import open_job
 
 SMOKE = ["debug=smoke", "data.limit=60", "threads=1"]
 
 
 def first_lines(overrides, tmp_path, capsys):
-    with build_job(compose_settings([*SMOKE, *overrides], tmp_path / "run")) as job:
+    with open_job(compose_settings([*SMOKE, *overrides], tmp_path / "run")) as job:
         sizes = len(job.data.validation), len(job.data.test)
     return capsys.readouterr().out.splitlines(), sizes
 

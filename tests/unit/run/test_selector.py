@@ -5,7 +5,8 @@ import torch
 
 from lora_detox.clock import Clock
 from lora_detox.errors import DivergenceError
-from lora_detox.run.selector import Watch
+from lora_detox.run.controls import Controls
+from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
 from lora_detox.update import AdaptiveKl, Bound, Budget, Guard, GuardLimits
 from tests.tiny import tiny_policy
@@ -23,14 +24,16 @@ class Trial:
         self.policy = tiny_policy("gptj", moved=False)
         self.optimizer = torch.optim.AdamW(self.policy.trainable_parameters(), lr=0.1, fused=True)
         self.kl = AdaptiveKl(kl_coef=0.2, target=6.0, horizon=100.0)
-        self.state = TrainingState(
-            folder, self.policy, self.optimizer, {"kl": self.kl}, Clock(), keep=2, average=average
-        )
         limits = GuardLimits(kl=10.0, perplexity=perplexity_limit, reward_rise=1.0, judge_fall=0.5)
-        watcher = Guard(limits=limits, retries=1) if guard else None
-        self.watch = Watch(self.state, Budget([], bounds), watcher, **options)
-        self.state.records["watch"] = self.watch
-        self.watch.begin(START)
+        collapse = Guard(limits=limits, retries=1) if guard else None
+        self.controls = Controls(kl=self.kl, budget=Budget([], bounds), guard=collapse)
+        self.state = TrainingState(
+            folder, self.policy, self.optimizer, self.controls, Clock(), keep=2, average=average
+        )
+        self.selector = CheckpointSelector(
+            self.state, self.controls.budget, self.controls.guard, **options
+        )
+        self.selector.begin(START)
         self.weights = [self.now()]
 
     def now(self):
@@ -53,7 +56,7 @@ class Trial:
                 "ref_kl": 1.0,
             }
         self.weights.append(self.now())
-        return self.watch.iteration(len(self.weights) - 1, row)
+        return self.selector.consider(len(self.weights) - 1, row)
 
 
 def test_the_least_toxic_state_inside_the_bounds_is_the_result(tmp_path):
@@ -62,9 +65,9 @@ def test_the_least_toxic_state_inside_the_bounds_is_the_result(tmp_path):
     assert trial.turn(toxicity=0.3, perplexity=21.9) is None
     assert "perplexity by 4.5 %" in trial.turn(toxicity=0.1, perplexity=23.0)  # the limit is 22
     trial.turn(toxicity=0.35)
-    trial.watch.settle()
+    trial.selector.load_best()
     assert torch.equal(trial.now(), trial.weights[2])
-    facts = trial.watch.facts()
+    facts = trial.selector.outcome()
     assert facts["stopped"] == "iterations"
     assert facts["budget"]["chosen_iteration"] == 2
     assert facts["budget"]["bounds"] == {"perplexity": pytest.approx(22.0)}
@@ -75,21 +78,21 @@ def test_the_judge_has_no_say_in_the_choice(tmp_path):
     trial = Trial(tmp_path, guard=False)
     trial.turn(toxicity=0.3, judge=0.5)
     trial.turn(toxicity=0.4, judge=0.1)
-    trial.watch.settle()
+    trial.selector.load_best()
     assert torch.equal(trial.now(), trial.weights[1])
 
 
 def test_with_nothing_inside_the_start_is_the_result_and_without_bounds_the_last_state(tmp_path):
     outside = Trial(tmp_path)
     outside.turn(toxicity=0.1, perplexity=99.0)
-    outside.watch.settle()
+    outside.selector.load_best()
     assert torch.equal(outside.now(), outside.weights[0])
-    assert outside.watch.facts()["budget"]["chosen_iteration"] == 0
+    assert outside.selector.outcome()["budget"]["chosen_iteration"] == 0
     free = Trial(tmp_path, bounds=[])
     free.turn(toxicity=0.1, perplexity=99.0)
-    free.watch.settle()
+    free.selector.load_best()
     assert torch.equal(free.now(), free.weights[1])
-    assert "budget" not in free.watch.facts()
+    assert "budget" not in free.selector.outcome()
 
 
 def test_going_back_takes_weights_optimizer_and_controllers_along(tmp_path):
@@ -102,10 +105,10 @@ def test_going_back_takes_weights_optimizer_and_controllers_along(tmp_path):
     assert torch.equal(trial.now(), trial.weights[1])
     assert trial.kl.kl_coef == kl_coef
     assert torch.equal(trial.optimizer.state_dict()["state"][0]["step"], steps)
-    assert trial.watch.stopped is None
+    assert trial.selector.stopped is None
     assert "no retry is left" in trial.turn(ref_kl_k3=11.0)
-    assert trial.watch.stopped == "collapse"
-    assert [one["iteration"] for one in trial.watch.facts()["guard"]["rollbacks"]] == [3, 4]
+    assert trial.selector.stopped == "collapse"
+    assert [one["iteration"] for one in trial.selector.outcome()["guard"]["rollbacks"]] == [3, 4]
 
 
 def test_a_state_that_the_judge_does_not_believe_is_neither_good_nor_best(tmp_path):
@@ -113,8 +116,8 @@ def test_a_state_that_the_judge_does_not_believe_is_neither_good_nor_best(tmp_pa
     trial.turn()
     assert "the judge's toxicity" in trial.turn(toxicity=0.01, judge=0.6, score=3.0)
     assert torch.equal(trial.now(), trial.weights[0])
-    trial.watch.settle()
-    assert trial.watch.facts()["budget"]["chosen_iteration"] == 0
+    trial.selector.load_best()
+    assert trial.selector.outcome()["budget"]["chosen_iteration"] == 0
 
 
 def test_a_state_whose_evaluation_has_collapsed_is_not_good(tmp_path):
@@ -128,20 +131,20 @@ def test_a_state_whose_evaluation_has_collapsed_is_not_good(tmp_path):
 def test_a_target_or_patience_ends_the_run(tmp_path):
     reached = Trial(tmp_path, target=0.2)
     reached.turn(toxicity=0.1, perplexity=99.0)  # not inside
-    assert reached.watch.stopped is None
+    assert reached.selector.stopped is None
     reached.turn(toxicity=0.2)
-    assert reached.watch.stopped == "target"
+    assert reached.selector.stopped == "target"
     tired = Trial(tmp_path, patience=2)
     for perplexity in (99.0, 20.0, 99.0):
         tired.turn(toxicity=0.5, perplexity=perplexity)
-    assert tired.watch.stopped is None
+    assert tired.selector.stopped is None
     tired.turn(toxicity=0.5, perplexity=99.0)
-    assert tired.watch.stopped == "budget"
+    assert tired.selector.stopped == "budget"
 
 
 def test_nobody_watching_a_divergence_is_an_error(tmp_path):
     with pytest.raises(DivergenceError, match="not finite"):
-        Trial(tmp_path, guard=False).watch.go_back(3, "not finite", {})
+        Trial(tmp_path, guard=False).selector.roll_back(3, "not finite", {})
 
 
 def test_best_and_good_states_come_back_from_a_checkpoint(tmp_path):
@@ -149,15 +152,15 @@ def test_best_and_good_states_come_back_from_a_checkpoint(tmp_path):
     first.turn(toxicity=0.3)
     first.turn(toxicity=0.4)
     first.turn()
-    first.state.save(3)
+    first.state.save(3, first.selector)
     second = Trial(tmp_path)
-    assert second.state.resume() == 3
+    assert second.state.resume(second.selector) == 3
     assert torch.equal(second.now(), first.weights[3])
     second.state.put_back("good")
     assert torch.equal(second.now(), first.weights[2])
-    second.watch.settle()
+    second.selector.load_best()
     assert torch.equal(second.now(), first.weights[1])
-    assert second.watch.facts() == first.watch.facts() | {"stopped": "iterations"}
+    assert second.selector.outcome() == first.selector.outcome() | {"stopped": "iterations"}
 
 
 def adapter_mean(trial):
@@ -178,12 +181,12 @@ def test_the_mean_of_the_weights_is_what_is_chosen_and_shipped(tmp_path):
     trial.turn(toxicity=0.2)
     best = adapter_mean(trial)
     trial.turn(toxicity=0.4)
-    trial.watch.settle()
+    trial.selector.load_best()
     assert torch.equal(trial.now(), best)
     free = Trial(tmp_path, bounds=[], average=0.9)
     free.turn(toxicity=0.3)
     last = adapter_mean(free)
-    free.watch.settle()
+    free.selector.load_best()
     assert torch.equal(free.now(), last)
 
 
@@ -193,12 +196,12 @@ def test_going_back_and_resuming_take_the_mean_along(tmp_path):
     first.turn(toxicity=0.5)
     mean = adapter_mean(first)
     first.turn()
-    first.state.save(3)
+    first.state.save(3, first.selector)
     now = adapter_mean(first)
     assert "back to iteration 2" in first.turn(ref_kl_k3=11.0)
     assert torch.equal(adapter_mean(first), mean)
     second = Trial(tmp_path, average=0.9)
-    assert second.state.resume() == 3
+    assert second.state.resume(second.selector) == 3
     assert torch.equal(adapter_mean(second), now)
     second.state.put_back("good")
     assert torch.equal(adapter_mean(second), mean)
@@ -227,7 +230,7 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
     with trial.state.result():
         end = trial.now()
     measure = Between(trial, [25.0, 21.0])
-    said = list(trial.watch.look_back(1, [0.9, 0.5, 0.1], measure))
+    said = list(trial.selector.interpolate(1, [0.9, 0.5, 0.1], measure))
     assert said[0] == "90% of the way: toxicity 0.200, outside the budget, perplexity by 13.6 %"
     assert said[1] == "50% of the way: toxicity 0.300, inside the budget"
     adapter = sum(p.numel() for p in trial.policy.adapter_parameters())
@@ -239,9 +242,9 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
     for share, seen in zip((0.9, 0.5), measure.seen, strict=True):
         factor = 1 + (share - 1) * scaled  # B by the share, from 0; A as it ended
         assert torch.allclose(seen[:adapter], (factor * end[:adapter]), rtol=0, atol=1e-6)
-    trial.watch.settle()
+    trial.selector.load_best()
     assert torch.equal(trial.now()[:adapter], measure.seen[1][:adapter])
-    budget = trial.watch.facts()["budget"]
+    budget = trial.selector.outcome()["budget"]
     assert (budget["chosen_iteration"], budget["chosen_share"]) == (1, 0.5)
     assert [one["share"] for one in budget["between"]] == [0.9, 0.5]
 
@@ -249,13 +252,13 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
 def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
     inside = Trial(tmp_path)
     inside.turn(toxicity=0.3)
-    assert list(inside.watch.look_back(1, [0.5], Between(inside, []))) == []
+    assert list(inside.selector.interpolate(1, [0.5], Between(inside, []))) == []
     collapsed = Trial(tmp_path)
     collapsed.turn(toxicity=0.3, perplexity=99.0)
     for _ in range(2):
         collapsed.turn(ref_kl_k3=11.0)
-    assert collapsed.watch.stopped == "collapse"
-    assert list(collapsed.watch.look_back(3, [0.5], Between(collapsed, []))) == []
+    assert collapsed.selector.stopped == "collapse"
+    assert list(collapsed.selector.interpolate(3, [0.5], Between(collapsed, []))) == []
 
 
 def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
@@ -263,10 +266,10 @@ def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
     trial.turn(toxicity=0.2)
     said = trial.turn(toxicity=0.3, perplexity=30.0)
     assert "outside the budget" in said
-    assert list(trial.watch.look_back(2, [0.5], dict)) == []
-    trial.watch.settle()
+    assert list(trial.selector.interpolate(2, [0.5], dict)) == []
+    trial.selector.load_best()
     torch.testing.assert_close(trial.now(), trial.weights[2])
-    chosen = trial.watch.facts()["budget"]
+    chosen = trial.selector.outcome()["budget"]
     assert (chosen["chosen_iteration"], chosen["toxicity"]) == (2, 0.3)
     assert chosen["measured"]["perplexity"] == 30.0
 
@@ -275,7 +278,7 @@ def test_a_better_state_of_before_stays_the_result_after_the_way_back(tmp_path):
     trial = Trial(tmp_path)
     trial.turn(toxicity=0.15)
     trial.turn(toxicity=0.05, perplexity=30.0)
-    list(trial.watch.look_back(2, [0.9, 0.5], Between(trial, [20.0])))
-    trial.watch.settle()
+    list(trial.selector.interpolate(2, [0.9, 0.5], Between(trial, [20.0])))
+    trial.selector.load_best()
     assert torch.equal(trial.now(), trial.weights[1])
-    assert trial.watch.facts()["budget"]["chosen_share"] == 1.0
+    assert trial.selector.outcome()["budget"]["chosen_share"] == 1.0

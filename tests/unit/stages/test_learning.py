@@ -11,7 +11,7 @@ from lora_detox.advantages import (
     estimate_advantages,
 )
 from lora_detox.advantages.kl_penalty import KlPenalty
-from lora_detox.evaluation.evaluator import repeat_prompts
+from lora_detox.prompts import repeat_prompts
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import Sampling
 from lora_detox.update import PpoPlan, PpoUpdate

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.api import compose_settings, run
-from lora_detox.run.build import build_job
+from lora_detox.run.build import open_job
 from lora_detox.stages.detox import train
 
 SMALL = [
@@ -69,7 +69,7 @@ def test_one_backbone_is_in_memory_after_an_iteration(tmp_path, task, from_adapt
         run(overrides, tmp_path / "first")
         overrides.append(f"policy.adapter={tmp_path / 'first' / 'adapter'}")
     before = alive()
-    with build_job(compose_settings(overrides, tmp_path / "run")) as job:
+    with open_job(compose_settings(overrides, tmp_path / "run")) as job:
         train(job)
         parts, now = parts_of(job), alive()
         known = {key for part in parts.values() for key in part}
@@ -90,7 +90,7 @@ def test_one_backbone_is_in_memory_after_an_iteration(tmp_path, task, from_adapt
         }
         with job.policy.merged():
             pass
-        job.evaluate(job.validation)
+        job.evaluator(job.encoded.validation)
         after = {n: p.untyped_storage().data_ptr() for n, p in job.policy.model.named_parameters()}
         assert after == weights
         left = sum(s for k, s in alive().items() if k not in known and k not in before)
@@ -99,7 +99,7 @@ def test_one_backbone_is_in_memory_after_an_iteration(tmp_path, task, from_adapt
 
 def test_the_count_sees_a_second_backbone(tmp_path):
     """The measure itself: a planted copy shows."""
-    with build_job(compose_settings(["task=flan_summary", *SMALL], tmp_path / "run")) as job:
+    with open_job(compose_settings(["task=flan_summary", *SMALL], tmp_path / "run")) as job:
         before = alive()
         copy = {n: p.clone() for n, p in job.policy.model.named_parameters() if "lora_" not in n}
         more = sum(size for key, size in alive().items() if key not in before)

@@ -8,7 +8,7 @@ import torch
 from lora_detox import api
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DataError, ScorerError, SettingsError
-from lora_detox.evaluation.models import NO_ADAPTER
+from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.prompts import PromptRow

@@ -1,0 +1,56 @@
+"""Settings -> which backbone to load, and which adapter to put on it."""
+
+from pathlib import Path
+
+from lora_detox.embedded import embedded_path
+from lora_detox.embedded.tiny import write_tiny_policy
+from lora_detox.policy.adapter import AdapterPlan
+from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.settings import BaselineType, Settings
+
+EMBEDDED_POLICY = "embedded:policy"
+
+
+def model_path(path: str, settings: Settings) -> str:
+    """Folder or hub id behind a path: `embedded:policy` is the task's miniature."""
+    return str(embedded_path(settings.task.miniature)) if path == EMBEDDED_POLICY else path
+
+
+def policy_path(settings: Settings) -> str:
+    """Folder or hub id of the policy's base; debug.tiny_model writes one into the run folder."""
+    if settings.debug.tiny_model:
+        miniature = embedded_path(settings.task.miniature)
+        return str(write_tiny_policy(miniature, Path(settings.run_dir)))
+    return model_path(settings.policy.path, settings)
+
+
+def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
+    """Which backbone to load; `path` is `policy.path` after embedded names are resolved."""
+    policy, quantization = settings.policy, settings.quantization
+    return BackbonePlan(
+        path=path,
+        revision=policy.revision,
+        adapter=policy.adapter,
+        dtype=policy.dtype.value,
+        quantization=quantization.type.value,
+        int8_threshold=quantization.int8_threshold,
+        double_quant=quantization.double_quant,
+        device=settings.device,
+        gradient_checkpointing=policy.gradient_checkpointing,
+        allow_fp16_t5=policy.allow_fp16_t5,
+        value_head=settings.algorithm.baseline is BaselineType.value,
+    )
+
+
+def adapter_plan(settings: Settings) -> AdapterPlan:
+    """Which adapter to put on it."""
+    adapter = settings.adapter
+    return AdapterPlan(
+        rank=adapter.rank,
+        alpha=adapter.alpha,
+        dropout=adapter.dropout,
+        targets=tuple(adapter.targets),
+        scope=adapter.scope,
+        rslora=adapter.rslora,
+        dora=adapter.dora,
+    )

@@ -1,0 +1,96 @@
+"""The parts of one run, and what they answer together; `build.py` makes them."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_detox.builders.data import EncodedPrompts
+from lora_detox.builders.training import Plan
+from lora_detox.clock import Clock
+from lora_detox.evaluation.evaluator import Evaluator
+from lora_detox.metrics import names, summarise
+from lora_detox.policy.policy import LoraPolicy
+from lora_detox.prompts import PromptSets, repeat_prompts
+from lora_detox.run.controls import Controls
+from lora_detox.run.record import RunRecord
+from lora_detox.run.selector import CheckpointSelector
+from lora_detox.run.state import TrainingState
+from lora_detox.settings import Settings
+from lora_detox.types import PromptBatch, Scorer
+from lora_detox.update import PpoUpdate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The parts of one run.
+
+    Attributes:
+        settings: composed and checked.
+        run_dir: where the run is written.
+        device: where policy and scorers are.
+        clock: where the time goes.
+        plan: plain arguments of the stages of the arrow.
+        data: rows of the three splits.
+        encoded: the same as token ids.
+        reward: the scorer of training.
+        judge: a held-out classifier that training never sees, or None.
+        policy: one frozen backbone with the adapter that learns.
+        base_checksum: digest of the frozen weights before training.
+        adapter_checksum: a number that changes when any adapter weight does, before training.
+        controls: everything that moves between iterations.
+        update: holds the optimizer.
+        evaluator: fixed scorers, sampling and seeds.
+        state: everything that training changes, saved and put back.
+        selector: which state is the result.
+        records: metrics.jsonl and the trackers.
+        first_iteration: iterations that a resumed run has behind it.
+    """
+
+    settings: Settings
+    run_dir: Path
+    device: torch.device
+    clock: Clock
+    plan: Plan
+    data: PromptSets
+    encoded: EncodedPrompts
+    reward: Scorer
+    judge: Scorer | None
+    policy: LoraPolicy
+    base_checksum: str
+    adapter_checksum: float
+    controls: Controls
+    update: PpoUpdate
+    evaluator: Evaluator
+    state: TrainingState
+    selector: CheckpointSelector
+    records: RunRecord
+    first_iteration: int
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the frozen weights are stored in 8 or 4 bits."""
+        return self.settings.quantization.type.value != "none"
+
+    def seed(self, iteration: int) -> int:
+        """Seed of the draws of one iteration; no generator state has to be kept."""
+        return zlib.crc32(f"{self.settings.seed} {iteration}".encode())
+
+    def prompts(self, iteration: int) -> PromptBatch:
+        """The training prompts of one iteration; those of a group stand in a row."""
+        which = 0 if self.settings.debug.reuse_first_batch else iteration
+        batch = self.encoded.train.batch(which).to(self.device)
+        return repeat_prompts(batch, self.settings.algorithm.responses_per_prompt)
+
+    def validate(self) -> dict[str, Any]:
+        """What the run would ship now on validation prompts, with its KL to the reference."""
+        with self.state.result():
+            evaluation = self.evaluator(self.encoded.validation)
+        both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
+        return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Write a row of metrics.jsonl and tell the trackers."""
+        self.records.write(row)
