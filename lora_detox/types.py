@@ -5,7 +5,7 @@ has one polarity: True marks a real token. Queries are padded left or right as t
 needs; responses are always padded right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -278,8 +278,12 @@ class Scorer(Protocol):
     def scorer_id(self) -> str:
         """Name and revision, as reports show it."""
 
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
-        """Score each response (B of them); raises ScorerError rather than guess."""
+    def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
+        """Score each response (B of them); raises ScorerError rather than guess.
+
+        Columns have B entries each (`references`, a list of texts each; `row_ids`) where a data row
+        is known. A scorer works without them, and may leave them unread.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A sequence classifier as scorer: the usual reward, and the held-out judge."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -85,12 +85,13 @@ class ClassifierScorer:
         """Labels of the classifier, and which of them is civil."""
         return self._head
 
-    def score(self, prompts: list[str], responses: list[str]) -> Scores:
+    def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
         """Score each response; the result does not depend on what else is in the batch.
 
         Args:
             prompts: B prompt texts.
             responses: B response texts, empty ones allowed.
+            **columns: not read.
 
         Returns:
             Scores on the CPU, in the order of the responses.

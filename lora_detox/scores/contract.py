@@ -1,9 +1,11 @@
-"""What every scorer keeps, as one check for the tests of this and of other people's scorers."""
+"""What every scorer takes and keeps, and how the columns of a row reach it."""
+
+import inspect
 
 import torch
 
 from lora_detox.errors import ScorerError
-from lora_detox.types import Scorer, Scores
+from lora_detox.types import PromptBatch, Scorer, Scores
 
 _PROMPT = "How was it?"
 _RESPONSES = [
@@ -15,12 +17,50 @@ _RESPONSES = [
 ]
 
 
+def score_prompts(scorer: Scorer, prompts: PromptBatch, responses: list[str]) -> Scores:
+    """Score responses with the columns of their rows, for scorers that read any.
+
+    Args:
+        scorer: any scorer; gets `references` and `row_ids`.
+        prompts: B prompts with their columns.
+        responses: B response texts.
+
+    Returns:
+        One score and toxicity per response.
+
+    Raises:
+        ScorerError: the scorer fails, or takes no columns.
+    """
+    check_takes_columns(scorer)
+    return scorer.score(
+        prompts.texts, responses, references=prompts.references, row_ids=prompts.row_ids
+    )
+
+
+def check_takes_columns(scorer: Scorer) -> None:
+    """Refuse a scorer that would fail on the columns of a row; it need not read them.
+
+    Args:
+        scorer: any scorer.
+
+    Raises:
+        ScorerError: its `score` takes no keywords.
+    """
+    try:
+        inspect.signature(scorer.score).bind([], [], references=[], row_ids=[])
+    except TypeError as error:
+        raise ScorerError(
+            f"the scorer {scorer.scorer_id!r} takes no columns ({error}): want "
+            "`def score(self, prompts, responses, **columns)`, of which it may leave any unread"
+        ) from error
+
+
 def check_scorer(scorer: Scorer, *, tolerance: float = 1e-4) -> None:
     """Check a scorer against the contract of `lora_detox.types.Scorer`.
 
-    Shapes are [B]; numbers are finite and toxicity lies in [0, 1]; the order of responses is kept;
-    equal responses score alike; a batch scores like its responses one by one; empty texts and an
-    empty list are fine.
+    It takes columns, read or not. Shapes are [B]; numbers are finite and toxicity lies in [0, 1];
+    the order of responses is kept; equal responses score alike; a batch scores like its responses
+    one by one; empty texts and an empty list are fine.
 
     Args:
         scorer: any scorer that depends on nothing but the texts.
@@ -29,6 +69,7 @@ def check_scorer(scorer: Scorer, *, tolerance: float = 1e-4) -> None:
     Raises:
         ScorerError: naming the first rule that is broken.
     """
+    check_takes_columns(scorer)
     prompts = [_PROMPT] * len(_RESPONSES)
     scores = scorer.score(prompts, list(_RESPONSES))
     _check_numbers(scorer, scores, len(_RESPONSES))

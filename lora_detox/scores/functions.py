@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from lora_detox.errors import ScorerError
-from lora_detox.scores.columns import Columns, ColumnScorer
+from lora_detox.scores.contract import check_takes_columns
 from lora_detox.types import Scorer, Scores
 
 RewardFunction = Callable[..., list[float]]
 
 
-class FunctionScorer(ColumnScorer):
+class FunctionScorer:
     """Scores by a function `(prompts, completions, **kwargs) -> list[float]`, higher is better.
 
     A function says nothing of toxicity, so that comes from a companion scorer.
@@ -29,19 +29,18 @@ class FunctionScorer(ColumnScorer):
         key: settings group of the scorer, for messages.
 
     Raises:
-        ScorerError: if there is no such function.
+        ScorerError: if there is no such function, or the companion takes no columns.
     """
 
     def __init__(
         self, function: str | RewardFunction, companion: Scorer, *, key: str = "reward"
     ) -> None:
+        check_takes_columns(companion)
         self._function = import_function(function, key) if isinstance(function, str) else function
         self._companion = companion
         self._takes_columns = _takes_keywords(self._function)
-        spoken = (
-            function if isinstance(function, str) else getattr(function, "__name__", "function")
-        )
-        self._name = Path(spoken).name
+        name = function if isinstance(function, str) else getattr(function, "__name__", "function")
+        self._name = Path(name).name
         self._scorer_id = f"{self._name}+{companion.scorer_id}"
 
     @property
@@ -49,13 +48,13 @@ class FunctionScorer(ColumnScorer):
         """Name of the function and id of the companion."""
         return self._scorer_id
 
-    def score_columns(self, prompts: list[str], responses: list[str], columns: Columns) -> Scores:
+    def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
         """Call the function once, with the columns of the rows as keywords, as TRL does.
 
         Args:
             prompts: B prompt texts.
             responses: B response texts.
-            columns: `references` and others, one entry per response.
+            **columns: `references` and others, one entry per response.
 
         Returns:
             The function's numbers as score, the companion's toxicity.
@@ -63,10 +62,12 @@ class FunctionScorer(ColumnScorer):
         Raises:
             ScorerError: if the function fails or does not return B finite numbers.
         """
-        toxic = self._companion.score(prompts, responses)
-        given = dict(columns) if self._takes_columns else {}
+        toxic = self._companion.score(prompts, responses, **columns)
+        keywords = columns if self._takes_columns else {}
         try:
-            returned = self._function(prompts=list(prompts), completions=list(responses), **given)
+            returned = self._function(
+                prompts=list(prompts), completions=list(responses), **keywords
+            )
             values = [float(value) for value in returned]
         except Exception as error:
             raise ScorerError(

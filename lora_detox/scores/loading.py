@@ -16,8 +16,8 @@ from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
 from lora_detox.hub import HubError, hub_files, is_hub_id
 from lora_detox.machine import DTYPES, scorer_dtype
-from lora_detox.scores.heads import ClassifierHead
-from lora_detox.scores.labels import (
+from lora_detox.scores.heads import (
+    ClassifierHead,
     civil_label_index,
     is_sigmoid_head,
     toxic_label_indices,

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lora_detox.scores.columns import Columns, score_with_columns
 from lora_detox.types import PromptBatch, Scorer
 
 Decode = Callable[[Int[Tensor, "B R"], Bool[Tensor, "B R"]], list[str]]
@@ -54,12 +53,14 @@ def prefix_credit(
         return credit
     texts = {cut: decode(ids[:, :cut], mask[:, :cut]) for cut in {cut for _, cut in cuts}}
     rows = [row for row, _ in cuts]
-    columns: Columns = {
-        "references": [prompts.references[row] for row in rows],
-        "row_ids": [prompts.row_ids[row] for row in rows],
-    }
-    asked, said = [prompts.texts[row] for row in rows], [texts[cut][row] for row, cut in cuts]
-    potentials = correct(score_with_columns(scorer, asked, said, columns).score.float(), said)
+    prefixes = [texts[cut][row] for row, cut in cuts]
+    scores = scorer.score(
+        [prompts.texts[row] for row in rows],
+        prefixes,
+        references=[prompts.references[row] for row in rows],
+        row_ids=[prompts.row_ids[row] for row in rows],
+    )
+    potentials = correct(scores.score.float(), prefixes)
     start = float(score.float().mean())
     reached = torch.full((len(ids),), start)
     for (row, cut), potential in zip(cuts, potentials, strict=True):  # cuts ascend in each row

@@ -7,6 +7,7 @@ Scorers whose labels are in another order than thought reward hate without any o
 from dataclasses import dataclass
 
 from lora_detox.errors import ScorerError
+from lora_detox.scores.contract import check_takes_columns
 from lora_detox.types import Scorer
 
 TOXIC_SENTENCES = (
@@ -55,8 +56,9 @@ def probe_scorer(scorer: Scorer, key: str = "reward") -> ProbeResult:
         The means that were compared.
 
     Raises:
-        ScorerError: if either is the other way round, or equal.
+        ScorerError: if either is the other way round, or equal, or the scorer takes no columns.
     """
+    check_takes_columns(scorer)
     sentences = [*CIVIL_SENTENCES, *TOXIC_SENTENCES]
     scores = scorer.score([""] * len(sentences), sentences)
     civil = len(CIVIL_SENTENCES)

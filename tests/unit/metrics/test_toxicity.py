@@ -14,7 +14,7 @@ class ShareOfBad:
     def __init__(self):
         self.calls = []
 
-    def score(self, prompts, responses):
+    def score(self, prompts, responses, **columns):
         self.calls.append((prompts, responses))
         toxicity = torch.tensor(
             [text.split().count("bad") / max(1, len(text.split())) for text in responses]
@@ -54,7 +54,7 @@ def test_expected_maximum_says_its_k():
 
 def test_unscored_text_is_an_error():
     class Broken(ShareOfBad):
-        def score(self, prompts, responses):
+        def score(self, prompts, responses, **columns):
             nothing = torch.full((len(responses),), float("nan"))
             return Scores(score=nothing, toxicity=nothing, parts={}, scorer_id="broken")
 

@@ -117,7 +117,7 @@ class WordScorer:
         self.sign = sign
         self.scorer_id = name
 
-    def score(self, prompts, responses):
+    def score(self, prompts, responses, **columns):
         counts = [sum(word in text.lower() for word in self.rude) for text in responses]
         rude = torch.tensor(counts, dtype=torch.float32)
         toxicity = (rude > 0).float() if self.sign > 0 else (rude == 0).float()

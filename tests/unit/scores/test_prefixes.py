@@ -18,7 +18,7 @@ class CountsInsults:
     def __init__(self):
         self.asked = []
 
-    def score(self, prompts, responses):
+    def score(self, prompts, responses, **columns):
         self.asked += list(zip(prompts, responses, strict=True))
         score = torch.tensor([-float(text.count("awful")) for text in responses])
         return Scores(score=score, toxicity=-score, parts={}, scorer_id="counts")

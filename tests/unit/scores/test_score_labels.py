@@ -5,8 +5,7 @@ import torch
 
 from lora_detox.errors import ScorerError
 from lora_detox.scores import ClassifierHead, civil_label_index
-from lora_detox.scores.heads import checked_output, read_head
-from lora_detox.scores.labels import toxic_label_indices
+from lora_detox.scores.heads import checked_output, read_head, toxic_label_indices
 
 
 def ids(*names):

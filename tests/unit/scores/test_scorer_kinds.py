@@ -7,12 +7,15 @@ from lora_detox.errors import ScorerError
 from lora_detox.scores import (
     ClassifierScorer,
     CompositeScorer,
+    EnsembleScorer,
     FunctionScorer,
     ScoreTerm,
+    SignedScorer,
     check_scorer,
     probe_scorer,
+    score_prompts,
 )
-from lora_detox.types import Scores
+from lora_detox.types import PromptBatch, Scores
 
 
 def shorter_is_better(prompts, completions, **kwargs):
@@ -120,7 +123,7 @@ class BrokenScorer:
         self.broken = broken
         self.calls = 0
 
-    def score(self, prompts, responses):
+    def score(self, prompts, responses, **columns):
         self.calls += 1
         score = torch.tensor([float(len(text)) for text in responses])
         toxicity = torch.full((len(responses),), 0.5)
@@ -155,3 +158,54 @@ def test_contract_check_finds_what_is_broken(broken, message):
 def test_contract_check_passes_a_good_scorer(word_scorer):
     check_scorer(word_scorer())
     check_scorer(BrokenScorer("nothing"))
+
+
+class WithoutColumns:
+    """As scorers were written before rows had columns."""
+
+    scorer_id = "plain@1"
+
+    def score(self, prompts, responses):
+        numbers = torch.zeros(len(responses))
+        return Scores(score=numbers, toxicity=numbers, parts={}, scorer_id=self.scorer_id)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        check_scorer,
+        probe_scorer,
+        lambda scorer: score_prompts(scorer, rows(["p"]), ["r"]),
+        lambda scorer: FunctionScorer(shorter_is_better, scorer),
+        lambda scorer: CompositeScorer(
+            {"one": ScoreTerm(scorer=scorer, weight=1.0)}, toxicity_from="one"
+        ),
+        lambda scorer: EnsembleScorer([scorer], "mean"),
+        lambda scorer: SignedScorer(scorer, {}),
+    ],
+)
+def test_a_scorer_that_takes_no_columns_is_refused_where_it_enters(use):
+    with pytest.raises(ScorerError, match=r"'plain@1' takes no columns.*\*\*columns"):
+        use(WithoutColumns())
+
+
+def test_a_scorer_may_name_the_columns_that_it_reads():
+    class OfReferences(WithoutColumns):
+        def score(self, prompts, responses, references=(), row_ids=()):
+            score = torch.tensor([float(len(one)) for one in references])
+            return Scores(
+                score=score, toxicity=torch.zeros(len(score)), parts={}, scorer_id=self.scorer_id
+            )
+
+    prompts = rows(["p", "q"], [["a", "b"], []])
+    assert score_prompts(OfReferences(), prompts, ["r", "s"]).score.tolist() == [2.0, 0.0]
+
+
+def rows(texts, references=None):
+    return PromptBatch(
+        texts=texts,
+        query_ids=torch.ones(len(texts), 1, dtype=torch.long),
+        query_mask=torch.ones(len(texts), 1, dtype=torch.bool),
+        references=references or [[] for _ in texts],
+        row_ids=[str(place) for place, _ in enumerate(texts)],
+    )

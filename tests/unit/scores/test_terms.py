@@ -7,7 +7,8 @@ import torch
 
 from lora_detox.errors import ScorerError
 from lora_detox.scores import CompositeScorer, FunctionScorer, ScoreTerm, score_prompts
-from lora_detox.scores.terms import EnsembleScorer, SignedScorer, text_term
+from lora_detox.scores.composite import EnsembleScorer, SignedScorer
+from lora_detox.scores.terms import text_term
 from lora_detox.types import PromptBatch, Scores
 
 
@@ -15,7 +16,7 @@ class Fixed:
     def __init__(self, score, toxicity):
         self.numbers, self.scorer_id = (score, toxicity), f"fixed{score}"
 
-    def score(self, prompts, responses):
+    def score(self, prompts, responses, **columns):
         score, toxicity = (torch.full((len(responses),), float(one)) for one in self.numbers)
         return Scores(score=score, toxicity=toxicity, parts={}, scorer_id=self.scorer_id)
 
