@@ -9,6 +9,7 @@ import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -48,6 +49,15 @@ def quieten_libraries() -> None:
     for module in ("transformers", "peft", "torch", "bitsandbytes"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
+
+
+def process_facts(device: torch.device) -> dict[str, Any]:
+    """What every summary.json says of the process: peak memory (bytes), device and versions."""
+    return {
+        "peak_memory_bytes": peak_memory(device),
+        "device": device_name(device),
+        "versions": versions(),
+    }
 
 
 def peak_memory(device: torch.device) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lora_detox.environment import device_name, peak_memory, versions
+from lora_detox.environment import process_facts
 from lora_detox.metrics import change, names, summarise
 from lora_detox.report.console import print_result
 from lora_detox.report.html import write_report
@@ -43,14 +43,14 @@ def evaluate_start(job: Job) -> Evaluation:
 
 
 def finish(
-    job: Job, before: Evaluation, facts: Mapping[str, Any] | None = None
+    job: Job, before: Evaluation, outcome: Mapping[str, Any] | None = None
 ) -> tuple[float, ...]:
     """Write adapter, value head, samples, summary and report; print the table.
 
     Args:
         job: after training.
         before: test prompts answered by the policy as it started.
-        facts: further entries of the summary, in the place of those of stage=detox.
+        outcome: further entries of the summary, in the place of those of stage=detox.
 
     Returns:
         The sweep objectives: toxicity after, quality lost.
@@ -58,7 +58,7 @@ def finish(
     run_dir, settings = job.run_dir, job.settings
     after = job.evaluator(job.encoded.test)
     job.policy.save(run_dir / "adapter", run_dir)
-    summary = plain({**_summary(job, before, after), **(facts or {})})
+    summary = plain({**_summary(job, before, after), **(outcome or {})})
     samples = write_samples(run_dir / "samples.jsonl", before, after)
     write_report(
         run_dir / "report.html",
@@ -108,8 +108,6 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
             "base_checksum": job.base_checksum,
         },
         "seconds": clock.whole(),
-        "peak_memory_bytes": peak_memory(job.device),
-        "device": device_name(job.device),
-        "versions": versions(),
+        **process_facts(job.device),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -12,7 +12,7 @@ import torch
 
 from lora_detox.builders.scorers import check_scorers, load_scorers
 from lora_detox.clock import Clock
-from lora_detox.environment import device_name, peak_memory, prepare_process, versions
+from lora_detox.environment import prepare_process, process_facts
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
@@ -65,9 +65,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         **_summary(settings, numbers, models, sets, results),
         "scorers": scorers,
         "seconds": {"total": clock.elapsed(), **clock.total},
-        "peak_memory_bytes": peak_memory(device),
-        "device": device_name(device),
-        "versions": versions(),
+        **process_facts(device),
     }
     _write(settings, plain(summary), models, sets, results)
     last = summary["models"][-1]["sets"]["in_distribution"]

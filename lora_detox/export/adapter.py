@@ -1,0 +1,104 @@
+"""A run's adapter as a folder of its own, and whether plain PEFT reads it back as it was."""
+
+import gc
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from lora_detox.errors import ExportError
+from lora_detox.export.finished_run import FinishedRun
+from lora_detox.export.merge import logit_change
+from lora_detox.export.reload import logits_in_fresh_process, logits_of
+from lora_detox.policy.adapter import NO_ADAPTER
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.report.jsonl import write_text_atomic
+from lora_detox.settings import Settings
+
+PROBES = (
+    "The meeting was moved to Tuesday because the room was taken.",
+    "Person1: You never listen to me. Person2: That is not true, and you know it.",
+    "I think that people who say this",
+)
+"""Texts whose logits are compared; any text serves, as both sides read the same ids."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""How far the logits of the same weights may differ between two processes."""
+
+
+def unquantized_base(source: FinishedRun, settings: Settings) -> BackbonePlan:
+    """The run's base, unquantized: what was written must be right without bitsandbytes."""
+    policy = source.config["policy"]
+    return BackbonePlan(
+        path=source.base,
+        revision=policy.get("revision"),
+        adapter=str(source.adapter),
+        frozen_reference=False,
+        dtype=policy.get("dtype", "auto"),
+        device=settings.device,
+        allow_fp16_t5=policy.get("allow_fp16_t5", False),
+    )
+
+
+def expected_logits(plan: BackbonePlan) -> tuple[list[list[int]], list[Tensor]]:
+    """Token ids of the probes, and what the run's adapter makes of them through this package."""
+    policy = load_policy(plan, NO_ADAPTER)
+    rows = [list(policy.tokenizer(text)["input_ids"]) for text in PROBES]
+    logits = logits_of(policy.model, rows)
+    del policy
+    gc.collect()
+    return rows, logits
+
+
+def temporary_folder(target: Path) -> Path:
+    """An empty folder beside the target, of this process alone."""
+    written = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    return written
+
+
+def cached_commit(plan: BackbonePlan) -> str | None:
+    """The hub commit that the cache holds of a model; None for a folder."""
+    if Path(plan.path).expanduser().is_dir():
+        return None
+    file = cached_file(plan.path, "config.json", revision=plan.revision)
+    commit: str | None = extract_commit_hash(file, None)
+    return commit
+
+
+def write_adapter(source: FinishedRun, written: Path, base: str, revision: str | None) -> None:
+    """The adapter alone: weights, and PEFT's description with the base's id and revision."""
+    shutil.copyfile(
+        source.adapter / "adapter_model.safetensors", written / "adapter_model.safetensors"
+    )
+    described = {**source.adapter_config, "base_model_name_or_path": base, "revision": revision}
+    described["inference_mode"] = True
+    text = json.dumps(described, indent=2, sort_keys=True)
+    write_text_atomic(written / "adapter_config.json", text + "\n")
+
+
+def check_reloads(expected: list[Tensor], request: dict[str, Any], dtype: torch.dtype) -> float:
+    """The largest difference in logits after a reload in a fresh process; too large is an error."""
+    found = logits_in_fresh_process(request)
+    change = logit_change(expected, found)
+    if not change["maximum"] <= TOLERANCE[dtype]:
+        raise ExportError(
+            f"the exported adapter, loaded in a fresh process on {request['base']}, gives logits "
+            f"that differ by {change['maximum']:.3g} from those of the run, want at most "
+            f"{TOLERANCE[dtype]:g}; is export.base_model the base that the run was trained on?"
+        )
+    return float(change["maximum"])
+
+
+def put_in_place(written: Path, target: Path) -> None:
+    """Replace an earlier export in one step; `check_export` saw that it is one."""
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written.rename(target)

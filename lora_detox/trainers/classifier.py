@@ -1,0 +1,155 @@
+"""Fine-tuning of a sequence classifier, whole or by LoRA, with Transformers' trainer."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, TaskType, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
+
+from lora_detox.builders.labelled import LabelledTexts
+from lora_detox.errors import ScorerError, SettingsError
+from lora_detox.prompts.progress import with_progress
+from lora_detox.report.jsonl import MetricsLog
+from lora_detox.run.checkpoint import newest_trainer_checkpoint
+from lora_detox.scores.loading import load_error
+from lora_detox.settings import ClassifierTraining, RewardModelSettings, Settings
+from lora_detox.trainers.arguments import complete_trainer, train_from_newest, trainer_arguments
+
+_KEY = "reward_model"
+CLASSIFIER = "classifier"
+"""Folder of the run folder that the trained classifier is saved in."""
+
+
+def classifier_labels(place: str, settings: Settings) -> tuple[int, dict[int, str]]:
+    """Which output is civil, and the names: those of the classifier where it has them."""
+    model = settings.reward_model
+    if len(set(model.labels)) != 2:
+        raise SettingsError(f"{_KEY}.labels: got {model.labels}, want two names: [civil, toxic]")
+    civil, toxic = model.labels
+    try:
+        config: Any = AutoConfig.from_pretrained(place, revision=model.revision)
+    except Exception as error:
+        raise load_error(model.path, _KEY, error) from error
+    known = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    if has_trained_head(place) and len(known) == 2 and not model.new_head:
+        names = {name.lower(): index for index, name in known.items()}
+        if civil.lower() in names and toxic.lower() in names:
+            return names[civil.lower()], known
+        raise ScorerError(
+            f"{model.path} has the labels {', '.join(known.values())}, want those of "
+            f"`{_KEY}.labels`={[civil, toxic]}; name its own there, the civil one first, or give "
+            f"them up with `{_KEY}.new_head=true`"
+        )
+    return 0, {0: civil, 1: toxic}
+
+
+def has_trained_head(place: str) -> bool:
+    """Whether the start is a trained classifier rather than an encoder."""
+    architectures = AutoConfig.from_pretrained(place).architectures or []
+    return any("SequenceClassification" in name for name in architectures)
+
+
+def fine_tune_classifier(
+    place: str,
+    labels: tuple[int, dict[int, str]],
+    texts: LabelledTexts,
+    settings: Settings,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Fine-tune and save under `classifier/` of the run folder.
+
+    Args:
+        place: folder or hub id of the start.
+        labels: from `classifier_labels`.
+        texts: training texts with their labels.
+        settings: `reward_model`, run folder and checkpoints are read.
+        device: where it learns.
+
+    Returns:
+        Entries for the summary: optimizer steps, and the number of weights that learned.
+    """
+    civil, id2label = labels
+    group, run_dir = settings.reward_model, Path(settings.run_dir)
+    model, tokenizer = _trainable_classifier(place, id2label, group, device)
+    rows = _rows(texts, tokenizer, civil, group.max_tokens)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    arguments = trainer_arguments(settings, group, len(rows), use_cpu=device.type == "cpu")
+    with MetricsLog(run_dir / "metrics.jsonl", keep_through=_steps_behind(settings)) as log:
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(**arguments),
+            train_dataset=Dataset.from_list(rows),
+            data_collator=DataCollatorWithPadding(tokenizer),
+        )
+        train_from_newest(complete_trainer(trainer, settings, log.write), settings)
+    steps = int(trainer.state.global_step)
+    if group.training is ClassifierTraining.lora:
+        model = model.merge_and_unload()
+    model.eval().save_pretrained(run_dir / CLASSIFIER, safe_serialization=True)
+    tokenizer.save_pretrained(run_dir / CLASSIFIER)
+    del model, trainer
+    gc.collect()
+    return {"iterations": steps, "parameters": {"trainable": trainable}}
+
+
+def _trainable_classifier(
+    place: str, id2label: dict[int, str], group: RewardModelSettings, device: torch.device
+) -> tuple[Any, Any]:
+    """Model and tokenizer; all weights learn, or a LoRA adapter on every linear layer."""
+    tokenizer = AutoTokenizer.from_pretrained(place, revision=group.revision)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        place,
+        revision=group.revision,
+        num_labels=2,
+        id2label=id2label,
+        label2id={name: index for index, name in id2label.items()},
+        dtype=torch.float32,
+        use_safetensors=True,
+    ).to(device)
+    if group.new_head:
+        _draw_new_head(model)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if group.training is ClassifierTraining.lora:
+        config = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=group.rank,
+            lora_alpha=2 * group.rank,
+            target_modules="all-linear",
+        )
+        model = get_peft_model(model, config)
+    return model, tokenizer
+
+
+def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[dict[str, Any]]:
+    """Ids and label of each text."""
+    labels = [1 - civil if toxic else civil for toxic in texts.toxic]
+    shown = with_progress(texts.texts, "tokenizing", len(texts.texts))
+    encoded = (tokenizer(text, truncation=True, max_length=most)["input_ids"] for text in shown)
+    return [{"input_ids": i, "labels": label} for i, label in zip(encoded, labels, strict=True)]
+
+
+def _steps_behind(settings: Settings) -> int | None:
+    """Optimizer steps whose rows of metrics.jsonl stay when a run is resumed."""
+    newest = newest_trainer_checkpoint(Path(settings.run_dir) / "checkpoints")
+    return (newest[0] if newest else -1) if settings.resume else None
+
+
+def _draw_new_head(model: Any) -> None:
+    """Draw the weights above the encoder anew."""
+    for name, child in model.named_children():
+        if name != model.base_model_prefix:
+            for module in child.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
