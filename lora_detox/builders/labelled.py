@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lora_detox.errors import DataError
+from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, load_prompt_sets
-from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.rows import BadRow
 from lora_detox.prompts.sources import open_sources
 from lora_detox.report.console import print_line
@@ -86,7 +86,7 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     )
     texts, toxic, identities, dropped = [], [], [], 0
     source = next(iter(reversed(sources.values())))
-    for row in with_progress(source.rows, f"reading {source.name}", source.count):
+    for row in track(source.rows, f"reading {source.name}", source.count):
         text, label, identity = (
             (None, None, None)
             if isinstance(row, BadRow)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lora_detox.clock import Clock
 from lora_detox.metrics import kl, measure_responses, names
+from lora_detox.progress import advance, phase
 from lora_detox.rollout import Responses, generate_responses
 from lora_detox.scores import score_prompts
 from lora_detox.types import Evaluation, Policy, PromptBatch, Sampling, Scorer
@@ -39,21 +40,27 @@ class Evaluator:
     perplexity: bool
     clock: Clock
 
-    def __call__(self, prompts: PromptBatch) -> Evaluation:
+    def __call__(self, prompts: PromptBatch, what: str = "evaluating") -> Evaluation:
         """Answer every prompt once and measure the responses, never the prompts.
 
         Args:
             prompts: B prompts.
+            what: is done, as the progress shows it.
 
         Returns:
             The evaluation, with the KL to the reference (nats per response, k1 and k3).
         """
-        with self.clock("evaluate"):
+        passes = 3 if self.judge is None else 4
+        count = len(prompts.texts)
+        with self.clock("evaluate"), phase(what, count, "responses", passes=passes) as shown:
             responses = generate_responses(
                 self.policy, prompts, self.sampling, **self.generation, seed=self.seed
             )
+            shown.finish_pass(1)
             logprobs, ref_logprobs = self._logprobs(prompts, responses)
+            shown.finish_pass(2)
             scores = score_prompts(self.reward, prompts, responses.texts)
+            shown.finish_pass(3)
             judged = self.judge.score(prompts.texts, responses.texts) if self.judge else None
             nll = (-ref_logprobs).sum(dim=1).tolist() if self.perplexity else None
             evaluation = measure_responses(
@@ -82,10 +89,11 @@ class Evaluator:
         lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
         for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
             queries = prompts.query_ids[rows], prompts.query_mask[rows]
-            said = responses.ids[rows], responses.mask[rows]
-            plain = self.policy.respond(*queries, *said, Sampling(), with_entropy=False)
+            response = responses.ids[rows], responses.mask[rows]
+            plain = self.policy.respond(*queries, *response, Sampling(), with_entropy=False)
             with self.policy.reference():
-                reference = self.policy.respond(*queries, *said, Sampling(), with_entropy=False)
+                reference = self.policy.respond(*queries, *response, Sampling(), with_entropy=False)
             logprobs[rows.cpu()] = plain.logprobs.cpu()
             ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
+            advance(len(rows))
         return logprobs, ref_logprobs

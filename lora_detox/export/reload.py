@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lora_detox.errors import ExportError
+from lora_detox.progress import phase
 
 _TIMEOUT_SECONDS = 1800
 
@@ -73,7 +74,7 @@ def logits_in_fresh_process(request: dict[str, Any]) -> list[Tensor]:
     Raises:
         ExportError: the model did not load there.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, phase("loading again in a fresh process"):
         file, out = Path(folder) / "request.json", Path(folder) / "logits.safetensors"
         file.write_text(json.dumps({**request, "out": str(out)}), encoding="utf-8")
         done = subprocess.run(

@@ -7,8 +7,8 @@ every run.
 
 Files: `load` (the entry), `sources` (where rows come from), `files` and `hub` (the readers),
 `rows` (the records), `fields` (columns -> PromptRow), `splits` (train, validation, test),
-`templates` (prompt -> ids within a window), `batching` (ids -> PromptBatch), `progress` and
-`stored` (long reading shows how far it is, and its outcome is kept).
+`templates` (prompt -> ids within a window), `batching` (ids -> PromptBatch),
+`stored` (the outcome of long reading is kept).
 """
 
 from lora_detox.prompts.batching import PromptSampler, fixed_batches, repeat_prompts

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lora_detox.errors import DataError
+from lora_detox.progress import track
 from lora_detox.prompts.fields import FieldMap, field_map, leave_out, read_rows, unfold_rows
-from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.rows import BadRow, BadRowLog, LoadReport, PromptRow, PromptSets, RawRow
 from lora_detox.prompts.sources import SPLITS, Source, open_sources, open_split
 from lora_detox.prompts.splits import (
@@ -212,7 +212,7 @@ def _read_all(
     read = skipped = 0
     for split, source in sources.items():
         raw_rows: list[RawRow] = []
-        for row in with_progress(source.rows, f"reading {source.name}", source.count):
+        for row in track(source.rows, f"reading {source.name}", source.count):
             read += 1
             if isinstance(row, BadRow):
                 bad_rows.add(row)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lora_detox.progress import advance
 from lora_detox.types import Policy, Sampling
 
 BLOCK = 256
@@ -57,6 +58,7 @@ def sample_responses(
         lengths[alive] = position + 1
         going = going & (token_ids != policy.eos_token_id) & (position + 1 < max_new_tokens[rows])
         count = int(going.sum())
+        advance(len(query_ids) / most)
         if count == 0:
             break
         if 2 * count <= len(rows):

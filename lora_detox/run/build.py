@@ -33,12 +33,13 @@ from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import check_backbone, resolve_dtype
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.policy.words import word_starts
+from lora_detox.progress import phase
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
 from lora_detox.run.controls import Controls, PrefixCredit
 from lora_detox.run.job import Job
-from lora_detox.run.opening import announce
+from lora_detox.run.opening import announce, announce_kind
 from lora_detox.run.record import RunRecord
-from lora_detox.run.resume import check_same_settings, trained_checksum
+from lora_detox.run.resume import base_checksum, check_same_settings, trained_checksum
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
 from lora_detox.scores import prefix_credit
@@ -97,14 +98,18 @@ def build_job(settings: Settings) -> Job:
     config = check_backbone(backbone, adapter)
     seq2seq = bool(config.is_encoder_decoder)
     check_trainer_fits(settings, encoder_decoder=seq2seq)
-    plan = plan_of(settings, resolve_dtype(backbone, config))
+    dtype = resolve_dtype(backbone, config)
+    announce_kind(settings, device)
+    plan = plan_of(settings, dtype)
     data = load_data(settings)
     tokenizer = load_tokenizer(backbone, config)
     encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=seq2seq).to(device)
-    reward, judge = load_scorers(settings, device)
-    policy = load_policy(backbone, adapter)
+    with phase("loading reward and judge"):
+        reward, judge = load_scorers(settings, device)
+    with phase(f"loading {settings.policy.path}"):
+        policy = load_policy(backbone, adapter)
     policy.static_cache = settings.generation.static_cache
-    adapter_checksum, base_checksum = trained_checksum(policy), policy.base_checksum()
+    adapter_checksum, base = trained_checksum(policy), base_checksum(policy)
     references = any(encoded.validation.references)
     controls = _controls(settings, policy, reward, references=references)
     update = _update(settings, policy, plan, controls)
@@ -130,7 +135,7 @@ def build_job(settings: Settings) -> Job:
         reward=reward,
         judge=judge,
         policy=policy,
-        base_checksum=base_checksum,
+        base_checksum=base,
         adapter_checksum=adapter_checksum,
         controls=controls,
         update=update,

@@ -16,6 +16,7 @@ from lora_detox.report.html import write_report
 from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_samples
 from lora_detox.report.wording import RAN_TO_THE_END
 from lora_detox.run.job import Job
+from lora_detox.run.resume import base_checksum
 from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
 
@@ -33,7 +34,7 @@ def evaluate_start(job: Job) -> Evaluation:
     path = job.run_dir / "checkpoints" / "before.json"
     if job.first_iteration and path.is_file():
         return Evaluation(**json.loads(path.read_text(encoding="utf-8")))
-    evaluation = job.evaluator(job.encoded.test)
+    evaluation = job.evaluator(job.encoded.test, "evaluating the start")
     path.parent.mkdir(exist_ok=True)
     write_json_atomic(path, asdict(evaluation))
     validation = job.validate()
@@ -56,7 +57,7 @@ def finish(
         The sweep objectives: toxicity after, quality lost.
     """
     run_dir, settings = job.run_dir, job.settings
-    after = job.evaluator(job.encoded.test)
+    after = job.evaluator(job.encoded.test, "evaluating the result")
     job.policy.save(run_dir / "adapter", run_dir)
     summary = plain({**_summary(job, before, after), **(outcome or {})})
     samples = write_samples(run_dir / "samples.jsonl", before, after)
@@ -104,7 +105,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "scorers": scorers,
         "parameters": {
             **job.policy.count_parameters(),
-            "base_unchanged": job.policy.base_checksum() == job.base_checksum,
+            "base_unchanged": base_checksum(job.policy) == job.base_checksum,
             "base_checksum": job.base_checksum,
         },
         "seconds": clock.whole(),

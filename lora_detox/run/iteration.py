@@ -8,7 +8,7 @@ import torch
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
 from lora_detox.metrics.quality import RolloutQuality, rollout_quality
-from lora_detox.report.progress import TrainingProgress
+from lora_detox.progress import TrainingProgress, phase
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
 from lora_detox.run.job import Job
 from lora_detox.run.resume import check_moved
@@ -37,9 +37,11 @@ def learn_start(job: Job) -> None:
     Args:
         job: before its first iteration; `budget.start_rollouts` are sampled.
     """
-    plan, measured = job.plan, []
-    with job.clock("evaluate"):
-        for index in range(plan.iterations, plan.iterations + job.settings.budget.start_rollouts):
+    plan, measured, count = job.plan, [], job.settings.budget.start_rollouts
+    responses_in_all = count * job.settings.algorithm.rollout_batch_size
+    what = "measuring what the budget compares with"
+    with job.clock("evaluate"), phase(what, responses_in_all, "responses"):
+        for index in range(plan.iterations, plan.iterations + count):
             prompts, seed = job.prompts(index), job.seed(index)
             responses = generate_responses(
                 job.policy, prompts, plan.sampling, **plan.generation, seed=seed

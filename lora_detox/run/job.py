@@ -87,7 +87,7 @@ class Job:
     def validate(self) -> dict[str, Any]:
         """What the run would ship now on validation prompts, with its KL to the reference."""
         with self.state.result():
-            evaluation = self.evaluator(self.encoded.validation)
+            evaluation = self.evaluator(self.encoded.validation, "evaluating on validation prompts")
         both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
         return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
 

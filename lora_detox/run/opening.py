@@ -1,5 +1,8 @@
 """The first lines of a run: what it is, with which parts, and how to get the real thing."""
 
+import torch
+
+from lora_detox.machine import slow_dtype_note
 from lora_detox.report.console import print_line
 from lora_detox.run.job import Job
 from lora_detox.scores.classifier import ClassifierScorer
@@ -12,6 +15,13 @@ REAL_TASKS = {
 SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
 
 
+def announce_kind(settings: Settings, device: torch.device) -> None:
+    """Print what kind of run begins, and whether its dtype is slow here, before weights load."""
+    print_line(_first_line(settings))
+    if slow := slow_dtype_note(settings.policy.dtype.value, device):
+        print_line(f"note     {slow}")
+
+
 def announce(job: Job) -> None:
     """Print what this run is made of."""
     for line in opening_lines(job):
@@ -21,7 +31,6 @@ def announce(job: Job) -> None:
 def opening_lines(job: Job) -> list[str]:
     """The lines of `announce`."""
     settings = job.settings
-    lines = [_first_line(settings)]
     counts = job.policy.count_parameters()
     adapter = settings.policy.adapter or (
         f"{'dora' if settings.adapter.dora else 'lora'} rank {settings.adapter.rank} on "
@@ -31,7 +40,7 @@ def opening_lines(job: Job) -> list[str]:
     dtype = str(job.policy.backbone.dtype).removeprefix("torch.")
     quantization = f", {settings.quantization.type.value}" if job.quantized else ""
     role = "hold the mean" if settings.stage is Stage.soup else "learn"
-    lines += [
+    lines = [
         f"policy   {settings.policy.path}: {counts['total']:,} weights, {dtype}{quantization}, "
         f"on {job.device}",
         f"adapter  {adapter}: {counts['trainable']:,} weights {role} "
@@ -53,27 +62,27 @@ def opening_lines(job: Job) -> list[str]:
 
 def notes(job: Job) -> list[str]:
     """What a user may not have meant: fewer prompts than asked for, a model of the other family."""
-    settings, found = job.settings, []
+    settings, lines = job.settings, []
     for split, rows in (("validation", job.data.validation), ("test", job.data.test)):
         wanted = getattr(settings.evaluation, f"{split}_prompts")
         if wanted > len(rows):
-            found.append(
+            lines.append(
                 f"note     evaluation.{split}_prompts={wanted}, but the {split} split has "
                 f"{len(rows)} prompts: all of them are used"
             )
     kind = settings.task.kind
     encoder_decoder = bool(job.policy.backbone.config.is_encoder_decoder)
     if encoder_decoder and kind is TaskKind.continuation:
-        found.append(
+        lines.append(
             "note     this encoder-decoder policy answers the prompt rather than going on with it; "
             "a continuation wants a decoder-only policy (policy=gpt_neo_125m)"
         )
     if not encoder_decoder and kind is TaskKind.summarization:
-        found.append(
+        lines.append(
             "note     this decoder-only policy goes on writing after task.template, so that it has "
             "to follow instructions: summaries want that, or an adapter of stage=sft to start from"
         )
-    return found
+    return lines
 
 
 def _first_line(settings: Settings) -> str:

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from lora_detox.errors import DivergenceError, SettingsError
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.progress import phase
 from lora_detox.settings import Settings, flat, settings_yaml
 
 _FREE = ("resume", "threads", "device", "run_dir", "tracker", "checkpoint")
@@ -44,6 +45,12 @@ def trained_checksum(policy: LoraPolicy) -> float:
     """A number that changes when any adapter parameter does: the sum of their absolute values."""
     with torch.no_grad():
         return sum(float(p.double().abs().sum()) for p in policy.adapter_parameters())
+
+
+def base_checksum(policy: LoraPolicy) -> str:
+    """Digest of every weight that is not the adapter's; a large base takes a while to read."""
+    with phase("reading the frozen weights (checksum)"):
+        return policy.base_checksum()
 
 
 def check_moved(policy: LoraPolicy, at_start: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lora_detox.errors import ScorerError
 from lora_detox.machine import CPU_BATCH_TOKENS
+from lora_detox.progress import advance
 from lora_detox.scores.heads import ClassifierHead, ScoreOutput, checked_output, read_head
 from lora_detox.scores.loading import check_classifier, identify, load_classifier, resolve_dtype
 from lora_detox.scores.windows import TokenWindow, Windower, window_length
@@ -149,6 +150,7 @@ class ClassifierScorer:
                 attention_mask=batch.attention_mask.to(device),
             )
             logits[batch.window_indices] = output.logits.float().cpu()
+            advance(len(batch.window_indices))
         return logits
 
     def _check_finite(

@@ -3,6 +3,7 @@
 import importlib
 import logging
 
+from lora_detox.progress import phase
 from lora_detox.settings import Settings
 
 
@@ -20,6 +21,7 @@ def run_stage(settings: Settings) -> tuple[float, ...]:
     """
     # While it is imported it speaks of kernels that a user can do nothing about.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
+    with phase("starting PyTorch and Transformers"):
+        stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
     objectives: tuple[float, ...] = stage.run(settings)
     return objectives

@@ -10,7 +10,7 @@ from typing import Any
 from lora_detox.advantages import estimate_advantages
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics.quality import rollout_quality
-from lora_detox.report.progress import TrainingProgress
+from lora_detox.progress import TrainingProgress
 from lora_detox.rollout import collect_rollout, generate_responses
 from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish

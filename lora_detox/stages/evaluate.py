@@ -17,7 +17,7 @@ from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
-from lora_detox.machine import resolve_device
+from lora_detox.machine import resolve_device, slow_dtype_note
 from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
@@ -25,6 +25,7 @@ from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import check_backbone
+from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
@@ -51,11 +52,14 @@ def run(settings: Settings) -> tuple[float, ...]:
     models, numbers = evaluated_models(settings), protocol_numbers(settings)
     for model in models:
         check_backbone(model.backbone(settings), NO_ADAPTER)
+    if slow := slow_dtype_note(settings.policy.dtype.value, device):
+        print_line(f"note     {slow}")
     check_scorers(settings)
     sets = prompt_sets(settings, numbers)
     for one in sets:
         print_line(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
-    reward, judge = load_scorers(settings, device)
+    with phase("loading reward and judge"):
+        reward, judge = load_scorers(settings, device)
     results = []
     for model in models:
         print_line(f"evaluating {model.name}")
@@ -83,7 +87,8 @@ def _answers(
     clock: Clock,
 ) -> dict[str, Evaluation]:
     """What one model says to each set; it is freed before the next is loaded."""
-    policy = load_policy(model.backbone(settings), NO_ADAPTER)
+    with phase(f"loading {model.name}"):
+        policy = load_policy(model.backbone(settings), NO_ADAPTER)
     rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
     evaluate = Evaluator(
         policy=policy,
@@ -102,7 +107,7 @@ def _answers(
     found = {}
     for one in sets:
         prompts = repeat_prompts(_encode(settings, one, policy), numbers.samples)
-        found[one.role] = evaluate(prompts.to(policy.device))
+        found[one.role] = evaluate(prompts.to(policy.device), f"evaluating on {one.name}")
     del policy, evaluate
     gc.collect()
     if torch.cuda.is_available():

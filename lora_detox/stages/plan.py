@@ -18,6 +18,7 @@ from lora_detox.memory.advice import Advice, advise
 from lora_detox.memory.predict import Machine, Prediction, predict
 from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.policy.tokenizer import load_tokenizer
+from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.report.memory import print_memory
@@ -53,7 +54,8 @@ def run(settings: Settings) -> tuple[float, ...]:
     def predicted(changed: Settings) -> Prediction:
         return predict(changed, config, path, query, machine)
 
-    prediction = predicted(settings)
+    with phase("counting bytes on empty tensors"):
+        prediction = predicted(settings)
     fits = prediction.total <= machine.available
     advice = [] if fits else advise(settings, predicted, machine.available)
     result = plan_dict(settings, prediction, machine, advice, [*notes, *more])

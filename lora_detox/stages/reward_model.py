@@ -11,6 +11,7 @@ from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
 from lora_detox.machine import resolve_device
 from lora_detox.metrics.classification import classification_figures, identity_gap
+from lora_detox.progress import phase
 from lora_detox.report.jsonl import plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
@@ -117,7 +118,8 @@ def _figures(
     )
     found: dict[str, Any] = {}
     for name, one in sets.items():
-        toxicity = scorer.score([""] * len(one.texts), one.texts).toxicity.tolist()
+        with phase(f"scoring {name}", len(one.texts), "texts"):
+            toxicity = scorer.score([""] * len(one.texts), one.texts).toxicity.tolist()
         found[name] = classification_figures(toxicity, one.toxic)
         gap = identity_gap(
             toxicity, one.toxic, one.identities, least=settings.reward_model.identity_least

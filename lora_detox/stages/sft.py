@@ -4,6 +4,7 @@ The run directory is that of stage=detox: `adapter/`, `summary.json` with the sa
 and after, samples and report.
 """
 
+from lora_detox.progress import phase
 from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.job import Job
@@ -49,7 +50,8 @@ def fine_tune(job: Job) -> dict[str, object]:
         training_examples(rows, policy.tokenizer, settings, encoder_decoder=encoder_decoder)
         for rows in (job.data.train, job.data.validation[: settings.evaluation.validation_prompts])
     )
-    loss_before = mean_loss(policy, validation, settings.sft.batch_size)
+    with phase("loss on validation rows"):
+        loss_before = mean_loss(policy, validation, settings.sft.batch_size)
     trainer = make_trainer(policy, train, settings, job.record)
     with job.clock("update"):
         train_from_newest(trainer, settings)

@@ -18,7 +18,7 @@ from transformers import (
 
 from lora_detox.builders.labelled import LabelledTexts
 from lora_detox.errors import ScorerError, SettingsError
-from lora_detox.prompts.progress import with_progress
+from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
 from lora_detox.scores.loading import load_error
@@ -135,7 +135,7 @@ def _trainable_classifier(
 def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[dict[str, Any]]:
     """Ids and label of each text."""
     labels = [1 - civil if toxic else civil for toxic in texts.toxic]
-    shown = with_progress(texts.texts, "tokenizing", len(texts.texts))
+    shown = track(texts.texts, "tokenizing", len(texts.texts))
     encoded = (tokenizer(text, truncation=True, max_length=most)["input_ids"] for text in shown)
     return [{"input_ids": i, "labels": label} for i, label in zip(encoded, labels, strict=True)]
 

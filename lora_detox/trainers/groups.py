@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lora_detox.errors import DataError
+from lora_detox.progress import track
 from lora_detox.rollout import generate_responses
 from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
@@ -46,7 +47,8 @@ def score_groups(job: Job) -> Iterator[ScoredGroup]:
     """
     each = job.settings.algorithm.responses_per_prompt
     plan = job.plan
-    for iteration in range(plan.iterations):
+    total = plan.iterations * job.settings.algorithm.rollout_batch_size
+    for iteration in track(range(plan.iterations), f"sampling {total} responses", plan.iterations):
         prompts, seed = job.prompts(iteration), job.seed(iteration)
         with job.clock("generate"):
             responses = generate_responses(

@@ -16,8 +16,8 @@ from transformers import (
 
 from lora_detox.errors import DataError
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, apply_template
-from lora_detox.prompts.progress import with_progress
 from lora_detox.prompts.templates import parse_template
 from lora_detox.settings import Settings
 from lora_detox.trainers.arguments import Row, complete_trainer, trainer_arguments
@@ -56,7 +56,7 @@ def training_examples(
     template = parse_template(settings.task.template)
     eos, most = int(tokenizer.eos_token_id), settings.sft.max_response_tokens
     examples = []
-    for row in with_progress(rows, "tokenizing", len(rows)):
+    for row in track(rows, "tokenizing", len(rows)):
         targets = row.references or ([] if encoder_decoder else [""])
         for target in targets:
             query = apply_template(

@@ -1,13 +1,11 @@
 """What took long to read is read once; a change of file, setting or cache file is noticed."""
 
-import io
 import os
 
 import pytest
-from rich.console import Console
 
 from lora_detox import cache
-from lora_detox.prompts import load, load_prompt_sets, progress
+from lora_detox.prompts import load, load_prompt_sets
 
 ROWS = [
     {"prompt": f"Text {i} — ünï", "refs": [f"a {i}", "b"] if i % 2 else None, "tox": i / 40}
@@ -117,23 +115,3 @@ def test_where_the_cache_is(variables, expected, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache.cache_folder().as_posix() == expected
-
-
-@pytest.mark.parametrize(
-    ("terminal", "expected"), [(False, ": 512 of 1,000 rows, "), (True, "rows")]
-)
-def test_long_reading_says_how_far_it_is(terminal, expected, monkeypatch):
-    monkeypatch.setattr(progress, "_SHOWN_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", 0.0)
-    written = io.StringIO()
-    console = Console(file=written, force_terminal=terminal, width=100)
-    items = progress.with_progress(range(1000), "reading rows.jsonl", 1000, console)
-    assert list(items) == list(range(1000))
-    assert "reading rows.jsonl" in written.getvalue()
-    assert expected in written.getvalue()
-
-
-def test_quick_reading_says_nothing():
-    written = io.StringIO()
-    list(progress.with_progress(range(5000), "reading", None, Console(file=written)))
-    assert written.getvalue() == ""

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.console import closing_lines, pick_examples, print_result, time_lines
-from lora_detox.report.progress import TrainingProgress
 
 ODD = "[bold]not bold[/bold] [/] [link=x] \x1b[31mred \udc80 \u202eright 日本"
 
@@ -59,30 +58,6 @@ def test_closing_names_the_class_and_base_of_the_adapter(tmp_path):
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
     lines = "\n".join(closing_lines({"policy": "mini"}, tmp_path))
     assert "AutoModelForCausalLM.from_pretrained('EleutherAI/gpt-neo-125m')" in lines
-
-
-def test_progress_without_a_terminal_is_a_few_lines():
-    file = io.StringIO()
-    console = Console(file=file, width=100)
-    with TrainingProgress(12, console=console) as progress:
-        for iteration in range(1, 13):
-            progress.update(iteration, {"score": 0.5, "toxicity": None, "ref_kl": 1.0})
-        progress.message(ODD)
-    lines = file.getvalue().splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["5/12", "10/12", "12/12"]
-    assert "score 0.500  kl 1.000" in lines[0]
-    assert "eta" in lines[0]
-    assert "[bold]not bold[/bold]" in lines[3]
-
-
-def test_progress_in_a_terminal():
-    file = io.StringIO()
-    console = Console(file=file, width=100, force_terminal=True)
-    with TrainingProgress(3, done=1, console=console) as progress:
-        progress.update(2, {"score": 0.25})
-        progress.update(3, {"score": 0.75, "ref_kl": float("nan")})
-    assert "3/3" in file.getvalue()
-    assert "score 0.750" in file.getvalue()
 
 
 def test_the_time_by_phase_is_shown_longest_first_with_shares():
