@@ -41,6 +41,7 @@ class Phase:
         total: how many units there will be; None where nobody knows.
         unit: what is counted: "responses".
         passes: how often each unit is worked on; a unit is done after the last pass.
+        after: seconds before it is shown; None means `SHOWN_AFTER_SECONDS`.
         console: where to; None means standard output.
     """
 
@@ -51,9 +52,11 @@ class Phase:
         unit: str = "",
         *,
         passes: int = 1,
+        after: float | None = None,
         console: Console | None = None,
     ) -> None:
         self.what, self.total, self.unit, self.passes = what, total, unit, passes
+        self._after = SHOWN_AFTER_SECONDS if after is None else after
         self.console = console or Console(highlight=False)
         self.begin, self.counted, self.shown = time.monotonic(), 0.0, False
         self._ended = threading.Event()
@@ -104,7 +107,7 @@ class Phase:
         return time.monotonic() - self.begin
 
     def _show_until_ended(self) -> None:
-        wait = SHOWN_AFTER_SECONDS
+        wait = self._after
         while not self._ended.wait(wait):
             self._show()
             wait = 0.2 if self._bar is not None else LINE_EVERY_SECONDS
@@ -139,10 +142,11 @@ def phase(
     unit: str = "",
     *,
     passes: int = 1,
+    after: float | None = None,
     console: Console | None = None,
 ) -> Iterator[Phase]:
     """Show what is done within this context once it has taken two seconds; see `Phase`."""
-    opened = Phase(what, total, unit, passes=passes, console=console)
+    opened = Phase(what, total, unit, passes=passes, after=after, console=console)
     _open_phases.append(opened)
     opened.start()
     try:

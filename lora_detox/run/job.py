@@ -1,6 +1,8 @@
 """The parts of one run, and what they answer together; `build.py` makes them."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from lora_detox.clock import Clock
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.metrics import names, summarise
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.progress import LINE_EVERY_SECONDS, phase
 from lora_detox.prompts import PromptSets, repeat_prompts
 from lora_detox.run.controls import Controls
 from lora_detox.run.record import RunRecord
@@ -83,6 +86,13 @@ class Job:
         which = 0 if self.settings.debug.reuse_first_batch else iteration
         batch = self.encoded.train.batch(which).to(self.device)
         return repeat_prompts(batch, self.settings.algorithm.responses_per_prompt)
+
+    @contextmanager
+    def timed(self, stage: str, iteration: int) -> Iterator[None]:
+        """Count the time within this context towards a stage; a slow one shows that it goes on."""
+        what = f"iteration {iteration + 1}: {stage}"
+        with self.clock(stage), phase(what, after=LINE_EVERY_SECONDS):
+            yield
 
     def validate(self) -> dict[str, Any]:
         """What the run would ship now on validation prompts, with its KL to the reference."""

@@ -75,21 +75,21 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     """
     plan, policy, controls, seed = job.plan, job.policy, job.controls, job.seed(iteration)
     prompts = job.prompts(iteration)
-    with job.clock("generate"):
+    with job.timed("generate", iteration):
         responses = generate_responses(policy, prompts, plan.sampling, **plan.generation, seed=seed)
-    with job.clock("reference"):
+    with job.timed("reference", iteration):
         rollout = collect_rollout(
             policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
         )
     check_start(job, iteration, rollout, responses)
-    with job.clock("score"):
+    with job.timed("score", iteration):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
         quality = rollout_quality(rollout)
         score, kl_coef, token_bonus = controls.shape(rollout, scores, quality)
     advantages = estimate_advantages(
         rollout, score, kl_coef, plan.advantages, token_bonus, controls.baseline
     )
-    with job.clock("update"):
+    with job.timed("update", iteration):
         stats = job.update.step(rollout, advantages, iteration)
     records = IterationRecords(rollout, responses, scores, quality, kl_coef, stats)
     row = iteration_row(iteration, records) | controls.columns() | job.clock.columns()
