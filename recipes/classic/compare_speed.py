@@ -1,8 +1,8 @@
 """Seconds of the same old program on TRL 0.11.4 and on lora_detox.classic, run in turn.
 
-    bash shared/peers/setup_trl_classic.sh VENV
-    python recipes/classic/compare_speed.py --peer-python VENV/bin/python \
-        --program shared/peers/trl_classic_step.py shared/peers/workloads/*.json
+    bash ../shared/peers/setup_trl_classic.sh VENV
+    python -m recipes.classic.compare_speed --peer-python VENV/bin/python \
+        --program ../shared/peers/trl_classic_step.py ../shared/peers/workloads/*.json
 
 The program's text is the peer's; for our side its `trl` import is replaced, and a T5 built from a
 configuration gets its own output matrix, which Transformers 4 gives it anyway. The peer also runs
