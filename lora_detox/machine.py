@@ -140,7 +140,7 @@ def gains_by_bf16(device: torch.device, hidden_size: int) -> bool:
         hidden_size: width of its states.
 
     Returns:
-        True where bf16 pays.
+        True where bf16 is faster.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())

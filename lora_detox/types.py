@@ -55,7 +55,7 @@ class FrozenStates:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """Stage 2: what the policy said, with its numbers at sampling time.
+    """Stage 2: the sampled responses, with the policy's numbers at sampling time.
 
     Attributes:
         prompts: the prompts that were answered.
@@ -110,10 +110,10 @@ class Advantages:
     Attributes:
         rewards: -kl_coef * ref_kl, plus the score at the last real token [B, R].
         ref_kl: the chosen per-token penalty against the reference [B, R], nats.
-        advantages: how much better than the baseline [B, R], whitened where asked.
-        returns: what the value head should have said; without one, the reward to go [B, R].
-        kl_coef_in_loss: price of a nat of KL that the update charges itself; 0 where `rewards`
-            are charged.
+        advantages: how much better than the baseline [B, R], whitened where the algorithm says so.
+        returns: what the value head should have given; without one, the reward to go [B, R].
+        kl_coef_in_loss: KL coefficient of the update's own KL loss, score units per nat; 0 where
+            `rewards` are charged.
     """
 
     rewards: Float[Tensor, "B R"]
@@ -133,8 +133,8 @@ class UpdateStats:
             clip fraction, without value head.
         entropy: mean entropy of the token distributions in the first ppo_epoch, nats.
         approx_kl: mean of 0.5 * (new_logprobs - logprobs)^2, policy before against after, nats.
-        clip_fraction: share of tokens whose ratio was clipped, in [0, 1].
-        value_clip_fraction: share of tokens whose value was clipped, in [0, 1].
+        clip_fraction: fraction of tokens whose ratio was clipped, in [0, 1].
+        value_clip_fraction: fraction of tokens whose value was clipped, in [0, 1].
         ratio: mean of exp(new_logprobs - logprobs).
         first_ratio_error: max |ratio - 1| of the first minibatch, before any optimizer step.
         gradient_norm: mean norm before clipping.

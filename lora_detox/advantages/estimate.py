@@ -68,7 +68,7 @@ def estimate_advantages(
     Args:
         rollout: logprobs, reference logprobs and values of the sampled tokens.
         score: one number per response, after scaling; higher is better.
-        kl_coef: price of a nat of KL in units of the (scaled) score.
+        kl_coef: KL coefficient, in units of the (scaled) score per nat.
         plan: penalty, baseline, discount and whitening.
         token_bonus: what each token earns, in units of the (scaled) score.
         running_mean: the baseline of earlier iterations; learns this one. For that baseline only.

@@ -16,11 +16,11 @@ class LengthCorrection:
     """Takes out of each score its regression on the log of the response's length.
 
     Classifiers find short text more civil than long text, and every further word is another chance
-    to be rude: a policy that writes less is paid for that, until it is silent. The slope of the
+    to be rude: a policy that writes less earns more by that, until it is silent. The slope of the
     score over log(1 + words) is fitted to the responses of late (ridge regression towards 0) and
-    its part is subtracted, so that on average no length pays more than another (length bias of
+    its part is subtracted, so that on average no length earns more than another (length bias of
     reward models: Singhal et al. 2023, "A Long Way To Go"; regressing it out: Chen et al. 2024,
-    "ODIN"). What a text says at its length is paid as before.
+    "ODIN"). What a text says at its length counts as before.
 
     Attributes:
         enabled: False leaves scores as they are.

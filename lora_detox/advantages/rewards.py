@@ -20,7 +20,7 @@ def token_rewards(
         score: one number per response, higher is better.
         ref_kl: per-token penalty, nats.
         mask: True at real tokens; each row has at least one (end-of-sequence).
-        kl_coef: price of a nat, >= 0.
+        kl_coef: KL coefficient, score units per nat, >= 0.
         token_bonus: what each real token earns, score units (see update.budget).
 
     Returns:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass
 class ScoreScaler:
-    """Divides scores by their running standard deviation, centres and clips them, as asked.
+    """Divides scores by their running standard deviation, centres and clips them if set.
 
     The moments are merged over all batches so far (Chan et al. 1979) and are part of a checkpoint.
 

@@ -10,12 +10,12 @@ from lora_detox.update import (
     AdaptiveKl,
     Bound,
     Budget,
+    CollapseGuard,
+    CollapseLimits,
     Constraint,
     FixedKl,
-    Guard,
-    GuardLimits,
     KlControl,
-    Pays,
+    PenaltyTerm,
     StepControl,
 )
 
@@ -41,25 +41,25 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
         Constraints and bounds; none with budget=off and no length target.
     """
     asked, algorithm = settings.budget, settings.algorithm
-    measured: list[tuple[Pays, Bound]] = []
+    measured: list[tuple[PenaltyTerm, Bound]] = []
     if references and asked.rouge_l is not None:
         bound = Bound(measure=names.ROUGEL, above=False, allowed=asked.rouge_l)
-        measured.append((Pays.QUALITY, bound))
+        measured.append((PenaltyTerm.QUALITY, bound))
     if not references and asked.perplexity is not None:
         bound = Bound(measure=names.PERPLEXITY, above=True, allowed=asked.perplexity)
-        measured.append((Pays.REFERENCE, bound))
+        measured.append((PenaltyTerm.REFERENCE, bound))
     if asked.distinct_2 is not None:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
-        measured.append((Pays.SURPRISE, bound))
+        measured.append((PenaltyTerm.SURPRISE, bound))
     held = [
         Constraint(
             bound=_aimed(bound, asked.aim),
-            pays=pays,
-            gain=asked.distinct_2_gain if pays is Pays.SURPRISE else asked.gain,
+            term=term,
+            gain=asked.distinct_2_gain if term is PenaltyTerm.SURPRISE else asked.gain,
             damping=asked.damping,
             smoothing=asked.smoothing,
         )
-        for pays, bound in measured
+        for term, bound in measured
     ]
     bounds = [bound for _, bound in measured]
     if asked.kl is not None:
@@ -67,7 +67,7 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
         held.append(
             Constraint(
                 bound=bounds[-1],
-                pays=Pays.KL,
+                term=PenaltyTerm.KL,
                 gain=asked.gain,
                 damping=asked.damping,
                 start=0.0,
@@ -83,7 +83,7 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
         held.append(
             Constraint(
                 bound=length,
-                pays=Pays.WORD,
+                term=PenaltyTerm.WORD,
                 gain=algorithm.length_gain,
                 damping=algorithm.length_damping,
                 both_ways=algorithm.length_both_ways,
@@ -97,13 +97,13 @@ def _aimed(bound: Bound, aim: float) -> Bound:
     return replace(bound, allowed=aim * bound.allowed) if bound.allowed > 0 else bound
 
 
-def guard_of(settings: Settings) -> Guard | None:
+def guard_of(settings: Settings) -> CollapseGuard | None:
     """What counts as collapse; None where nobody watches."""
     asked = settings.guard
     if not asked.enabled:
         return None
-    limits = GuardLimits(**same_names(GuardLimits, asked))
-    return Guard(limits=limits, retries=asked.retries)
+    limits = CollapseLimits(**same_names(CollapseLimits, asked))
+    return CollapseGuard(limits=limits, retries=asked.retries)
 
 
 def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:

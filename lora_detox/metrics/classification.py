@@ -16,7 +16,7 @@ def classification_figures(
 ) -> dict[str, float | int]:
     """Figures of a classifier whose positive class is toxic.
 
-    The expected calibration error is sum_b n_b / n |mean toxicity_b - share of toxic_b| over ten
+    The expected calibration error is sum_b n_b / n |mean toxicity_b - fraction of toxic_b| over ten
     equal bins of the probability (Guo et al. 2017).
 
     Args:
@@ -32,7 +32,7 @@ def classification_figures(
     labels = np.asarray(toxic, dtype=bool)
     called = scores >= threshold
     hits, called_count = int((called & labels).sum()), int(called.sum())
-    found: dict[str, float | int] = {
+    figures: dict[str, float | int] = {
         "n": len(labels),
         "accuracy": float((called == labels).mean()),
         "calibration_error": _calibration_error(scores, labels),
@@ -42,13 +42,13 @@ def classification_figures(
         precision = hits / called_count if called_count else 0.0
         recall = hits / int(labels.sum())
         both = precision + recall
-        found |= {"precision": precision, "recall": recall}
-        found["f1"] = 2 * precision * recall / both if both else 0.0
+        figures |= {"precision": precision, "recall": recall}
+        figures["f1"] = 2 * precision * recall / both if both else 0.0
     if not labels.all():
-        found["false_positive_rate"] = float(called[~labels].mean())
+        figures["false_positive_rate"] = float(called[~labels].mean())
     if labels.any() and not labels.all():
-        found["auc"] = _auc(scores, labels)
-    return found
+        figures["auc"] = _auc(scores, labels)
+    return figures
 
 
 def identity_gap(

@@ -24,7 +24,7 @@ class Degeneration:
         samples: k.
         maximum: scorer key -> toxicity of the most toxic response of each prompt, in [0, 1].
         any_toxic: scorer key -> 1 where any response of the prompt is toxic, else 0.
-        distinct: n -> share of the n-grams of a prompt's k responses that are different.
+        distinct: n -> fraction of the n-grams of a prompt's k responses that are different.
     """
 
     samples: int
@@ -34,16 +34,16 @@ class Degeneration:
 
     def summary(self) -> dict[str, float | int]:
         """Means over prompts, under the names of the literature."""
-        found: dict[str, float | int] = {"samples_per_prompt": self.samples}
+        figures: dict[str, float | int] = {"samples_per_prompt": self.samples}
         for key, values in self.maximum.items():
-            found[f"expected_maximum_{key}"] = float(np.mean(values))
-            found[f"expected_maximum_{key}_std"] = float(np.std(values))
-            found[f"{key}_probability"] = float(np.mean(self.any_toxic[key]))
-        for n, shares in self.distinct.items():
-            known = [share for share in shares if np.isfinite(share)]
+            figures[f"expected_maximum_{key}"] = float(np.mean(values))
+            figures[f"expected_maximum_{key}_std"] = float(np.std(values))
+            figures[f"{key}_probability"] = float(np.mean(self.any_toxic[key]))
+        for n, fractions in self.distinct.items():
+            known = [fraction for fraction in fractions if np.isfinite(fraction)]
             if known:
-                found[f"dist_{n}"] = float(np.mean(known))
-        return found
+                figures[f"dist_{n}"] = float(np.mean(known))
+        return figures
 
 
 def degeneration(evaluation: Evaluation, samples: int) -> Degeneration:
@@ -71,7 +71,7 @@ def degeneration(evaluation: Evaluation, samples: int) -> Degeneration:
             for key, values in by_prompt.items()
         },
         distinct={
-            n: [distinct_n(said, n) for said in _by_prompt(evaluation.responses, samples)]
+            n: [distinct_n(texts, n) for texts in _by_prompt(evaluation.responses, samples)]
             for n in (1, 2, 3)
         },
     )

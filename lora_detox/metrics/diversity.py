@@ -27,7 +27,7 @@ def distinct_n(responses: Sequence[str], n: int) -> float:
         n: words per n-gram, at least 1.
 
     Returns:
-        A share in (0, 1], high is diverse; NaN if no response has n words.
+        A fraction in (0, 1], high is diverse; NaN if no response has n words.
     """
     ngrams = [ngram for response in responses for ngram in word_ngrams(response, n)]
     return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
@@ -40,7 +40,7 @@ def repetition(response: str) -> float:
         response: a response text.
 
     Returns:
-        A share in [0, 1), 0 for a response of fewer than four words.
+        A fraction in [0, 1), 0 for a response of fewer than four words.
     """
     ngrams = word_ngrams(response, REPETITION_NGRAM)
     return 1.0 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0

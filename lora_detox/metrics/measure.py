@@ -1,4 +1,4 @@
-"""Responses and what the scorers said of them -> one `Evaluation`."""
+"""Responses and their scores -> one `Evaluation`."""
 
 import math
 from collections.abc import Mapping, Sequence

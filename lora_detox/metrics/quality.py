@@ -1,4 +1,4 @@
-"""What a rollout shows of quality: the joint tracking that budget and guard are driven by."""
+"""What a rollout shows of quality: what budget and collapse guard are driven by."""
 
 import math
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ def rollout_quality(rollout: Rollout) -> RolloutQuality:
         names.REPETITION: sum(map(repetition, texts)) / len(texts),
     }
     if any(references.references):
-        found = rouge_per_response(texts, references.references)[names.ROUGEL]
-        rouge = torch.tensor(found, device=mask.device).nan_to_num(0.0)
+        rouge_l = rouge_per_response(texts, references.references)[names.ROUGEL]
+        rouge = torch.tensor(rouge_l, device=mask.device).nan_to_num(0.0)
         return RolloutQuality(measures={**measures, names.ROUGEL: float(rouge.mean())}, rouge=rouge)
     nll = (-rollout.ref_logprobs * mask).sum(dim=1).tolist()
     perplexity = reference_perplexity(nll, lengths)

@@ -35,7 +35,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         `toxicity` and `judge_toxicity` as {"mean", "std" (population), "n"}, every other metric as
         a plain number, in the order of `names.METRICS`. A metric that does not apply is absent.
     """
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for key in (*_SPREAD_KEYS, *_MEAN_KEYS):
         values = np.asarray(evaluation.per_response.get(key, []), dtype=np.float64)
         values = values[np.isfinite(values)]
@@ -43,14 +43,14 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
             continue
         mean = float(values.mean())
         spread = key in _SPREAD_KEYS
-        found[key] = (
+        summary[key] = (
             {"mean": mean, "std": float(values.std()), "n": len(values)} if spread else mean
         )
     for key in _CORPUS_KEYS:
         value = evaluation.corpus.get(key, math.nan)
         if not math.isnan(value):
-            found[key] = float(value)
-    return {key: found[key] for key in names.METRICS if key in found}
+            summary[key] = float(value)
+    return {key: summary[key] for key in names.METRICS if key in summary}
 
 
 def change(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:

@@ -45,11 +45,11 @@ class Toxicity(evaluate.Measurement):  # type: ignore[misc]  # evaluate ships no
 
     `compute(predictions=texts, prompts=None, threshold=0.5)` returns `toxicity` (one probability
     per text), `mean_toxicity`, `max_toxicity` (the most toxic single text), `toxicity_ratio`
-    (share of texts above the threshold), `threshold` and `scorer_id`. With k texts per prompt it
+    (fraction of texts above the threshold), `threshold` and `scorer_id`. With k texts per prompt it
     adds `expected_max_toxicity` and `samples_per_prompt`.
 
     Args:
-        scorer: what scores the texts; asked once, with all of them.
+        scorer: what scores the texts; called once, with all of them.
         **kwargs: passed on to `evaluate.Measurement`.
     """
 
@@ -77,8 +77,8 @@ class Toxicity(evaluate.Measurement):  # type: ignore[misc]  # evaluate ships no
         threshold: float = 0.5,
     ) -> dict[str, Any]:
         texts = list(predictions)
-        asked = [""] * len(texts) if prompts is None else list(prompts)
-        toxicity = [float(value) for value in self.scorer.score(asked, texts).toxicity]
+        queries = [""] * len(texts) if prompts is None else list(prompts)
+        toxicity = [float(value) for value in self.scorer.score(queries, texts).toxicity]
         if len(toxicity) != len(texts) or not all(map(math.isfinite, toxicity)):
             raise ScorerError(
                 f"{self.scorer.scorer_id} gave {len(toxicity)} toxicities for {len(texts)} texts, "
@@ -93,7 +93,7 @@ class Toxicity(evaluate.Measurement):  # type: ignore[misc]  # evaluate ships no
             "threshold": threshold,
             "scorer_id": self.scorer.scorer_id,
         }
-        expected = None if prompts is None else expected_maximum_toxicity(toxicity, asked)
+        expected = None if prompts is None else expected_maximum_toxicity(toxicity, queries)
         if expected is not None:
             result["expected_max_toxicity"], result["samples_per_prompt"] = expected
         return result

@@ -32,7 +32,7 @@ _SCOPE = re.compile(r"^last[ _:-]?(\d+)$")
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPlan:
-    """A LoRA adapter as asked for, before it is matched with a model.
+    """A LoRA adapter as the settings have it, before it is matched with a model.
 
     Attributes:
         rank: inner dimension r of the update, >= 1.
@@ -58,9 +58,9 @@ NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last
 
 
 def interpolate_adapter(
-    start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
+    start: Mapping[str, Tensor], end: Mapping[str, Tensor], fraction: float
 ) -> dict[str, Tensor]:
-    """Weights of an adapter whose update is at a share of the way from one to another.
+    """Interpolate an adapter's update from one towards another.
 
     An update is B A. One that starts at B = 0 is scaled by B alone: A of the start is random then,
     and a mixture of both A would add an update that nothing has learned.
@@ -68,7 +68,7 @@ def interpolate_adapter(
     Args:
         start: trainable weights by PEFT's names.
         end: likewise.
-        share: of the way, in (0, 1).
+        fraction: of `end` in the update, in (0, 1).
 
     Returns:
         The weights between.
@@ -77,7 +77,7 @@ def interpolate_adapter(
     for name, tensor in end.items():
         up = start.get(name.replace("lora_A", "lora_B"))
         fresh = "lora_A" in name and up is not None and not up.any()
-        between[name] = tensor if fresh else torch.lerp(start[name], tensor, share)
+        between[name] = tensor if fresh else torch.lerp(start[name], tensor, fraction)
     return between
 
 
@@ -85,7 +85,7 @@ def lora_config(plan: AdapterPlan, config: PretrainedConfig) -> LoraConfig:
     """The PEFT configuration of a plan for one model.
 
     Args:
-        plan: what is asked for.
+        plan: as the settings have it.
         config: the model's configuration; its modules are listed without loading weights.
 
     Returns:

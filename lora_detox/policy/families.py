@@ -196,7 +196,7 @@ class _StackWriting:
 def positions_from_mask(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """Position of each token among the real ones of its row; 0 at left padding.
 
-    GPT-2 and GPT-Neo count positions from the left edge if they are not told, which shifts every
+    GPT-2 and GPT-Neo count positions from the left edge unless they are given, which shifts every
     left-padded row (transformers#18388).
     """
     return (mask.long().cumsum(dim=1) - 1).clamp(min=0)

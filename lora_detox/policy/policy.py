@@ -89,7 +89,7 @@ class LoraPolicy:
             query_ids: padded on the family's side.
             query_mask: True at real tokens.
             sampling: the distribution that tokens are drawn from.
-            room: most tokens that will be written, for a cache of fixed size where that pays.
+            room: most tokens that will be written, for a cache of fixed size where that is faster.
 
         Returns:
             A session whose `next_logits` are those after temperature, top-k, top-p and minimum
@@ -226,7 +226,7 @@ class LoraPolicy:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Within this context checkpointing and adapter dropout are on, as asked for."""
+        """Within this context checkpointing and adapter dropout are on, where they are set."""
         self.model.train()
         try:
             yield

@@ -55,7 +55,7 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     float32 elsewhere.
 
     Args:
-        plan: what is asked for.
+        plan: as the settings have it.
         config: of the model.
 
     Returns:

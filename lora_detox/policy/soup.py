@@ -126,9 +126,9 @@ def apply_soup(model: Any, soup: Soup) -> None:
     Raises:
         SettingsError: the model has no such layer.
     """
-    said = set_peft_model_state_dict(model, soup.tensors, adapter_name="default")
-    if said.unexpected_keys:
+    keys = set_peft_model_state_dict(model, soup.tensors, adapter_name="default")
+    if keys.unexpected_keys:
         raise SettingsError(
-            f"soup: the adapters sit on {said.unexpected_keys[0]}, which adapter.targets and "
+            f"soup: the adapters sit on {keys.unexpected_keys[0]}, which adapter.targets and "
             "adapter.scope leave out; want those that the runs were trained with"
         )

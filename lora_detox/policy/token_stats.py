@@ -64,7 +64,7 @@ def token_logprobs(
 
     The logits of a chunk exist once and for a moment only: where a gradient is wanted, each
     token's derivative is taken in the forward pass, so that neither the memory nor the work of the
-    backward pass grows with the vocabulary. The entropy carries no gradient: it is watched, not
+    backward pass grows with the vocabulary. The entropy carries no gradient: it is reported, not
     trained; without `with_entropy` it is 0.
     """
     size = _chunk_rows(hidden, vocabulary)

@@ -132,7 +132,7 @@ class PromptSampler:
         )
 
     def batch(self, iteration: int) -> PromptBatch:
-        """Prompts of one iteration: the same for the same seed and iteration, in any order asked.
+        """Prompts of one iteration: the same for the same seed and iteration, whatever came before.
 
         Args:
             iteration: 0 for the first.

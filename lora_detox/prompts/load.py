@@ -39,7 +39,7 @@ class PromptRules:
         max_toxicity: keep prompts whose toxicity is at most this.
         skip: leave out prompts that match this regular expression from end to end.
         prefixes: texts of which each prompt gets one in front, by a hash of its own text.
-        split_fractions: shares of train, validation and test where one source is split.
+        split_fractions: fractions of train, validation and test where one source is split.
         limit: at most this many rows in each split, > 0; a stable choice by `seed`.
         bad_row_limit: malformed rows skipped before it is an error, >= 0.
         seed: of the split by fractions and of `limit`.
@@ -195,7 +195,7 @@ def _three_names(split_names: Sequence[str]) -> tuple[str, str, str]:
 
 
 def _three_fractions(split_fractions: Sequence[float]) -> Fractions:
-    fractions = tuple(float(share) for share in split_fractions)
+    fractions = tuple(float(fraction) for fraction in split_fractions)
     check_fractions(fractions)
     return (fractions[0], fractions[1], fractions[2])
 

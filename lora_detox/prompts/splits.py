@@ -93,14 +93,14 @@ def complete_splits(sets: dict[str, Rows], fractions: Fractions, seed: int) -> d
 
     Args:
         sets: split -> rows; "train" is there, the others may be.
-        fractions: shares of train, validation and test in [0, 1], summing to 1.
+        fractions: fractions of train, validation and test in [0, 1], summing to 1.
         seed: another seed gives another split.
 
     Returns:
         The three splits. Rows with the same prompt text land in one split.
 
     Raises:
-        DataError: if the fractions are no shares, or "train" is missing.
+        DataError: if the fractions do not sum to 1, or "train" is missing.
     """
     check_fractions(fractions)
     if "train" not in sets:
@@ -109,13 +109,13 @@ def complete_splits(sets: dict[str, Rows], fractions: Fractions, seed: int) -> d
             "change `data.path` or `data.split_names`"
         )
     missing = [split for split in SPLITS if split == "train" or split not in sets]
-    shares = {split: fractions[SPLITS.index(split)] for split in missing}
-    parts = _divide(sets["train"], shares, seed) if len(missing) > 1 else {}
+    fraction_of = {split: fractions[SPLITS.index(split)] for split in missing}
+    parts = _divide(sets["train"], fraction_of, seed) if len(missing) > 1 else {}
     return {split: parts.get(split, sets.get(split, [])) for split in SPLITS}
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Raise DataError unless these are three shares that sum to 1."""
+    """Raise DataError unless these are three fractions that sum to 1."""
     if len(fractions) == len(SPLITS) and min(fractions) >= 0 and math.isclose(sum(fractions), 1):
         return
     raise DataError(
@@ -124,34 +124,34 @@ def check_fractions(fractions: Sequence[float]) -> None:
     )
 
 
-def _divide(rows: Rows, shares: dict[str, float], seed: int) -> dict[str, Rows]:
-    total = sum(shares.values())
+def _divide(rows: Rows, fraction_of: dict[str, float], seed: int) -> dict[str, Rows]:
+    total = sum(fraction_of.values())
     if total == 0:
         return {"train": rows}
     split_of: dict[str, str] = {}
     for row in rows:
         key = prompt_key(row.prompt)
         if key not in split_of:
-            split_of[key] = _split_at(prompt_position(key, seed) * total, shares)
-    _fill_empty(split_of, shares, seed)
-    parts: dict[str, Rows] = {split: [] for split in shares}
+            split_of[key] = _split_at(prompt_position(key, seed) * total, fraction_of)
+    _fill_empty(split_of, fraction_of, seed)
+    parts: dict[str, Rows] = {split: [] for split in fraction_of}
     for row in rows:
         parts[split_of[prompt_key(row.prompt)]].append(row)
     return parts
 
 
-def _split_at(position: float, shares: dict[str, float]) -> str:
+def _split_at(position: float, fraction_of: dict[str, float]) -> str:
     edge = 0.0
-    for split, share in shares.items():
-        edge += share
+    for split, fraction in fraction_of.items():
+        edge += fraction
         if position < edge:
             return split
-    return max(shares, key=lambda split: shares[split])  # rounding at the upper edge
+    return max(fraction_of, key=lambda split: fraction_of[split])  # rounding at the upper edge
 
 
-def _fill_empty(split_of: dict[str, str], shares: dict[str, float], seed: int) -> None:
+def _fill_empty(split_of: dict[str, str], fraction_of: dict[str, float], seed: int) -> None:
     """Very small data: each wanted split gets a prompt while there are enough of them."""
-    wanted = [split for split, share in shares.items() if share > 0]
+    wanted = [split for split, fraction in fraction_of.items() if fraction > 0]
     if len(split_of) < len(wanted):
         return
     for split in wanted:

@@ -10,7 +10,7 @@ from lora_detox.rollout.generation import Responses
 from lora_detox.rollout.passes import Passes, partition_rows
 from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
 
-_SAID = ("logprobs", "ref_logprobs", "values")
+_NUMBERS = ("logprobs", "ref_logprobs", "values")
 
 
 @torch.no_grad()
@@ -51,12 +51,12 @@ def collect_rollout(
         seed=seed,
     )
     frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
-    said = {name: torch.zeros(responses.mask.shape) for name in (*_SAID, "full_kl")}
+    filled = {name: torch.zeros(responses.mask.shape) for name in (*_NUMBERS, "full_kl")}
     for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
         ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
         batch = (*ids, responses.mask[rows], sampling, kept)
-        for name, numbers in _said_of(policy, batch, full_kl=full_kl).items():
-            said[name][rows.cpu()] = numbers.cpu()
+        for name, numbers in _numbers_of(policy, batch, full_kl=full_kl).items():
+            filled[name][rows.cpu()] = numbers.cpu()
     device = responses.ids.device
     return Rollout(
         prompts=prompts,
@@ -64,16 +64,16 @@ def collect_rollout(
         response_mask=responses.mask,
         response_texts=responses.texts,
         minibatches=minibatches,
-        full_kl=said["full_kl"].to(device) if full_kl else None,
+        full_kl=filled["full_kl"].to(device) if full_kl else None,
         frozen=frozen,
-        **{name: said[name].to(device) for name in _SAID},
+        **{name: filled[name].to(device) for name in _NUMBERS},
     )
 
 
-def _said_of(policy: Policy, batch: tuple[Any, ...], *, full_kl: bool) -> dict[str, Tensor]:
+def _numbers_of(policy: Policy, batch: tuple[Any, ...], *, full_kl: bool) -> dict[str, Tensor]:
     """Numbers of one microbatch by name, each [b, R]."""
     own = policy.respond(*batch, with_entropy=False)
     with policy.reference():
         reference = policy.respond(*batch, with_entropy=False)
-    said = dict(zip(_SAID, (own.logprobs, reference.logprobs, own.values), strict=True))
-    return said | ({"full_kl": policy.full_kl(*batch)} if full_kl else {})
+    numbers = dict(zip(_NUMBERS, (own.logprobs, reference.logprobs, own.values), strict=True))
+    return numbers | ({"full_kl": policy.full_kl(*batch)} if full_kl else {})

@@ -12,7 +12,7 @@ from lora_detox.metrics import names
 from lora_detox.metrics.diversity import lettered_words
 from lora_detox.metrics.quality import RolloutQuality
 from lora_detox.types import Rollout, Scores, UpdateStats
-from lora_detox.update import Budget, FixedKl, Guard, KlControl, StepControl
+from lora_detox.update import Budget, CollapseGuard, FixedKl, KlControl, StepControl
 
 PrefixCredit = Callable[[Rollout, Float[Tensor, "B"]], Float[Tensor, "B R"]]
 """Rollout and corrected scores [B] -> which tokens changed the score [B, R], score units."""
@@ -54,7 +54,7 @@ class Controls:
     length: LengthCorrection = field(default_factory=lambda: LengthCorrection(enabled=False))
     baseline: RunningMean = field(default_factory=RunningMean)
     budget: Budget = field(default_factory=lambda: Budget([], []))
-    guard: Guard | None = None
+    guard: CollapseGuard | None = None
     credit: PrefixCredit | None = None
     word_starts: Bool[Tensor, "V"] | None = None
 
@@ -84,7 +84,7 @@ class Controls:
     def _kl_coef(self) -> float:
         """Higher after each time that the run went back, and where the KL is over its bound."""
         factor = 1.0 if self.guard is None else self.guard.kl_factor
-        return factor * self.kl.kl_coef + self.budget.kl_price()
+        return factor * self.kl.kl_coef + self.budget.added_kl_coef()
 
     def learning_rate_factor(self) -> float:
         """On the scheduled learning rates, in (0, 1]."""

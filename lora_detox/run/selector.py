@@ -7,7 +7,7 @@ from lora_detox.errors import DivergenceError
 from lora_detox.metrics import names
 from lora_detox.report.wording import RAN_TO_THE_END, means_of
 from lora_detox.run.state import TrainingState
-from lora_detox.update import Budget, Guard
+from lora_detox.update import Budget, CollapseGuard
 
 COLLAPSE, OUTSIDE, TARGET = "collapse", "budget", "target"
 """Values of `stopped`, beside "iterations"."""
@@ -35,7 +35,7 @@ class CheckpointSelector:
         self,
         state: TrainingState,
         budget: Budget,
-        guard: Guard | None,
+        guard: CollapseGuard | None,
         *,
         target: float | None = None,
         patience: int | None = None,

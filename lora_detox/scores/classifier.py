@@ -1,4 +1,4 @@
-"""A sequence classifier as scorer: the usual reward, and the held-out judge."""
+"""A sequence classifier as scorer: the usual reward, and the held-out classifier (`judge`)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

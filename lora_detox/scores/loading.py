@@ -183,7 +183,7 @@ def identify(path: str, place: str, model: Any, revision: str | None) -> str:
         path: as the settings have it.
         place: resolved folder or hub id.
         model: the loaded model.
-        revision: the revision asked for, or None.
+        revision: as the settings have it, or None.
 
     Returns:
         "name@revision"; for folders "folder@hash of the weight files".

@@ -10,7 +10,7 @@ from lora_detox.types import PromptBatch, Scorer
 
 Decode = Callable[[Int[Tensor, "B R"], Bool[Tensor, "B R"]], list[str]]
 Correct = Callable[[Float[Tensor, "N"], list[str]], Float[Tensor, "N"]]
-"""Scores and their texts -> the scores that training is paid by."""
+"""Scores and their texts -> the scores that training sees."""
 
 
 def prefix_credit(
@@ -22,12 +22,12 @@ def prefix_credit(
     every: int,
     correct: Correct = lambda score, texts: score,
 ) -> Float[Tensor, "B R"]:
-    """What each stretch of a response did to its score, paid at the end of the stretch.
+    """What each stretch of a response did to its score, rewarded at the end of the stretch.
 
     Potential-based shaping (Ng et al. 1999): the potential of a prefix is the score it would have
-    as a response, that of nothing the mean score of the batch. What is paid early is taken back at
-    the last token, where the score itself is paid, so that no response earns more or less in all
-    and the best policy stays the best; the advantages learn sooner which words it was.
+    as a response, that of nothing the mean score of the batch. What is given early is taken back
+    at the last token, where the score itself is given. So no response earns more or less in all and
+    the best policy stays the best; the advantages learn sooner which words it was.
 
     Args:
         scorer: the reward.

@@ -13,7 +13,7 @@ from lora_detox.errors import ScorerError
 
 _NO_LIMIT_ABOVE = 1_000_000  # tokenizers without a limit say 1e30
 _DEFAULT_WINDOW = 512
-_OVERLAP_SHARE = 4  # neighbouring windows share a quarter
+_OVERLAP = 4  # neighbouring windows have a quarter in common
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +97,12 @@ class Windower:
 
     def windows(self, texts: Sequence[str]) -> list[TokenWindow]:
         """Windows of each text in order, at least one per text, an empty text included."""
-        found = []
+        windows = []
         for index, ids in enumerate(self._encode(texts, add_special_tokens=False)):
             for start in self._starts(len(ids)):
                 piece = [*self._prefix, *ids[start : start + self._room], *self._suffix]
-                found.append(TokenWindow(text_index=index, ids=piece or [self._stand_in()]))
-        return found
+                windows.append(TokenWindow(text_index=index, ids=piece or [self._stand_in()]))
+        return windows
 
     def batches(
         self, windows: Sequence[TokenWindow], batch_size: int, batch_tokens: int | None = None
@@ -141,7 +141,7 @@ class Windower:
     def _starts(self, length: int) -> list[int]:
         if length <= self._room:
             return [0]
-        stride = max(1, self._room - self._room // _OVERLAP_SHARE)
+        stride = max(1, self._room - self._room // _OVERLAP)
         last = length - self._room
         return [*range(0, last, stride), last]  # the last window is full as well
 

@@ -1,8 +1,8 @@
 """Stage 5: Rollout + Advantages -> UpdateStats, and new weights."""
 
 from lora_detox.update.average import WeightAverage, write_parameters
-from lora_detox.update.budget import Bound, Budget, Constraint, Pays
-from lora_detox.update.guard import Guard, GuardLimits
+from lora_detox.update.budget import Bound, Budget, Constraint, PenaltyTerm
+from lora_detox.update.guard import CollapseGuard, CollapseLimits
 from lora_detox.update.kl_control import AdaptiveKl, FixedKl, KlControl
 from lora_detox.update.optimise import PpoPlan, PpoUpdate
 from lora_detox.update.step_control import StepControl
@@ -11,12 +11,12 @@ __all__ = [
     "AdaptiveKl",
     "Bound",
     "Budget",
+    "CollapseGuard",
+    "CollapseLimits",
     "Constraint",
     "FixedKl",
-    "Guard",
-    "GuardLimits",
     "KlControl",
-    "Pays",
+    "PenaltyTerm",
     "PpoPlan",
     "PpoUpdate",
     "StepControl",

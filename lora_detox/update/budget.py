@@ -1,9 +1,10 @@
 """What training may cost: bounds on measures of the rollout, each held by a multiplier.
 
-As little toxicity as possible within bounds is a constrained problem; its Lagrangian pays the
-policy `multiplier` for each measure. The multipliers follow the violation by proportional-integral
-control with projection to >= 0 (Stooke et al. 2020, "Responsive Safety in RL by PID Lagrangian
-Methods"). The response length is held in the same way: silence is the cheapest way to be civil.
+As little toxicity as possible within bounds is a constrained problem. Its Lagrangian adds a penalty
+term for each measure, weighted by a multiplier. The multipliers follow the violation by
+proportional-integral control with projection to >= 0 (Stooke et al. 2020, "Responsive Safety in RL
+by PID Lagrangian Methods"). The response length is held in the same way: an empty response is civil
+too.
 """
 
 import math
@@ -26,8 +27,8 @@ class Bound:
     Attributes:
         measure: its name.
         above: True where more is worse (perplexity), False where less is (ROUGE-L).
-        allowed: share of the start's value by which it may be worse.
-        limit_at: the limit itself, for a measure that starts at 0 (KL); None takes the share.
+        allowed: fraction of the start's value by which it may be worse.
+        limit_at: the limit itself, for a measure that starts at 0 (KL); None takes the fraction.
     """
 
     measure: str
@@ -42,21 +43,22 @@ class Bound:
         return start * (1 + self.allowed if self.above else 1 - self.allowed)
 
     def excess(self, value: float, start: float) -> float:
-        """Share of the limit by which a value is outside, <= 0 inside; 0 where the limit is 0."""
+        """Fraction of the limit by which a value is outside, <= 0 inside; 0 for a limit of 0."""
         limit = self.limit(start)
         if limit <= 0:
             return 0.0
         return value / limit - 1 if self.above else 1 - value / limit
 
 
-class Pays(StrEnum):
-    """What a multiplier pays for.
+class PenaltyTerm(StrEnum):
+    """What a multiplier weighs; too little of it is penalised.
 
-    `word`: every token that begins a word, the w-th word in proportion to 1 / w, so that a
-    response earns about the log of its words: the second counts for more than the thirtieth.
-    `reference`: the reference's logprob of each token, above its mean at the start. `surprise`:
-    minus the policy's own logprob, above the batch's mean, which is an entropy bonus. `quality`:
-    a number per response, relative to the start. `kl`: it is added to the price of a nat.
+    `word`: every token that begins a word, the w-th word in proportion to 1 / w. A response then
+    earns about the log of its words: the second counts for more than the thirtieth. `reference`:
+    the reference's logprob of each token, above its mean at the start. `surprise`: minus the
+    policy's own logprob, above the batch's mean, which is an entropy bonus. `quality`: a number per
+    response, relative to the start. `kl`: minus the KL, so the multiplier is added to the KL
+    coefficient.
     """
 
     WORD = "word"
@@ -72,7 +74,7 @@ class Constraint:
 
     Attributes:
         bound: what is held.
-        pays: what the multiplier is paid for.
+        term: what the multiplier weighs.
         gain: score units per unit of excess and iteration, > 0 (K_I).
         damping: weight of the excess of now beside the sum of those so far (K_P / K_I).
         smoothing: weight of the newest rollout in the running level, in (0, 1].
@@ -81,11 +83,12 @@ class Constraint:
             the start.
         level: running mean of the measure over rollouts, drawn halfway to each paired evaluation.
         pressure: integral of the excess, score units, >= 0 unless `both_ways`.
-        multiplier: score units that the next iteration pays for 100 % of the measure; likewise.
+        multiplier: weight of the term in the next iteration, score units for 100 % of the
+            measure; >= 0 unless `both_ways`.
     """
 
     bound: Bound
-    pays: Pays
+    term: PenaltyTerm
     gain: float
     damping: float = 2.0
     smoothing: float = 1.0
@@ -106,7 +109,7 @@ class Constraint:
         self.multiplier = max(least, self.pressure + self.damping * step)
 
     def excess(self) -> float:
-        """Share of the limit by which the running level is outside; 0 before the first rollout."""
+        """Fraction of the limit by which the running level is outside; 0 before a rollout."""
         if self.level is None or self.start is None:
             return 0.0
         return self.bound.excess(self.level, self.start)
@@ -137,7 +140,7 @@ _KEPT = ("start", "level", "pressure", "multiplier")
 
 
 class Budget:
-    """Constraints that are paid for in training, and the bounds that a result must keep.
+    """Constraints that training is penalised by, and the bounds that a result must keep.
 
     Args:
         constraints: each with its multiplier.
@@ -171,25 +174,25 @@ class Budget:
         for one in self.constraints.values():
             if one.multiplier == 0 or one.start is None:
                 continue
-            if one.pays is Pays.WORD:
+            if one.term is PenaltyTerm.WORD:
                 bonus += one.multiplier * _log_length(
                     mask if begins is None else begins, one.limit()
                 )
-            elif one.pays is Pays.REFERENCE:
+            elif one.term is PenaltyTerm.REFERENCE:
                 mean_at_start = -math.log(one.start)  # a perplexity
                 bonus += one.multiplier * per_token * (rollout.ref_logprobs - mean_at_start)
-            elif one.pays is Pays.SURPRISE:
+            elif one.term is PenaltyTerm.SURPRISE:
                 mean = (rollout.logprobs * mask).sum() / tokens
                 bonus -= one.multiplier * per_token * (rollout.logprobs - mean)
-            elif one.pays is Pays.QUALITY and quality is not None and one.start > 0:
+            elif one.term is PenaltyTerm.QUALITY and quality is not None and one.start > 0:
                 columns = torch.arange(mask.shape[1], device=mask.device)
                 is_last = columns[None] == mask.sum(dim=1, keepdim=True) - 1
                 bonus += one.multiplier * (quality[:, None] / one.start - 1) * is_last
         return bonus * mask
 
-    def kl_price(self) -> float:
-        """What the bound on the KL adds to the price of a nat, score units."""
-        held = [one for one in self.constraints.values() if one.pays is Pays.KL]
+    def added_kl_coef(self) -> float:
+        """What the bound on the KL adds to the KL coefficient, score units per nat."""
+        held = [one for one in self.constraints.values() if one.term is PenaltyTerm.KL]
         return sum((one.multiplier / one.limit() for one in held if one.start is not None), 0.0)
 
     def begin(self, rollouts: Sequence[Mapping[str, float]]) -> None:
@@ -212,7 +215,7 @@ class Budget:
                 one.correct(now[name], start[name])
 
     def excess(self, now: Mapping[str, float], start: Mapping[str, float]) -> dict[str, float]:
-        """Share of each limit by which an evaluation is outside; <= 0 is inside."""
+        """Fraction of each limit by which an evaluation is outside; <= 0 is inside."""
         return {
             name: bound.excess(now[name], start.get(name, 0.0))
             for name, bound in self.bounds.items()
@@ -220,12 +223,12 @@ class Budget:
         }
 
     def columns(self) -> dict[str, float]:
-        """Every multiplier and slack (share of the limit, > 0 inside), for metrics.jsonl."""
-        found = {}
+        """Every multiplier and slack (fraction of the limit, > 0 inside), for metrics.jsonl."""
+        columns = {}
         for name, one in self.constraints.items():
-            found[f"multiplier_{name}"] = one.multiplier
-            found[f"slack_{name}"] = -one.excess()
-        return found
+            columns[f"multiplier_{name}"] = one.multiplier
+            columns[f"slack_{name}"] = -one.excess()
+        return columns
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

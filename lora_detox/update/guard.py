@@ -1,4 +1,4 @@
-"""When training has left the region where its result is of use, seen from its own numbers."""
+"""The collapse guard: whether training has left the region where its result is of use."""
 
 import math
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ RISE, FALL = "rose", "fell"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardLimits:
-    """What counts as collapse; None leaves a sign unwatched. "Start" is the first rollout.
+class CollapseLimits:
+    """What counts as collapse; None leaves a sign unchecked. "Start" is the first rollout.
 
     Attributes:
         kl: KL to the reference (k3), nats per response.
         ratio: mean probability ratio of an update, above it or below its inverse.
-        entropy: least share of the start's entropy.
+        entropy: least fraction of the start's entropy.
         entropy_rise: most, as a multiple of the start's entropy.
         perplexity: most, as a multiple of the start's perplexity under the reference.
-        length: least share of the start's mean response length.
-        distinct_2: least share of the start's distinct-2.
-        repetition: most that the share of repeated 3-grams may rise, 0 to 1.
+        length: least fraction of the start's mean response length.
+        distinct_2: least fraction of the start's distinct-2.
+        repetition: most that the fraction of repeated 3-grams may rise, 0 to 1.
         reward_rise: standard deviations of the score by which it must have risen before the
-            judge is asked whether it follows.
-        judge_fall: least share by which the judge's toxicity must have fallen then.
+            held-out classifier (the judge) is compared with it.
+        judge_fall: least fraction by which the judge's toxicity must have fallen then.
     """
 
     kl: float | None = None
@@ -39,8 +39,8 @@ class GuardLimits:
 
 
 @dataclass
-class Guard:
-    """Compares each iteration with the first one.
+class CollapseGuard:
+    """Compares each iteration with the first one, so that a run can go back on collapse.
 
     Attributes:
         limits: what counts as collapse.
@@ -49,7 +49,7 @@ class Guard:
         start: numbers of the first iteration.
     """
 
-    limits: GuardLimits
+    limits: CollapseLimits
     retries: int
     used: int = 0
     start: dict[str, float] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Guard:
 
     @property
     def kl_factor(self) -> float:
-        """On the price of a nat: double for each time that the run went back."""
+        """On the KL coefficient: double for each time that the run went back."""
         return 2.0**self.used
 
     def look(self, row: Mapping[str, Any], start: Mapping[str, float] | None = None) -> str | None:
@@ -76,8 +76,8 @@ class Guard:
             What is wrong, in words; None if nothing is.
         """
         numbers = {k: float(v) for k, v in row.items() if isinstance(v, (int, float))}
-        watched = ("score", "ref_kl_k3", "ratio", "entropy", "response_tokens")
-        broken = [k for k in watched if not math.isfinite(numbers.get(k, 0.0))]
+        finite = ("score", "ref_kl_k3", "ratio", "entropy", "response_tokens")
+        broken = [k for k in finite if not math.isfinite(numbers.get(k, 0.0))]
         if broken:
             return f"{', '.join(broken)} not finite"
         if start is None:
@@ -87,16 +87,26 @@ class Guard:
         signs = (
             ("KL to the reference", "ref_kl_k3", None, limits.kl),
             ("probability ratio", "ratio", ratio and 1 / ratio, ratio),
-            ("entropy", "entropy", _share(limits.entropy, start, "entropy"), None),
-            ("entropy", "entropy", None, _share(limits.entropy_rise, start, "entropy")),
-            ("perplexity", "perplexity", None, _share(limits.perplexity, start, "perplexity")),
+            ("entropy", "entropy", _times_start(limits.entropy, start, "entropy"), None),
+            ("entropy", "entropy", None, _times_start(limits.entropy_rise, start, "entropy")),
+            (
+                "perplexity",
+                "perplexity",
+                None,
+                _times_start(limits.perplexity, start, "perplexity"),
+            ),
             (
                 "response length",
                 "response_tokens",
-                _share(limits.length, start, "response_tokens"),
+                _times_start(limits.length, start, "response_tokens"),
                 None,
             ),
-            ("distinct-2", "distinct_2", _share(limits.distinct_2, start, "distinct_2"), None),
+            (
+                "distinct-2",
+                "distinct_2",
+                _times_start(limits.distinct_2, start, "distinct_2"),
+                None,
+            ),
             (
                 "repetition",
                 "repetition",
@@ -117,7 +127,7 @@ class Guard:
     def look_judged(
         self, row: Mapping[str, Any], judged: float | None, judged_at_start: float | None
     ) -> str | None:
-        """Whether the reward rises while the held-out judge does not follow.
+        """Whether the reward rises while the held-out classifier (the judge) does not follow.
 
         Args:
             row: of metrics.jsonl; `score` and `score_std` are read.
@@ -147,6 +157,6 @@ class Guard:
         self.used, self.start = state["used"], dict(state["start"])
 
 
-def _share(limit: float | None, start: Mapping[str, float], key: str) -> float | None:
-    """A share of the start's value; None where either is not known."""
+def _times_start(limit: float | None, start: Mapping[str, float], key: str) -> float | None:
+    """A multiple of the start's value; None where either is not known."""
     return None if limit is None or key not in start else limit * start[key]

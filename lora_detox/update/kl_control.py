@@ -1,4 +1,4 @@
-"""Who sets the price of a nat."""
+"""The KL coefficient: what a nat of KL costs, fixed or adapted to a target KL."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -21,7 +21,7 @@ class KlControl(Protocol):
 
 
 @dataclass
-class _Price:
+class _KlCoef:
     """What both kinds keep."""
 
     kl_coef: float
@@ -36,29 +36,29 @@ class _Price:
 
 
 @dataclass
-class FixedKl(_Price):
-    """A price that stays."""
+class FixedKl(_KlCoef):
+    """A KL coefficient that stays."""
 
     def update(self, kl: float, samples: int) -> None:
         """Nothing moves."""
 
 
 @dataclass
-class AdaptiveKl(_Price):
+class AdaptiveKl(_KlCoef):
     """Proportional control towards a target KL (Ziegler et al. 2019, section 2.2).
 
     e = clip(kl / target - 1, -0.2, 0.2); kl_coef *= 1 + e * samples / horizon.
 
     Attributes:
-        kl_coef: price of a nat, > 0.
+        kl_coef: KL coefficient, score units per nat, > 0.
         target: mean KL per response to aim at, nats, > 0.
-        horizon: samples over which a full-size error changes the price by 20 %.
+        horizon: samples over which a full-size error changes `kl_coef` by 20 %.
     """
 
     target: float
     horizon: float
 
     def update(self, kl: float, samples: int) -> None:
-        """Raise the price above the target, lower it below."""
+        """Raise `kl_coef` where the KL is above the target, lower it below."""
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         self.kl_coef *= 1 + error * samples / self.horizon

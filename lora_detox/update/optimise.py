@@ -140,7 +140,7 @@ class PpoUpdate:
         *,
         with_entropy: bool,
     ) -> tuple[PpoLoss, float, float]:
-        """Forward and backward of some rows, weighted by their share of the minibatch's tokens."""
+        """Forward and backward of some rows, weighted by their part of the minibatch's tokens."""
         plan, prompts = self.plan, rollout.prompts
         outputs = self.policy.respond(
             prompts.query_ids[rows],

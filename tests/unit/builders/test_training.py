@@ -8,7 +8,7 @@ from lora_detox.builders.training import learning_rate_schedule
 from lora_detox.metrics import names
 from lora_detox.run.controls import Controls
 from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule
-from lora_detox.update import AdaptiveKl, FixedKl, Guard, GuardLimits, StepControl
+from lora_detox.update import AdaptiveKl, CollapseGuard, CollapseLimits, FixedKl, StepControl
 
 
 def algorithm(**changes):
@@ -76,7 +76,7 @@ def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_aske
 
 
 def test_the_controllers_are_on_top_of_the_schedule():
-    guard = Guard(limits=GuardLimits(), retries=3, used=1)
+    guard = CollapseGuard(limits=CollapseLimits(), retries=3, used=1)
     assert Controls(step=StepControl(target=0.001, factor=0.25)).learning_rate_factor() == 0.25
     controls = Controls(step=StepControl(target=0.001, factor=0.25), guard=guard)
     assert controls.learning_rate_factor() == 0.125

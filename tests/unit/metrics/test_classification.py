@@ -8,17 +8,17 @@ from lora_detox.metrics.classification import classification_figures, identity_g
 def test_figures_by_hand():
     toxicity = [0.9, 0.8, 0.3, 0.6, 0.1]
     toxic = [True, True, True, False, False]
-    found = classification_figures(toxicity, toxic)
-    assert found["n"] == 5
-    assert found["accuracy"] == pytest.approx(3 / 5)
-    assert found["precision"] == pytest.approx(2 / 3)
-    assert found["recall"] == pytest.approx(2 / 3)
-    assert found["f1"] == pytest.approx(2 / 3)
-    assert found["false_positive_rate"] == pytest.approx(1 / 2)
-    assert found["auc"] == pytest.approx(5 / 6)  # of the six pairs only (0.3, 0.6) is wrong
+    figures = classification_figures(toxicity, toxic)
+    assert figures["n"] == 5
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+    assert figures["precision"] == pytest.approx(2 / 3)
+    assert figures["recall"] == pytest.approx(2 / 3)
+    assert figures["f1"] == pytest.approx(2 / 3)
+    assert figures["false_positive_rate"] == pytest.approx(1 / 2)
+    assert figures["auc"] == pytest.approx(5 / 6)  # of the six pairs only (0.3, 0.6) is wrong
     gaps = [0.1, 0.2, 0.7, 0.6, 0.1]
-    assert found["calibration_error"] == pytest.approx(sum(gaps) / 5)
-    assert found["brier"] == pytest.approx(sum(gap**2 for gap in gaps) / 5)
+    assert figures["calibration_error"] == pytest.approx(sum(gaps) / 5)
+    assert figures["brier"] == pytest.approx(sum(gap**2 for gap in gaps) / 5)
 
 
 def test_ties_count_half_and_one_class_has_no_auc():

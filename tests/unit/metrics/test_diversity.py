@@ -18,11 +18,11 @@ def test_distinct_does_not_join_responses_and_is_undefined_without_ngrams():
 
 
 @pytest.mark.parametrize(
-    ("response", "share"),
+    ("response", "fraction"),
     [("", 0.0), ("a a a", 0.0), ("a a a a", 0.5), ("a b c a b c", 1 / 4), ("a b c d e", 0.0)],
 )
-def test_repetition_by_hand(response, share):
-    assert repetition(response) == pytest.approx(share)
+def test_repetition_by_hand(response, fraction):
+    assert repetition(response) == pytest.approx(fraction)
 
 
 def test_words_and_emptiness():

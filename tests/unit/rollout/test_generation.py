@@ -101,8 +101,8 @@ def test_draw_follows_the_distribution_and_never_takes_the_impossible():
     logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0]])
     uniforms = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
     tokens = draw(logits.log_softmax(-1).expand(20000, 4), uniforms, greedy=False)
-    share = torch.bincount(tokens, minlength=4) / 20000
-    torch.testing.assert_close(share, logits[0].softmax(0), rtol=0, atol=1e-4)
+    frequencies = torch.bincount(tokens, minlength=4) / 20000
+    torch.testing.assert_close(frequencies, logits[0].softmax(0), rtol=0, atol=1e-4)
     edge = draw(
         logits.log_softmax(-1).expand(2, 4),
         torch.tensor([0.0, 1 - 1e-12], dtype=torch.float64),
@@ -180,9 +180,9 @@ def test_the_cut_is_the_cheapest_of_all(count):
         for size in range(1, min(4, left) + 1):
             yield from ([size, *rest] for rest in every_cut(left - size))
 
-    found = Passes(rows=4, overhead=25).cut(queries, responses)
-    assert sum(found) == count
-    assert cost(found) == min(map(cost, every_cut(count)))
+    sizes = Passes(rows=4, overhead=25).cut(queries, responses)
+    assert sum(sizes) == count
+    assert cost(sizes) == min(map(cost, every_cut(count)))
 
 
 def test_a_policy_that_says_nothing_still_has_one_action():

@@ -8,7 +8,7 @@ from lora_detox.errors import DivergenceError
 from lora_detox.run.controls import Controls
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
-from lora_detox.update import AdaptiveKl, Bound, Budget, Guard, GuardLimits
+from lora_detox.update import AdaptiveKl, Bound, Budget, CollapseGuard, CollapseLimits
 from tests.tiny import tiny_policy
 
 BOUNDS = [Bound(measure="perplexity", above=True, allowed=0.1)]
@@ -24,8 +24,10 @@ class Trial:
         self.policy = tiny_policy("gptj", moved=False)
         self.optimizer = torch.optim.AdamW(self.policy.trainable_parameters(), lr=0.1, fused=True)
         self.kl = AdaptiveKl(kl_coef=0.2, target=6.0, horizon=100.0)
-        limits = GuardLimits(kl=10.0, perplexity=perplexity_limit, reward_rise=1.0, judge_fall=0.5)
-        collapse = Guard(limits=limits, retries=1) if guard else None
+        limits = CollapseLimits(
+            kl=10.0, perplexity=perplexity_limit, reward_rise=1.0, judge_fall=0.5
+        )
+        collapse = CollapseGuard(limits=limits, retries=1) if guard else None
         self.controls = Controls(kl=self.kl, budget=Budget([], bounds), guard=collapse)
         self.state = TrainingState(
             folder, self.policy, self.optimizer, self.controls, Clock(), keep=2, average=average

@@ -1,4 +1,4 @@
-"""Credit by prefixes: who changed the score is paid, and no response earns more in all."""
+"""Credit by prefixes: who changed the score is rewarded, and no response earns more in all."""
 
 import torch
 
@@ -11,15 +11,15 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=t
 
 
 class CountsInsults:
-    """-1 for each "awful"; remembers what it was asked."""
+    """-1 for each "awful"; remembers what it scored."""
 
     scorer_id = "counts"
 
     def __init__(self):
-        self.asked = []
+        self.scored = []
 
     def score(self, prompts, responses, **columns):
-        self.asked += list(zip(prompts, responses, strict=True))
+        self.scored += list(zip(prompts, responses, strict=True))
         score = torch.tensor([-float(text.count("awful")) for text in responses])
         return Scores(score=score, toxicity=-score, parts={}, scorer_id="counts")
 
@@ -38,7 +38,7 @@ def credit_every(every):
         row_ids=["0", "1", "2"],
     )
     scores = scorer.score(prompts.texts, decode(IDS, MASK))
-    scorer.asked.clear()
+    scorer.scored.clear()
     return prefix_credit(scorer, prompts, (IDS, MASK), scores.score, decode, every), scorer
 
 
@@ -53,13 +53,13 @@ def test_the_insult_is_charged_where_it_stands_and_given_back_at_the_end():
         ]
     )
     torch.testing.assert_close(credit, expected)
-    assert ("a", "fine awful") in scorer.asked
-    assert not [text for prompt, text in scorer.asked if prompt == "c"]  # nothing before its end
+    assert ("a", "fine awful") in scorer.scored
+    assert not [text for prompt, text in scorer.scored if prompt == "c"]  # nothing before its end
 
 
 def test_stretches_of_several_tokens_and_sums_of_zero():
     credit, scorer = credit_every(2)
-    assert {text for prompt, text in scorer.asked if prompt == "a"} == {
+    assert {text for prompt, text in scorer.scored if prompt == "a"} == {
         "fine awful",
         "fine awful fine fine",
     }
@@ -72,4 +72,4 @@ def test_stretches_of_several_tokens_and_sums_of_zero():
 def test_stretches_longer_than_every_response_change_nothing():
     credit, scorer = credit_every(8)
     assert not credit.any()
-    assert not scorer.asked
+    assert not scorer.scored

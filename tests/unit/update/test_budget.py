@@ -1,11 +1,11 @@
-"""Bounds, the multipliers that hold them, and what each of these pays a token."""
+"""Bounds, the multipliers that hold them, and what each of these gives a token."""
 
 import math
 
 import pytest
 import torch
 
-from lora_detox.update import Bound, Budget, Constraint, Pays
+from lora_detox.update import Bound, Budget, Constraint, PenaltyTerm
 from tests.unit.advantages.test_advantages import mask_of, rollout_of
 
 LENGTH = Bound(measure="response_tokens", above=False)
@@ -15,18 +15,18 @@ MASK = mask_of(4, 2, 5)
 
 
 def held_length(**changes):
-    return Constraint(bound=LENGTH, pays=Pays.WORD, gain=0.5, **changes)
+    return Constraint(bound=LENGTH, term=PenaltyTerm.WORD, gain=0.5, **changes)
 
 
 def test_excess_by_hand():
     assert PERPLEXITY.limit(20.0) == pytest.approx(21.0)
     assert PERPLEXITY.excess(23.1, 20.0) == pytest.approx(0.1)
     assert PERPLEXITY.excess(20.0, 20.0) < 0
-    share = Bound(measure="distinct_2", above=False, allowed=0.2)
-    assert share.excess(0.3, 0.5) == pytest.approx(0.25)  # the limit is 0.4
-    assert share.excess(0.45, 0.5) < 0
+    diversity = Bound(measure="distinct_2", above=False, allowed=0.2)
+    assert diversity.excess(0.3, 0.5) == pytest.approx(0.25)  # the limit is 0.4
+    assert diversity.excess(0.45, 0.5) < 0
     assert KL.excess(15.0, 0.0) == pytest.approx(0.5)
-    assert share.excess(0.0, 0.0) == 0.0  # a start of 0 leaves nothing to lose
+    assert diversity.excess(0.0, 0.0) == 0.0  # a start of 0 leaves nothing to lose
 
 
 def test_the_length_is_held_as_by_hand():
@@ -65,7 +65,7 @@ def test_only_tokens_that_begin_a_word_are_paid_the_wth_one_by_w():
 
 
 def test_a_policy_that_shrinks_under_the_score_is_held():
-    """A toy response length that falls by 1 an iteration and rises with the bonus it is paid."""
+    """A toy response length that falls by 1 an iteration and rises with its bonus."""
     control, free, held = held_length(start=20.0), 20.0, 20.0
     for _ in range(60):
         free = max(1.0, free - 1.0)
@@ -77,7 +77,9 @@ def test_a_policy_that_shrinks_under_the_score_is_held():
 
 def test_a_toy_policy_that_trades_quality_for_reward_ends_at_its_bound():
     """Its log-perplexity climbs with the reward and sinks with the multiplier."""
-    one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=1.0, damping=10.0, smoothing=0.3)
+    one = Constraint(
+        bound=PERPLEXITY, term=PenaltyTerm.REFERENCE, gain=1.0, damping=10.0, smoothing=0.3
+    )
     drift = 0.0
     one.observe(math.exp(3.0))
     for _ in range(300):
@@ -88,62 +90,62 @@ def test_a_toy_policy_that_trades_quality_for_reward_ends_at_its_bound():
 
 
 def test_a_paired_evaluation_corrects_the_noise_of_rollouts():
-    one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
+    one = Constraint(bound=PERPLEXITY, term=PenaltyTerm.REFERENCE, gain=5.0, smoothing=0.5)
     one.observe(20.0)
     one.observe(30.0)  # the running level is 25
     assert one.excess() == pytest.approx(25 / 21 - 1)
     one.correct(18.0, 20.0)  # on the same prompts it fell by a tenth: halfway from 25 to 18
     assert one.excess() == pytest.approx(21.5 / 21 - 1)
-    copy = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
+    copy = Constraint(bound=PERPLEXITY, term=PenaltyTerm.REFERENCE, gain=5.0, smoothing=0.5)
     Budget([copy], []).restore(Budget([one], []).state())
     assert copy == one
 
 
 def test_rollouts_of_the_start_say_what_the_start_is():
-    one = Constraint(bound=PERPLEXITY, pays=Pays.REFERENCE, gain=5.0, smoothing=0.5)
-    told = Constraint(bound=LENGTH, pays=Pays.WORD, gain=5.0, start=12.0)
-    budget = Budget([one, told], [])
+    one = Constraint(bound=PERPLEXITY, term=PenaltyTerm.REFERENCE, gain=5.0, smoothing=0.5)
+    given = Constraint(bound=LENGTH, term=PenaltyTerm.WORD, gain=5.0, start=12.0)
+    budget = Budget([one, given], [])
     budget.begin([{"perplexity": 18.0, "response_tokens": 9.0}, {"perplexity": 22.0}])
     assert one.start == one.level == 20.0
-    assert told.start == 12.0  # known before
+    assert given.start == 12.0  # known before
     budget.observe({"perplexity": 30.0})
     assert one.excess() == pytest.approx(25 / 21 - 1)
 
 
-def paid(pays, start, *, bound=PERPLEXITY, multiplier=2.0, quality=None):
+def bonus_of(term, start, *, bound=PERPLEXITY, multiplier=2.0, quality=None):
     rollout = rollout_of(MASK)
-    one = Constraint(bound=bound, pays=pays, gain=1.0, start=start, multiplier=multiplier)
+    one = Constraint(bound=bound, term=term, gain=1.0, start=start, multiplier=multiplier)
     return rollout, Budget([one], []).token_bonus(rollout, quality)
 
 
 def test_what_the_reference_finds_likely_is_paid_in_proportion():
-    rollout, bonus = paid(Pays.REFERENCE, start=math.exp(1.5))
+    rollout, bonus = bonus_of(PenaltyTerm.REFERENCE, start=math.exp(1.5))
     mean_length = 11 / 3
     slow = 2.0 * (rollout.ref_logprobs + 1.5) / mean_length
     torch.testing.assert_close(bonus, slow * MASK)
 
 
 def test_surprise_is_paid_and_sums_to_nothing_over_the_batch():
-    rollout, bonus = paid(Pays.SURPRISE, start=0.5)
+    rollout, bonus = bonus_of(PenaltyTerm.SURPRISE, start=0.5)
     assert float(bonus.sum()) == pytest.approx(0.0, abs=1e-5)
     likely, unlikely = (rollout.logprobs[MASK].argmax(), rollout.logprobs[MASK].argmin())
     assert bonus[MASK][likely] < 0 < bonus[MASK][unlikely]
 
 
 def test_quality_is_paid_at_the_end_of_each_response():
-    _, bonus = paid(Pays.QUALITY, start=0.5, quality=torch.tensor([0.5, 1.0, 0.0]))
+    _, bonus = bonus_of(PenaltyTerm.QUALITY, start=0.5, quality=torch.tensor([0.5, 1.0, 0.0]))
     expected = torch.zeros(MASK.shape)
     expected[1, 1], expected[2, 4] = 2.0, -2.0
     torch.testing.assert_close(bonus, expected)
 
 
 def test_the_bound_on_the_kl_raises_the_price_of_a_nat():
-    one = Constraint(bound=KL, pays=Pays.KL, gain=5.0, start=0.0)
+    one = Constraint(bound=KL, term=PenaltyTerm.KL, gain=5.0, start=0.0)
     budget = Budget([one], [KL])
     budget.observe({"ref_kl": 8.0})
-    assert budget.kl_price() == 0.0
+    assert budget.added_kl_coef() == 0.0
     budget.observe({"ref_kl": 15.0})  # excess 0.5: (2.5 + 2 * 2.5) / 10
-    assert budget.kl_price() == pytest.approx(0.75)
+    assert budget.added_kl_coef() == pytest.approx(0.75)
     assert not budget.token_bonus(rollout_of(MASK)).any()
     assert budget.columns() == {"multiplier_ref_kl": 7.5, "slack_ref_kl": -0.5}
 
@@ -152,5 +154,5 @@ def test_a_result_is_held_to_what_was_measured_of_it():
     budget = Budget([], [PERPLEXITY, KL, LENGTH])
     start = {"perplexity": 20.0, "toxicity": 0.5}
     now = {"perplexity": 22.0, "ref_kl": 5.0}
-    found = budget.excess(now, start)
-    assert found == pytest.approx({"perplexity": 22 / 21 - 1, "ref_kl": -0.5})
+    excess = budget.excess(now, start)
+    assert excess == pytest.approx({"perplexity": 22 / 21 - 1, "ref_kl": -0.5})

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from lora_detox.update import Guard, GuardLimits
+from lora_detox.update import CollapseGuard, CollapseLimits
 
-LIMITS = GuardLimits(
+LIMITS = CollapseLimits(
     kl=40.0,
     ratio=2.0,
     entropy=0.1,
@@ -32,7 +32,7 @@ START = {
 
 
 def begun(limits=LIMITS):
-    guard = Guard(limits=limits, retries=2)
+    guard = CollapseGuard(limits=limits, retries=2)
     assert guard.look(START) is None
     return guard
 
@@ -59,7 +59,7 @@ def test_each_sign_is_seen_beyond_its_limit_and_not_before(sick, healthy, words)
     assert words in guard.look(START | sick)
     if not any(map(math.isfinite, sick.values())):
         return
-    assert begun(GuardLimits()).look(START | sick) is None  # a limit of None watches nothing
+    assert begun(CollapseLimits()).look(START | sick) is None  # a limit of None watches nothing
 
 
 def test_a_reward_that_rises_alone_is_seen():
@@ -75,6 +75,6 @@ def test_each_way_back_halves_the_step_and_doubles_the_price_and_survives_a_chec
     guard = begun()
     guard.used = 2
     assert (guard.step_factor, guard.kl_factor) == (0.25, 4.0)
-    copy = Guard(limits=LIMITS, retries=2)
+    copy = CollapseGuard(limits=LIMITS, retries=2)
     copy.restore(guard.state())
     assert copy == guard

@@ -1,4 +1,4 @@
-"""The price of a nat."""
+"""The KL coefficient."""
 
 import pytest
 
