@@ -37,8 +37,8 @@ def file_marks(files: Iterable[Path]) -> list[list[Any]]:
     Returns:
         [absolute path, bytes, nanoseconds] of each.
     """
-    found = [(path.resolve(), path.stat()) for path in files]
-    return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+    stats = [(path.resolve(), path.stat()) for path in files]
+    return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def table_key(**made_from: Any) -> str:

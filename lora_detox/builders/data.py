@@ -82,11 +82,11 @@ def encode_prompts(
     Returns:
         The prompts, with the template and the cuts of the settings.
     """
-    asked, algorithm, evaluation = settings.data, settings.algorithm, settings.evaluation
+    group, algorithm, evaluation = settings.data, settings.algorithm, settings.evaluation
     common: dict[str, Any] = {
         "template": settings.task.template,
-        "max_query_tokens": asked.max_query_tokens,
-        "query_tokens": None if asked.query_tokens is None else tuple(asked.query_tokens),
+        "max_query_tokens": group.max_query_tokens,
+        "query_tokens": None if group.query_tokens is None else tuple(group.query_tokens),
         "padding_side": tokenizer.padding_side,
         "add_special_tokens": encoder_decoder,
     }

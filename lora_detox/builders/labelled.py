@@ -53,14 +53,14 @@ def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
         **{key: value for key, value in given.items() if key not in unused}, seed=data.split_seed
     )
     print_line(f"data     {data.path}: {sets.report.describe()}")
-    found = {name: _labelled(getattr(sets, name), settings) for name in _SPLIT_NAMES}
-    if len(set(found["train"].toxic)) < 2:
+    splits = {name: _labelled(getattr(sets, name), settings) for name in _SPLIT_NAMES}
+    if len(set(splits["train"].toxic)) < 2:
         raise DataError(
-            f"stage=reward_model needs toxic and civil texts; all {len(found['train'].toxic)} "
+            f"stage=reward_model needs toxic and civil texts; all {len(splits['train'].toxic)} "
             "training rows have one label; change `data.fields.toxicity`, `data.path` or "
             "`reward_model.toxic_from`"
         )
-    return found
+    return splits
 
 
 def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:

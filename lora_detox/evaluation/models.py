@@ -74,11 +74,11 @@ def _model(entry: Any, settings: Settings) -> EvaluatedModel:
             f"{', '.join(_KEYS)}, as in '{_KEY}=[{{path: BASE, adapter: DIR}}]'"
         )
     path, adapter = entry.get("path"), entry.get("adapter")
-    found = _from_adapter(Path(adapter).expanduser()) if adapter and not path else None
+    stored = _from_adapter(Path(adapter).expanduser()) if adapter and not path else None
     if path is None:
-        path = found.path if found else settings.policy.path
+        path = stored.path if stored else settings.policy.path
     name = entry.get("name") or Path(adapter or path).name
-    revision = entry.get("revision") or (found.revision if found else None)
+    revision = entry.get("revision") or (stored.revision if stored else None)
     if adapter and (Path(adapter).expanduser() / "adapter" / "adapter_config.json").is_file():
         adapter = str(Path(adapter) / "adapter")
     return EvaluatedModel(name=str(name), path=path, revision=revision, adapter=adapter)
@@ -88,8 +88,8 @@ def _from_text(text: str) -> EvaluatedModel:
     folder = Path(text).expanduser()
     if text.startswith("embedded:"):
         return EvaluatedModel(name=text, path=text)
-    if folder.is_dir() and (found := _from_adapter(folder)):
-        return found
+    if folder.is_dir() and (model := _from_adapter(folder)):
+        return model
     if (folder / "config.json").is_file():
         return EvaluatedModel(name=folder.resolve().name, path=text)
     path, at, revision = text.partition("@")

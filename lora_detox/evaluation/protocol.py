@@ -104,14 +104,14 @@ def prompt_sets(settings: Settings, numbers: Numbers) -> list[PromptSet]:
     sets = {"in_distribution": settings.data}
     if settings.evaluation.protocol is Protocol.three_sets:
         sets |= settings.evaluation.sets
-    found = []
+    read = []
     for role, data in sets.items():
         loaded = load_data(replace(settings, data=data))
         rows = list(loaded.test)
         if role != "in_distribution" and len(rows) < numbers.prompts:
             rows += choose_rows([*loaded.validation, *loaded.train], numbers.prompts - len(rows), 0)
         chosen = choose_rows(rows, numbers.prompts, 0)
-        found.append(
+        read.append(
             PromptSet(
                 role=role,
                 name=_short_name(data.path),
@@ -121,7 +121,7 @@ def prompt_sets(settings: Settings, numbers: Numbers) -> list[PromptSet]:
                 read=loaded.report.describe(),
             )
         )
-    return found
+    return read
 
 
 def _short_name(path: str) -> str:

@@ -85,8 +85,8 @@ def write_adapter(source: FinishedRun, written: Path, base: str, revision: str |
 
 def check_reloads(expected: list[Tensor], request: dict[str, Any], dtype: torch.dtype) -> float:
     """The largest difference in logits after a reload in a fresh process; too large is an error."""
-    found = logits_in_fresh_process(request)
-    change = logit_change(expected, found)
+    reloaded = logits_in_fresh_process(request)
+    change = logit_change(expected, reloaded)
     if not change["maximum"] <= TOLERANCE[dtype]:
         raise ExportError(
             f"the exported adapter, loaded in a fresh process on {request['base']}, gives logits "

@@ -58,13 +58,13 @@ def merge(
             f"the merged model does not read back as it was written: logits differ by "
             f"{read_back['maximum']:.3g}; do without export.merge and use the adapter"
         )
-    found: dict[str, Any] = {"dtype": request["dtype"], **logit_change(expected, reloaded)}
+    change: dict[str, Any] = {"dtype": request["dtype"], **logit_change(expected, reloaded)}
     if source.quantization != "none":
         quantized = replace(plan, quantization=source.quantization)
         policy = load_policy(quantized, NO_ADAPTER)
         trained = logits_of(policy.model, request["rows"])
-        found["from_quantized"] = logit_change(trained, reloaded)
-    return found
+        change["from_quantized"] = logit_change(trained, reloaded)
+    return change
 
 
 def logit_change(before: list[Tensor], after: list[Tensor]) -> dict[str, float]:
@@ -75,7 +75,7 @@ def logit_change(before: list[Tensor], after: list[Tensor]) -> dict[str, float]:
         after: the same for the same texts.
 
     Returns:
-        `mean` and `maximum` of the absolute difference, and `same_top`, the share of positions
+        `mean` and `maximum` of the absolute difference, and `same_top`, the fraction of positions
         whose likeliest token is the same.
 
     Raises:

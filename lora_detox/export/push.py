@@ -82,7 +82,7 @@ def _explained(error: Exception, repo_id: str | None) -> ExportError:
     where = f"export.repo_id={repo_id}" if repo_id else "export.repo_id"
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reply = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         why = "HF_HUB_OFFLINE=1 forbids it; unset it, or leave export.repo_id away"
     elif isinstance(error, LocalTokenNotFoundError):
@@ -91,11 +91,11 @@ def _explained(error: Exception, repo_id: str | None) -> ExportError:
         why = "the hub does not know the token (401); log in again with `hf auth login`"
     elif status == 403 or isinstance(error, RepositoryNotFoundError):
         why = (
-            f"the token may not write there ({status}: {said}); want a token with write access to "
+            f"the token may not write there ({status}: {reply}); want a token with write access to "
             "that name, or another export.repo_id"
         )
     elif isinstance(error, HfHubHTTPError):
-        why = f"the hub answered {status}: {said}"
+        why = f"the hub answered {status}: {reply}"
     else:
-        why = f"the hub at {constants.ENDPOINT} cannot be reached ({type(error).__name__}: {said})"
+        why = f"the hub at {constants.ENDPOINT} cannot be reached ({type(error).__name__}: {reply})"
     return ExportError(f"{where}: cannot push: {why}")

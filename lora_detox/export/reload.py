@@ -35,7 +35,7 @@ def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     Returns:
         One tensor [T, V] per row, on the CPU.
     """
-    found = []
+    logits = []
     model.eval()
     with torch.no_grad():
         for row in rows:
@@ -44,8 +44,8 @@ def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> list[Tensor]:
             if model.config.is_encoder_decoder:
                 start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
                 decoder = {"decoder_input_ids": torch.cat([start, ids[:, :-1]], dim=1)}
-            found.append(model(input_ids=ids, **decoder).logits[0].float().cpu())
-    return found
+            logits.append(model(input_ids=ids, **decoder).logits[0].float().cpu())
+    return logits
 
 
 def load_plain(request: dict[str, Any]) -> Any:

@@ -42,15 +42,15 @@ def advise(
         Advice in the order of its cost; the last may combine several changes.
     """
     before = predicted(settings).total
-    found: list[Advice] = []
+    advice: list[Advice] = []
     helpful: list[tuple[list[Override], str]] = []
     for overrides, cost in candidates(settings):
         total = predicted(changed(settings, overrides)).total
         if total < before:
-            found.append(_advice(overrides, cost, total, available))
+            advice.append(_advice(overrides, cost, total, available))
             helpful.append((overrides, cost))
         if total <= available:
-            return found
+            return advice
     together: dict[str, Any] = {}
     for overrides, _ in helpful:
         together |= dict(overrides)
@@ -58,8 +58,8 @@ def advise(
         if total <= available:
             break
     if len(helpful) > 1:
-        found.append(_advice(list(together.items()), "all of these together", total, available))
-    return found
+        advice.append(_advice(list(together.items()), "all of these together", total, available))
+    return advice
 
 
 def candidates(settings: Settings) -> list[tuple[list[Override], str]]:

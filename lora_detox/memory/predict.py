@@ -159,13 +159,13 @@ def _phases(
     update = update_bytes(policy, micro, sampling)
     frozen = update.frozen * (algorithm.rollout_batch_size // algorithm.microbatch_size)
     evaluation = settings.evaluation
-    asked = max(
+    evaluated = max(
         evaluation.test_prompts * evaluation.samples_per_prompt,
         evaluation.validation_prompts * evaluation.validation_samples,
     )
     writing = max(
         min(settings.generation.batch_size, algorithm.rollout_batch_size),
-        min(evaluation.batch_size, asked),
+        min(evaluation.batch_size, evaluated),
     )
     batch = PassShape(rows=writing, query=query, response=response)
     generation = generation_bytes(policy, batch, sampling)

@@ -158,13 +158,15 @@ def _has_own_head(plan: BackbonePlan, config: PretrainedConfig) -> bool:
 
 def stored_tensors(path: str) -> dict[str, str]:
     """Names and dtypes ("F32", "BF16") of the tensors in a local folder's safetensors headers."""
-    found: dict[str, str] = {}
+    tensors: dict[str, str] = {}
     for file in sorted(Path(path).expanduser().glob("*.safetensors")):
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))
-        found |= {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
-    return found
+        tensors |= {
+            name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"
+        }
+    return tensors
 
 
 def stored_bytes(path: str) -> int:

@@ -106,7 +106,7 @@ def _eval_results(
     """Each metric twice, before and after, with the scorer that measured it in its name."""
     task, task_name, _ = _TASKS[facts.encoder_decoder]
     scorers = summary.get("scorers") or {}
-    found = []
+    results = []
     for key in _IN_INDEX:
         for side in ("before", "after"):
             value = mean_of((summary.get(side) or {}).get(key))
@@ -114,7 +114,7 @@ def _eval_results(
                 continue
             scorer = {"toxicity": "reward", "judge_toxicity": "judge"}.get(key, "")
             by = f" by {scorers[scorer]}" if scorer in scorers else ""
-            found.append(
+            results.append(
                 EvalResult(
                     task_type=task,
                     task_name=task_name,
@@ -126,4 +126,4 @@ def _eval_results(
                     metric_value=round(value, 6),
                 )
             )
-    return found
+    return results

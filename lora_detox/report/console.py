@@ -169,7 +169,7 @@ def closing_lines(summary: Mapping[str, Any], directory: Path) -> list[str]:
 
 
 def time_lines(seconds: Mapping[str, float]) -> list[str]:
-    """Where the time went: seconds and share of each phase, longest first.
+    """Where the time went: seconds and fraction of each phase, longest first.
 
     Args:
         seconds: `total` and phases of the summary.

@@ -130,34 +130,34 @@ def run_facts(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str
     parameters = summary.get("parameters") or {}
     trained = [(name, _counted(parameters.get(name))) for name in ("trainable", "total")]
     if parameters.get("trainable") and parameters.get("total"):
-        share = 100 * parameters["trainable"] / parameters["total"]
-        trained.append(("trainable share", f"{share:.2f} %"))
+        fraction = 100 * parameters["trainable"] / parameters["total"]
+        trained.append(("trainable fraction", f"{fraction:.2f} %"))
     if parameters.get("base_unchanged") is not None:
         unchanged = "yes, bit-identical" if parameters["base_unchanged"] else "NO: base changed"
         trained.append(("base weights unchanged", unchanged))
     memory = mean_of(summary.get("peak_memory_bytes"))
     run = [
-        (name, _said(summary.get(name)))
+        (name, _text(summary.get(name)))
         for name in ("task", "policy", "algorithm", "seed", "iterations", "stopped", "device")
     ]
-    run.append(("KL to the reference", _said(mean_of(summary.get("ref_kl")))))
+    run.append(("KL to the reference", _text(mean_of(summary.get("ref_kl")))))
     run.append(("peak memory", "" if memory is None else f"{memory / 2**30:.2f} GiB"))
-    found = [
+    groups = [
         ("Run", run),
-        ("Scorers", [(name, _said(value)) for name, value in _items(summary, "scorers")]),
+        ("Scorers", [(name, _text(value)) for name, value in _items(summary, "scorers")]),
         ("Parameters", trained),
         ("Seconds", [(name, number(value, 1)) for name, value in _items(summary, "seconds")]),
-        ("Versions", [(name, _said(value)) for name, value in _items(summary, "versions")]),
+        ("Versions", [(name, _text(value)) for name, value in _items(summary, "versions")]),
     ]
-    kept = [(heading, [fact for fact in facts if fact[1]]) for heading, facts in found]
+    kept = [(heading, [fact for fact in facts if fact[1]]) for heading, facts in groups]
     return [(heading, facts) for heading, facts in kept if facts]
 
 
 def _tone(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> str:
     verdicts = {row.key: row.verdict for row in comparison_rows(summary, metrics)}
-    said = verdicts.get("toxicity", "not known")
-    confirmed = verdicts.get("judge_toxicity", said) == said
-    return said if said == "worse" or (said == "better" and confirmed) else "unclear"
+    verdict = verdicts.get("toxicity", "not known")
+    confirmed = verdicts.get("judge_toxicity", verdict) == verdict
+    return verdict if verdict == "worse" or (verdict == "better" and confirmed) else "unclear"
 
 
 def _items(summary: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
@@ -168,7 +168,7 @@ def _counted(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -93,7 +93,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
         "Nats. k1 and k3 estimate the same KL; k1 may be negative on a sample, k3 never is.",
         (_logged("ref_kl", "k1"), _logged("ref_kl_k3", "k3")),
     ),
-    ("KL coefficient", "The price of a nat.", (_logged("kl_coef", "kl_coef"),)),
+    ("KL coefficient", "Score units that a nat of KL costs.", (_logged("kl_coef", "kl_coef"),)),
     (
         "Budget: what is left",
         "Share of each limit by which the running measure is inside; below 0 it is outside.",
@@ -106,7 +106,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
     ),
     (
         "Budget: multipliers",
-        "What is paid for each measure to come back inside, score units.",
+        "What each measure is penalised by until it is inside, score units.",
         (
             _logged("multiplier_perplexity", "perplexity"),
             _logged("multiplier_rougeL", "ROUGE-L"),
@@ -123,7 +123,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
     (
         "Preference pairs",
         "Share in which the policy has moved towards the better response; 0.5 is chance.",
-        (_logged("pair_accuracy", "share"),),
+        (_logged("pair_accuracy", "fraction"),),
     ),
     ("Policy loss", "", (_logged("policy_loss", "policy loss"),)),
     ("Value loss", "", (_logged("value_loss", "value loss"),)),
@@ -134,7 +134,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
     ),
     (
         "Size of the update",
-        "KL of the policy before against after, and the share of clipped ratios.",
+        "KL of the policy before against after, and the fraction of clipped ratios.",
         (_logged("approx_kl", "KL"), _logged("clip_fraction", "clipped")),
     ),
 )

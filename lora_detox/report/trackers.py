@@ -105,8 +105,8 @@ def open_trackers(
     Raises:
         SettingsError: if a name is not known or its package is not installed; nothing is open then.
     """
-    asked = [name for name in dict.fromkeys(names) if name not in {"tensorboard", "jsonl"}]
-    for name in asked:
+    optional = [name for name in dict.fromkeys(names) if name not in {"tensorboard", "jsonl"}]
+    for name in optional:
         if name not in OPTIONAL_TRACKERS:
             raise SettingsError(
                 f"tracker is {name!r}, which is not known; use {', '.join(OPTIONAL_TRACKERS)} "
@@ -114,7 +114,7 @@ def open_trackers(
             )
         _import_tracker(name)
     trackers: list[Tracker] = [TensorBoardTracker(directory, keep_through=keep_through)]
-    for name in asked:
+    for name in optional:
         trackers.append(RunTracker(name, project=project, run_name=run_name, settings=settings))
     return trackers
 

@@ -135,13 +135,13 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
         sentences.append(_judge_sentence(rows["toxicity"].verdict, judge))
     quality = next((rows[key] for key in ("rougeL", "perplexity") if key in rows), None)
     if quality and quality.verdict != "not known":
-        said = {
+        outcomes = {
             "better": "got better",
             "worse": "got worse",
             "no clear change": "did not clearly change",
         }
         sentences.append(
-            f"{quality.name} {said[quality.verdict]}: {quality.before} before, {quality.after} "
+            f"{quality.name} {outcomes[quality.verdict]}: {quality.before} before, {quality.after} "
             f"after ({quality.change}, {quality.interval})."
         )
     return sentences + _course(summary, metrics)
@@ -149,14 +149,14 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
 
 def mean_of(value: Any) -> float | None:
     """The number behind an entry of `before` or `after`: itself, or the `mean` of a spread."""
-    found = value.get("mean") if isinstance(value, Mapping) else value
-    return float(found) if found is not None and _known(found) else None
+    mean = value.get("mean") if isinstance(value, Mapping) else value
+    return float(mean) if mean is not None and _known(mean) else None
 
 
 def means_of(values: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of `before`, `after` or an `evaluation`, without what is not known."""
-    found = {name: mean_of(value) for name, value in values.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    means = {name: mean_of(value) for name, value in values.items()}
+    return {name: value for name, value in means.items() if value is not None}
 
 
 def number(value: Any, digits: int, *, signed: bool = False) -> str:
@@ -198,25 +198,25 @@ def _toxicity_sentence(summary: Mapping[str, Any], rows: Mapping[str, Comparison
         numbers = [f"{row.before} before"] if row.before != NOT_KNOWN else []
         numbers += [f"{row.after} after"] if row.after != NOT_KNOWN else []
         return f"Toxicity{where}: {', '.join(numbers)}; there is no interval to judge a change by."
-    said = {
+    outcome = {
         "better": f"Toxicity fell from {row.before} to {row.after}{where}",
         "worse": f"Toxicity got worse: it rose from {row.before} to {row.after}{where}",
         "no clear change": f"No clear change in toxicity: {row.before} before, {row.after} after"
         + where,
     }[row.verdict]
-    return f"{said} ({row.change}, 95 % interval {row.interval})."
+    return f"{outcome} ({row.change}, 95 % interval {row.interval})."
 
 
 def _judge_sentence(reward_verdict: str, judge: ComparisonRow) -> str:
     numbers = f"{judge.before} before, {judge.after} after ({judge.change}, {judge.interval})"
     if judge.verdict == reward_verdict:
         return f"The held-out judge agrees: {numbers}."
-    said = {
+    view = {
         "better": "sees toxicity fall",
         "worse": "sees toxicity rise",
         "no clear change": "sees no clear change",
     }[judge.verdict]
-    return f"The held-out judge does not agree, it {said}: {numbers}."
+    return f"The held-out judge does not agree, it {view}: {numbers}."
 
 
 _STOPPED = {
@@ -235,9 +235,9 @@ def _course(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) ->
         end = f"the mean of {runs} runs" if runs else f"iteration {budget['chosen_iteration']}"
         sentences.append(_budget_sentence(budget, metrics, end))
     if rollbacks:
-        said = "; ".join(f"iteration {one['iteration']}: {one['reason']}" for one in rollbacks)
+        reasons = "; ".join(f"iteration {one['iteration']}: {one['reason']}" for one in rollbacks)
         times = "once" if len(rollbacks) == 1 else f"{len(rollbacks)} times"
-        sentences.append(f"Training went back to its last good state {times} ({said}).")
+        sentences.append(f"Training went back to its last good state {times} ({reasons}).")
     stopped = summary.get("stopped")
     if stopped and stopped != RAN_TO_THE_END:
         sentences.append(f"Training ended early: {_STOPPED.get(stopped, stopped)}.")
@@ -260,11 +260,11 @@ def _budget_sentence(
             "Nothing that was evaluated was inside the quality budget with less "
             f"toxicity than the start, so the adapter is that of the start{within}."
         )
-    share = budget.get("chosen_share", 1.0)
-    if share < 1:
+    fraction = budget.get("chosen_share", 1.0)
+    if fraction < 1:
         return (
-            f"The result is {share:.0%} of the way from the start to {end}, which was outside the "
-            f"quality budget itself{within}."
+            f"The result is {fraction:.0%} of the way from the start to {end}, which was itself "
+            f"outside the quality budget{within}."
         )
     return f"The result is {end}, the least toxic that was inside the quality budget{within}."
 

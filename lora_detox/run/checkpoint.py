@@ -181,8 +181,8 @@ def newest_trainer_checkpoint(folder: Path) -> tuple[int, Path] | None:
 
 def trainer_checkpoints(folder: Path) -> list[Path]:
     """Folders of a Transformers trainer's checkpoints, newest first, torn ones included."""
-    found = [one for one in folder.glob(f"{TRAINER_PREFIX}*") if one.is_dir()]
-    return sorted(found, key=_step, reverse=True)
+    folders = [one for one in folder.glob(f"{TRAINER_PREFIX}*") if one.is_dir()]
+    return sorted(folders, key=_step, reverse=True)
 
 
 def _step(checkpoint: Path) -> int:

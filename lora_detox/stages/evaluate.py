@@ -104,15 +104,15 @@ def _answers(
         perplexity=rtp or settings.task.kind is TaskKind.continuation,
         clock=clock,
     )
-    found = {}
+    evaluations = {}
     for one in sets:
         prompts = repeat_prompts(_encode(settings, one, policy), numbers.samples)
-        found[one.role] = evaluate(prompts.to(policy.device), f"evaluating on {one.name}")
+        evaluations[one.role] = evaluate(prompts.to(policy.device), f"evaluating on {one.name}")
     del policy, evaluate
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return found
+    return evaluations
 
 
 def _encode(settings: Settings, one: PromptSet, policy: LoraPolicy) -> PromptBatch:
@@ -166,34 +166,34 @@ def _numbers_of(
     evaluation: Evaluation, first: Evaluation, settings: Settings, samples: int
 ) -> dict[str, Any]:
     """Metrics of one model on one set, and their change against the first model of the call."""
-    found = summarise(evaluation)
+    numbers = summarise(evaluation)
     kl = evaluation.per_response[names.REF_KL]
-    found[names.REF_KL] = sum(kl) / len(kl)
+    numbers[names.REF_KL] = sum(kl) / len(kl)
     rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
     if rtp:
-        found["degeneration"] = degeneration(evaluation, samples).summary()
+        numbers["degeneration"] = degeneration(evaluation, samples).summary()
     if evaluation is first or list(evaluation.prompts) != list(first.prompts):
-        return found  # another tokenizer cuts prompts elsewhere: nothing to pair
-    found["change"] = change(first, evaluation)
+        return numbers  # another tokenizer cuts prompts elsewhere: nothing to pair
+    numbers["change"] = change(first, evaluation)
     if rtp:
         pair = degeneration(first, samples), degeneration(evaluation, samples)
-        found["degeneration"]["change"] = _degeneration_change(*pair)
-    return found
+        numbers["degeneration"]["change"] = _degeneration_change(*pair)
+    return numbers
 
 
 def _degeneration_change(first: Degeneration, other: Degeneration) -> dict[str, Any]:
-    found = {}
+    changes = {}
     for label, ours, theirs in (
         ("expected_maximum_{}", other.maximum, first.maximum),
         ("{}_probability", other.any_toxic, first.any_toxic),
     ):
         for key, values in ours.items():
             interval = paired_interval(theirs[key], values)
-            found[label.format(key)] = {
+            changes[label.format(key)] = {
                 "mean": interval.change,
                 "ci95": [interval.low, interval.high],
             }
-    return found
+    return changes
 
 
 def _write(

@@ -116,17 +116,17 @@ def _figures(
     scorer = ClassifierScorer(
         path, label=civil, batch_size=settings.reward.batch_size, device=device, key=_KEY
     )
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, one in sets.items():
         with phase(f"scoring {name}", len(one.texts), "texts"):
             toxicity = scorer.score([""] * len(one.texts), one.texts).toxicity.tolist()
-        found[name] = classification_figures(toxicity, one.toxic)
+        figures[name] = classification_figures(toxicity, one.toxic)
         gap = identity_gap(
             toxicity, one.toxic, one.identities, least=settings.reward_model.identity_least
         )
         if gap is not None:
-            found[name]["identity_gap"] = gap
-    return found
+            figures[name]["identity_gap"] = gap
+    return figures
 
 
 def _write(settings: Settings, summary: dict[str, Any], folder: Path) -> None:

@@ -34,12 +34,12 @@ class LossLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no t
         """Pass on the loss, the learning rate and the gradient norm."""
         logs = keywords.get("logs") or {}
         names = {"loss": "loss", "grad_norm": "gradient_norm", "learning_rate": "learning_rate"}
-        found = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
-        if found and state.global_step:
-            loss = f"loss {found['loss']:.3f}" if "loss" in found else ""
+        numbers = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
+        if numbers and state.global_step:
+            loss = f"loss {numbers['loss']:.3f}" if "loss" in numbers else ""
             line = f"{state.global_step}/{state.max_steps}  {loss}"
             Console(highlight=False).print(line, markup=False)
-            self._record({"iteration": int(state.global_step), **found})
+            self._record({"iteration": int(state.global_step), **numbers})
 
 
 def trainer_arguments(

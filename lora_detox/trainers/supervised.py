@@ -66,8 +66,8 @@ def training_examples(
                 max_query_tokens=settings.data.max_query_tokens,
                 add_special_tokens=encoder_decoder,
             ).ids
-            said = tokenizer(target, add_special_tokens=False, truncation=False)["input_ids"]
-            response = [*list(said)[: most - 1], eos]
+            target_ids = tokenizer(target, add_special_tokens=False, truncation=False)["input_ids"]
+            response = [*list(target_ids)[: most - 1], eos]
             if encoder_decoder:
                 examples.append({"input_ids": query, "labels": response})
                 continue

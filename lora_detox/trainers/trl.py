@@ -54,19 +54,19 @@ class TrlLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no ty
     def on_log(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
         """Pass on what was logged since the last time."""
         logs = keywords.get("logs") or {}
-        found = {
+        numbers = {
             ours: float(logs[key]) for key, ours in _LOGGED.items() if logs.get(key) is not None
         }
-        if "loss" not in found:
+        if "loss" not in numbers:
             return
         done, total = state.global_step // self._steps, state.max_steps // self._steps
-        said = "  ".join(
-            f"{key} {found[key]:.3f}"
+        text = "  ".join(
+            f"{key} {numbers[key]:.3f}"
             for key in ("loss", names.SCORE, "pair_accuracy")
-            if key in found
+            if key in numbers
         )
-        Console(highlight=False).print(f"{done}/{total}  {said}", markup=False)
-        self._record({"iteration": done, **found, **self._more()})
+        Console(highlight=False).print(f"{done}/{total}  {text}", markup=False)
+        self._record({"iteration": done, **numbers, **self._more()})
 
 
 class IdsDpoTrainer(DPOTrainer):  # type: ignore[misc]
