@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lora_detox.classic.caution import caution
+from lora_detox.classic.advice import caution
 
 KL_PENALTIES = ("kl", "abs", "mse", "full")
 
@@ -38,11 +38,11 @@ class PPOConfig:
         push_to_hub_if_best_kwargs: with `repo_id`: upload whenever the mean score is the best yet.
         steps: for programs only.
         learning_rate: of the Adam that is built where no optimizer is given.
-        adap_kl_ctrl: adaptive price of KL, else fixed.
-        init_kl_coef: first price of a nat, in units of the score.
+        adap_kl_ctrl: adapt the KL coefficient, else keep it.
+        init_kl_coef: first KL coefficient, in units of the score per nat.
         kl_penalty: "kl", "abs", "mse" or "full".
-        target: mean KL per response that the adaptive price aims at, nats.
-        horizon: samples over which a full-size error moves the price by 20 %.
+        target: mean KL per response that the adaptive coefficient aims at, nats.
+        horizon: samples over which an error of 20 % or more moves the coefficient by 20 %.
         gamma: discount in [0, 1].
         lam: lambda of the advantage estimate in [0, 1].
         cliprange: of the probability ratio.
@@ -130,17 +130,20 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if self.forward_batch_size is not None:
             caution(
-                "PPOConfig: forward_batch_size is the old name of mini_batch_size, overrides it"
+                "PPOConfig: forward_batch_size is the old name of mini_batch_size and overrides "
+                f"it; replace it by mini_batch_size={self.forward_batch_size}"
             )
             self.mini_batch_size = self.forward_batch_size
         if self.optimize_cuda_cache is not None:
             if self.optimize_device_cache:
                 raise ValueError(
-                    "give optimize_device_cache alone, optimize_cuda_cache is its old name"
+                    "PPOConfig: got optimize_cuda_cache and optimize_device_cache; give only "
+                    "optimize_device_cache, the other is its old name"
                 )
             self.optimize_device_cache = self.optimize_cuda_cache
         if self.kl_penalty not in KL_PENALTIES:
-            raise ValueError(f"kl_penalty is {self.kl_penalty!r}; want one of {KL_PENALTIES}")
+            known = ", ".join(KL_PENALTIES)
+            raise ValueError(f"PPOConfig: kl_penalty is {self.kl_penalty!r}; set one of {known}")
         self.check_sizes()
         self.backward_batch_size = self.mini_batch_size * self.gradient_accumulation_steps
         self.total_ppo_epochs = -(-self.steps // self.batch_size)
@@ -150,8 +153,9 @@ class PPOConfig:
         sizes = (self.batch_size, self.mini_batch_size, self.gradient_accumulation_steps)
         if min(sizes) < 1 or self.batch_size % (sizes[1] * sizes[2]):
             raise ValueError(
-                "`batch_size` must be a multiple of `mini_batch_size * "
-                f"gradient_accumulation_steps`; got {sizes[0]}, {sizes[1]} and {sizes[2]}"
+                "PPOConfig: `batch_size` must be a multiple of `mini_batch_size * "
+                f"gradient_accumulation_steps`, got {sizes[0]}, {sizes[1]} and {sizes[2]}; "
+                "mini_batch_size=1, gradient_accumulation_steps=1 divide every batch_size"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a model says of given responses, in the classic layout, by the engine's own passes."""
+"""Logprobs, values and entropies of given responses, by the engine's own passes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lora_detox.classic.core import entropy_from_logits, logprobs_from_logits
-from lora_detox.classic.layout import Rows
+from lora_detox.classic.layout import Layout, Rows, lay_out, mask_of, trl_mask_of, width_of
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.policy.families import family_of, language_logits
 from lora_detox.policy.token_stats import token_logprobs
+from lora_detox.rollout.passes import Passes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class ForwardOutput:
     """Numbers of given responses; [B, T-1], 0 where nothing was sampled.
 
     Attributes:
         logprobs: of the sampled tokens, nats.
         values: of the states they were sampled from.
         entropy: of their distributions, nats; without gradient; 0 in a pass without gradients.
-        logits: [B, T-1, V], where asked for.
+        logits: [B, T-1, V], where requested.
     """
 
     logprobs: Tensor
@@ -32,10 +33,10 @@ class Said:
     entropy: Tensor
     logits: Tensor | None = None
 
-    def in_order(self, order: Tensor) -> "Said":
+    def in_order(self, order: Tensor) -> "ForwardOutput":
         """The same rows in another order."""
         order = order.to(self.logprobs.device)
-        return Said(
+        return ForwardOutput(
             logprobs=self.logprobs[order],
             values=self.values[order],
             entropy=self.entropy[order],
@@ -43,10 +44,122 @@ class Said:
         )
 
 
-def say(
+@dataclass(frozen=True, kw_only=True)
+class ResponseReader:
+    """Runs policy or reference over queries and responses.
+
+    Attributes:
+        layout: how rows are padded.
+        device: where the passes run.
+        rows_per_pass: most rows of a forward pass.
+        autocast: gives the context of mixed precision in which passes run.
+    """
+
+    layout: Layout
+    device: torch.device
+    rows_per_pass: int
+    autocast: Callable[[], AbstractContextManager[Any]]
+
+    def read(
+        self,
+        model: PreTrainedModelWrapper,
+        queries: Sequence[Tensor],
+        responses: Sequence[Tensor],
+        inputs: Mapping[str, Tensor],
+        *,
+        with_logits: bool,
+    ) -> ForwardOutput:
+        """All rows, in chunks of similar length, back in their order; dropout is off.
+
+        Args:
+            model: policy or reference.
+            queries: token ids of each query.
+            responses: token ids of each response.
+            inputs: of `layout.model_inputs`.
+            with_logits: return the logits too, which costs memory.
+
+        Returns:
+            Tensors in the classic layout, with gradient where enabled.
+        """
+        lengths = [torch.tensor([len(row) for row in rows]) for rows in (queries, responses)]
+        order = (lengths[0] + lengths[1]).argsort(descending=True, stable=True)
+        passes = Passes.on(self.device, self.rows_per_pass, dtype=model.backbone.dtype)
+        sizes = passes.cut(lengths[0][order].tolist(), lengths[1][order].tolist())
+        parts, width = [], width_of(inputs)
+        with without_dropout(model), self.autocast():
+            for chunk in order.split(sizes):
+                if self.layout.trl_masks:
+                    some = {name: part[chunk.to(part.device)] for name, part in inputs.items()}
+                    parts.append(forward_whole(model, some, with_logits=with_logits))
+                else:
+                    picked = [[rows[i] for i in chunk.tolist()] for rows in (queries, responses)]
+                    rows = lay_out(picked[0], picked[1], self.layout, width)
+                    parts.append(forward_rows(model, rows, width, with_logits=with_logits))
+        return concatenate(parts).in_order(order.argsort())
+
+    def mask(
+        self,
+        queries: Sequence[Tensor],
+        responses: Sequence[Tensor],
+        inputs: Mapping[str, Tensor],
+        response_masks: Sequence[Tensor] | None,
+    ) -> Tensor:
+        """1 at the tokens that count, in the classic layout [B, T-1].
+
+        Args:
+            queries: token ids of each query.
+            responses: token ids of each response.
+            inputs: of `layout.model_inputs`.
+            response_masks: the program's, or None where every token counts.
+
+        Returns:
+            A mask of integers.
+        """
+        if self.layout.trl_masks:
+            return trl_mask_of(inputs["decoder_attention_mask"], response_masks)
+        width = width_of(inputs)
+        rows = lay_out(queries, responses, self.layout, width)
+        return mask_of(rows, width, responses, response_masks)
+
+
+@torch.no_grad()
+def forward_both(
+    forward_pass: Callable[
+        [PreTrainedModelWrapper, Sequence[Tensor] | None],
+        tuple[Tensor, Tensor | None, Tensor, Tensor],
+    ],
+    model: PreTrainedModelWrapper,
+    reference: AbstractContextManager[PreTrainedModelWrapper],
+    response_masks: Sequence[Tensor] | None,
+) -> dict[str, Tensor]:
+    """What policy and reference make of the responses when they were sampled.
+
+    Args:
+        forward_pass: from a model and response masks to logprobs, logits, values and mask.
+        model: the policy.
+        reference: gives the reference while it is entered.
+        response_masks: the program's, or None.
+
+    Returns:
+        `logprobs`, `ref_logprobs`, `values` and `masks` [B, T-1]; `policy` and `reference` are what
+        the KL penalty compares: logprobs, or those of the whole vocabulary where the forward pass
+        gives logits.
+    """
+    logprobs, logits, values, masks = forward_pass(model, response_masks)
+    with reference as ref_model:
+        ref_logprobs, ref_logits, _, _ = forward_pass(ref_model, None)
+    sampled = {"logprobs": logprobs, "ref_logprobs": ref_logprobs}
+    sampled |= {"values": values, "masks": masks, "policy": logprobs, "reference": ref_logprobs}
+    if logits is not None and ref_logits is not None:
+        sampled["policy"] = logits.log_softmax(-1)
+        sampled["reference"] = ref_logits.log_softmax(-1)
+    return sampled
+
+
+def forward_rows(
     model: PreTrainedModelWrapper, rows: Rows, width: int, *, with_logits: bool = False
-) -> Said:
-    """Logprobs, values and entropies of some rows; only states behind actions meet the vocabulary.
+) -> ForwardOutput:
+    """One pass over some rows; only states behind actions meet the vocabulary.
 
     Args:
         model: policy or reference.
@@ -68,9 +181,9 @@ def say(
         logprobs = logprobs_from_logits(logits, tokens)
         entropy = entropy_from_logits(logits.detach())
     else:
-        logprobs, entropy = _lean(backbone, hidden, tokens)
+        logprobs, entropy = _without_logits(backbone, hidden, tokens)
     values = model.v_head(hidden.to(model.v_head.summary.weight.device))[..., 0]
-    return Said(
+    return ForwardOutput(
         logprobs=rows.spread(logprobs, width),
         values=rows.spread(values.to(logprobs.device), width),
         entropy=rows.spread(entropy, width),
@@ -78,7 +191,7 @@ def say(
     )
 
 
-def _lean(backbone: Any, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _without_logits(backbone: Any, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Logprobs and, in updates, entropies without keeping logits or training the matrix."""
 
     def to_logits(chunk: Tensor, positions: Tensor) -> Tensor:
@@ -100,16 +213,16 @@ def _learns(head: nn.Module) -> bool:
     return torch.is_grad_enabled() and any(p.requires_grad for p in head.parameters())
 
 
-def say_plainly(
+def forward_whole(
     model: PreTrainedModelWrapper, inputs: dict[str, Tensor], *, with_logits: bool = False
-) -> Said:
-    """The same by one forward of the whole model, start token and all: only for strict masks."""
+) -> ForwardOutput:
+    """The same by one forward of the whole model, start token and all: only for TRL's masks."""
     logits, _, values = model(**inputs)
     logits = logits[:, :-1]
     with torch.no_grad():
         entropy = entropy_from_logits(logits)
     logprobs = logprobs_from_logits(logits, inputs["decoder_input_ids"][:, 1:])
-    return Said(
+    return ForwardOutput(
         logprobs=logprobs,
         values=values[:, :-1],
         entropy=entropy,
@@ -117,16 +230,14 @@ def say_plainly(
     )
 
 
-def stack(parts: Sequence[Said]) -> Said:
+def concatenate(parts: Sequence[ForwardOutput]) -> ForwardOutput:
     """Several chunks of rows as one."""
-    with_logits = parts[0].logits is not None
-    return Said(
+    logits = [part.logits for part in parts if part.logits is not None]
+    return ForwardOutput(
         logprobs=torch.cat([part.logprobs for part in parts]),
         values=torch.cat([part.values for part in parts]),
         entropy=torch.cat([part.entropy for part in parts]),
-        logits=torch.cat([part.logits for part in parts if part.logits is not None])
-        if with_logits
-        else None,
+        logits=torch.cat(logits) if logits else None,
     )
 
 

@@ -1,90 +1,134 @@
-"""`PPOTrainer.generate` and the reference that may answer beside the policy."""
+"""Responses through the wrapped model's own `generate`, with dropout off and LoRA merged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lora_detox.classic.advice import Adviser
+from lora_detox.classic.layout import pad
 from lora_detox.classic.models import PreTrainedModelWrapper
-from lora_detox.classic.reading import ResponseReading
-from lora_detox.classic.writing import Task, write
+from lora_detox.policy.frozen import merged
 
 
-class PPOGeneration(ResponseReading):
-    """Writes responses.
+@dataclass(frozen=True, kw_only=True)
+class GenerationTask:
+    """How responses are generated.
 
     Attributes:
-        ref_model: the reference, None for the policy without its adapter.
-        adviser: warns of sampling that `step` cannot score.
-        current_device: where queries go.
+        batch_size: queries that are answered together.
+        length_sampler: draws `max_new_tokens` for each batch.
+        eos_id: a response is cut after it; None leaves the rows as `generate` gave them.
+        return_prompt: leave the query before the response of a decoder-only model.
+        encoder_decoder: the model's family; its start token always stays.
+        pad_id: fills the padding.
+        options: generation keywords.
     """
 
-    ref_model: Any
-    adviser: Adviser
-    current_device: torch.device
+    batch_size: int
+    length_sampler: Callable[[], int] | None
+    eos_id: int | None
+    return_prompt: bool
+    encoder_decoder: bool
+    pad_id: int
+    options: dict[str, Any]
 
-    def generate(
-        self,
-        query_tensor: Tensor | list[Tensor],
-        length_sampler: Callable[[], int] | None = None,
-        batch_size: int = 4,
-        return_prompt: bool = True,
-        generate_ref_response: bool = False,
-        **generation_kwargs: Any,
-    ) -> Any:
-        """Write responses, with dropout off and LoRA merged into fp32 weights.
 
-        Args:
-            query_tensor: token ids of one query, or a list of them.
-            length_sampler: draws `max_new_tokens`, for each batch anew.
-            batch_size: queries of a list that are answered together.
-            return_prompt: leave the query before the response of a decoder-only model.
-            generate_ref_response: return the reference's responses too.
-            **generation_kwargs: of Transformers' `generate`; `min_length=-1` and `top_k=0.0` too.
+def query_list(query_tensor: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """One or more queries as a list of one-dimensional tensors.
 
-        Returns:
-            [1, L] for one query, a list of one-dimensional tensors for a list; with
-            `generate_ref_response` a pair of these.
+    Args:
+        query_tensor: token ids of one query, or a list of them.
 
-        Raises:
-            ValueError: a tensor that is not one-dimensional.
-        """
-        single = isinstance(query_tensor, Tensor)
-        queries = [query_tensor] if isinstance(query_tensor, Tensor) else list(query_tensor)
-        if any(query.dim() != 1 for query in queries):
-            raise ValueError("query_tensor must be a tensor of shape [Q] or a list of such tensors")
-        options = {"pad_token_id": self.pad_id} | generation_kwargs
-        self.adviser.on_generation(options, self.model.backbone.generation_config)
-        queries = [query.to(self.current_device) for query in queries]
+    Returns:
+        A list.
 
-        task = Task(
-            batch_size=1 if single else batch_size,
-            length_sampler=length_sampler,
-            eos_id=None if single else self.tokenizer.eos_token_id,
-            return_prompt=return_prompt,
-            encoder_decoder=self.is_encoder_decoder,
-            pad_id=self.pad_id,
-            options=options,
+    Raises:
+        ValueError: a tensor that is not one-dimensional.
+    """
+    queries = [query_tensor] if isinstance(query_tensor, Tensor) else list(query_tensor)
+    wrong = next((query for query in queries if query.dim() != 1), None)
+    if wrong is not None:
+        raise ValueError(
+            "generate: query_tensor must be a tensor of shape [Q] or a list of such tensors, got "
+            f"shape {tuple(wrong.shape)}; list(rows) makes a list of the rows of a batch"
         )
+    return queries
 
-        def respond(model: Any) -> Any:
-            rows = write(model, queries, task)
-            return rows[0][None] if single else rows
 
-        responses = respond(self.model)
-        if not generate_ref_response:
-            return responses
-        with self._reference() as reference:
-            return responses, respond(reference)
+@torch.no_grad()
+def generate_responses(model: Any, queries: Sequence[Tensor], task: GenerationTask) -> list[Tensor]:
+    """Responses to any number of queries.
 
-    @contextmanager
-    def _reference(self) -> Iterator[PreTrainedModelWrapper]:
-        """The reference: its own model, or the policy with its adapter off."""
-        if self.ref_model is not None:
-            yield self.ref_model
-        else:
-            with self.model.pretrained_model.disable_adapter():
-                yield self.model
+    Args:
+        model: a value-head model.
+        queries: token ids, each one-dimensional.
+        task: how.
+
+    Returns:
+        One tensor of token ids for each query. What stands before a response is not searched for
+        its end.
+    """
+    responses = []
+    with generation_mode(model):
+        for start in range(0, len(queries), task.batch_size):
+            batch = queries[start : start + task.batch_size]
+            for query, row in zip(batch, _generate_batch(model, batch, task), strict=True):
+                before = 1 if task.encoder_decoder else len(query)
+                ends = (row[before:] == (-1 if task.eos_id is None else task.eos_id)).nonzero()
+                stop = before + int(ends[0]) + 1 if len(ends) else len(row)
+                whole = task.return_prompt or task.encoder_decoder
+                responses.append(row[0 if whole else before : stop])
+    return responses
+
+
+def _generate_batch(model: Any, queries: Sequence[Tensor], task: GenerationTask) -> list[Tensor]:
+    """Rows of `generate`: query and response, or start token and response."""
+    options = dict(task.options)
+    if task.length_sampler is not None:
+        options["max_new_tokens"] = task.length_sampler()
+    ids, mask = pad(queries, task.pad_id, "right" if task.encoder_decoder else "left")
+    rows = model.generate(input_ids=ids, attention_mask=mask.long(), **valid_options(options))
+    if task.encoder_decoder:
+        return list(rows)
+    return [row[ids.shape[1] - len(query) :] for row, query in zip(rows, queries, strict=True)]
+
+
+def valid_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Generation keywords of old programs as today's `generate` takes them.
+
+    Args:
+        options: may hold `min_length=-1`, `top_k=0.0`, lengths that are numpy integers.
+
+    Returns:
+        The same meaning in valid types.
+    """
+    new = dict(options)
+    if (new.get("min_length") or 0) <= 0:
+        new.pop("min_length", None)
+    for name in ("top_k", "max_new_tokens", "min_new_tokens", "max_length", "min_length"):
+        if new.get(name) is not None:
+            new[name] = int(new[name])
+    return new
+
+
+@contextmanager
+def generation_mode(model: PreTrainedModelWrapper) -> Iterator[None]:
+    """Dropout off, and LoRA added into fp32 weights while the model generates.
+
+    Args:
+        model: what generates.
+
+    Yields:
+        Nothing; afterwards every weight is the very tensor that it was.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with merged(model.backbone):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,148 +1,107 @@
-"""The epochs of a step: forward, loss, backward, optimizer."""
+"""From a batch with advantages to new weights: mini-batches, backward, optimizer steps."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lora_detox.classic.advice import caution
+from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.forward import without_dropout
-from lora_detox.classic.objective import PPOObjective
-from lora_detox.classic.reading import ResponseReading
-
-REPLACEABLE = ("batched_forward_pass", "train_minibatch", "loss")
-"""Methods that a program may have replaced; then they get whole logits, as they used to."""
+from lora_detox.classic.models import PreTrainedModelWrapper
 
 
-class PPOLearning(PPOObjective, ResponseReading):
-    """Turns a batch with advantages into new weights.
+@dataclass(frozen=True, kw_only=True)
+class Experience:
+    """Queries, responses and all that the epochs learn from.
 
     Attributes:
-        optimizer: accelerate's, over the program's own or Adam.
-        ref_model: the reference, None for the policy without its adapter.
+        queries: token ids of each query.
+        responses: token ids of each response.
+        inputs: of `layout.model_inputs`.
+        tensors: `logprobs`, `values`, `masks`, `advantages` and `returns`, each [B, T-1].
     """
 
-    optimizer: Any
-    ref_model: Any
-    _waiting: int = 0
-    _accumulated: int = 0
+    queries: list[Tensor]
+    responses: list[Tensor]
+    inputs: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
 
-    def _run_epochs(
-        self,
-        queries: Sequence[Tensor],
-        responses: Sequence[Tensor],
-        inputs: Mapping[str, Tensor],
-        batch: Mapping[str, Tensor],
-    ) -> list[dict[str, Tensor]]:
-        """Every mini-batch of every epoch, in the order of numpy's global generator.
-
-        Args:
-            queries: token ids of each query.
-            responses: token ids of each response.
-            inputs: of `prepare_model_inputs`.
-            batch: logprobs, values, masks, advantages and returns [B, T-1].
-
-        Returns:
-            Statistics of each mini-batch.
-        """
-        parts: list[dict[str, Tensor]] = []
-        lean = all(self._is_own(name) for name in REPLACEABLE)
-        for _ in range(self.config.ppo_epochs):
-            order = torch.from_numpy(np.random.permutation(len(queries)))  # noqa: NPY002
-            for rows in order.split(self.config.mini_batch_size):
-                some = {name: tensor[rows.to(tensor.device)] for name, tensor in batch.items()}
-                model_inputs = {k: v[rows.to(v.device)] for k, v in inputs.items()}
-                texts = [[source[i] for i in rows.tolist()] for source in (queries, responses)]
-                parts.append(self._learn(texts[0], texts[1], model_inputs, some, lean=lean))
-            if self._early_stop(float(parts[-1]["policy/policykl"])):
-                break
-        return parts
-
-    def _is_own(self, name: str) -> bool:
-        mine = getattr(PPOLearning, name)
-        return getattr(type(self), name) is mine and name not in vars(self)
-
-    def _learn(
-        self,
-        queries: Sequence[Tensor],
-        responses: Sequence[Tensor],
-        inputs: Mapping[str, Tensor],
-        batch: Mapping[str, Tensor],
-        *,
-        lean: bool,
-    ) -> dict[str, Tensor]:
-        """One mini-batch, without whole logits where nobody reads them."""
-        extra: dict[str, Tensor] = {}
-        if lean:
-            said = self._said(self.model, queries, responses, inputs, with_logits=False)
-            logprobs, values, logits = said.logprobs, said.values, None
-            extra = {"entropy": said.entropy}
-        else:
-            logprobs, logits, values, _ = self.batched_forward_pass(
-                self.model, queries, responses, inputs, return_logits=True
-            )
-        return self.train_minibatch(
-            batch["logprobs"],
-            batch["values"],
-            logprobs,
-            logits,
-            values,
-            batch["masks"],
-            batch["advantages"],
-            batch["returns"],
-            **extra,
+    def minibatch(self, rows: Tensor) -> "Experience":
+        """Some of the rows, by number [b]."""
+        numbers = rows.tolist()
+        return Experience(
+            queries=[self.queries[i] for i in numbers],
+            responses=[self.responses[i] for i in numbers],
+            inputs={name: part[rows.to(part.device)] for name, part in self.inputs.items()},
+            tensors={name: part[rows.to(part.device)] for name, part in self.tensors.items()},
         )
 
-    def train_minibatch(  # noqa: PLR0913 - as programs call it
-        self,
-        old_logprobs: Tensor,
-        values: Tensor,
-        logprobs: Tensor,
-        logits: Tensor | None,
-        vpreds: Tensor,
-        mask: Tensor,
-        advantages: Tensor,
-        returns: Tensor,
-        *,
-        entropy: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def minibatches(self, size: int) -> Iterator["Experience"]:
+        """All rows in mini-batches of `size`, in the order of numpy's global generator."""
+        order = torch.from_numpy(np.random.permutation(len(self.queries)))  # noqa: NPY002
+        for rows in order.split(size):
+            yield self.minibatch(rows)
+
+
+@dataclass
+class Accumulation:
+    """Mini-batches since the last optimizer step; each trainer has its own.
+
+    Attributes:
+        minibatches: how many there were, skipped ones included.
+        backwards: how many of them left a gradient.
+    """
+
+    minibatches: int = 0
+    backwards: int = 0
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.minibatches = self.backwards = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """Backward passes and optimizer steps.
+
+    Attributes:
+        config: `gradient_accumulation_steps`, `max_grad_norm` and early stopping.
+        model: the policy.
+        optimizer: accelerate's, over the program's own or Adam.
+        accelerator: of the `accelerate` library.
+        accumulation: counts mini-batches towards the next step; changed by each call.
+    """
+
+    config: PPOConfig
+    model: PreTrainedModelWrapper
+    optimizer: Any
+    accelerator: Any
+    accumulation: Accumulation
+
+    def learn(self, loss: Tensor) -> None:
         """Backward of one mini-batch, and an optimizer step when enough have accumulated.
 
         Args:
-            old_logprobs: when the responses were sampled [B, R].
-            values: then.
-            logprobs: now, with gradient.
-            logits: now [B, R, V]; for the entropy only.
-            vpreds: values now, with gradient.
-            mask: 1 at the tokens that count.
-            advantages: whitened.
-            returns: of `compute_advantages`.
-            entropy: of the distributions now, instead of `logits`.
-
-        Returns:
-            Statistics, as `loss` gives them.
+            loss: scalar; without gradient where the mini-batch is skipped.
         """
-        extra = {} if entropy is None else {"entropy": entropy}
-        policy, value, stats = self.loss(
-            old_logprobs, values, logits, vpreds, logprobs, mask, advantages, returns, **extra
-        )
-        loss = policy + value
         if loss.requires_grad and not bool(torch.isfinite(loss)):
-            self._on_skip("its loss is not finite")
+            _warn_of_skip("loss")
         elif loss.requires_grad:
             with without_dropout(self.model):  # checkpoints recompute as the forward computed
                 self.accelerator.backward(loss / self.config.gradient_accumulation_steps)
-            self._accumulated += 1
-        self._waiting += 1
-        if self._waiting >= self.config.gradient_accumulation_steps:
+            self.accumulation.backwards += 1
+        self.accumulation.minibatches += 1
+        if self.accumulation.minibatches >= self.config.gradient_accumulation_steps:
             self._take_step()
-        return stats
 
     def _take_step(self) -> None:
         """One optimizer step, unless nothing was accumulated or a gradient is not finite."""
-        anything, self._waiting, self._accumulated = self._accumulated > 0, 0, 0
+        any_gradient = self.accumulation.backwards > 0
+        self.accumulation.reset()
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         with_gradient = [p for p in parameters if p.grad is not None]
         if self.accelerator.num_processes > 1:
@@ -154,46 +113,57 @@ class PPOLearning(PPOObjective, ResponseReading):
         limit = self.config.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(with_gradient, torch.inf if limit is None else limit)
         if not bool(torch.isfinite(norm)) and self.accelerator.scaler is None:
-            self._on_skip("its gradient is not finite")
-        elif anything or self.accelerator.num_processes > 1:
+            _warn_of_skip("gradient")
+        elif any_gradient or self.accelerator.num_processes > 1:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
 
-    def _early_stop(self, policykl: float) -> bool:
-        """True if the epochs should end: KL(old || new) per token is past 1.5 * `target_kl`."""
+    def ends_early(self, policykl: float) -> bool:
+        """True if the epochs should end: KL(old || new) is past 1.5 * `target_kl`.
+
+        What has accumulated is then dropped.
+
+        Args:
+            policykl: of the last mini-batch, nats per token.
+
+        Returns:
+            Always False without `early_stopping`.
+        """
         if not self.config.early_stopping:
             return False
         mean = torch.tensor(policykl, device=self.accelerator.device)
         stop = float(self.accelerator.reduce(mean, "mean")) > 1.5 * self.config.target_kl
         if stop:
             self.optimizer.zero_grad(set_to_none=False)
-            self._waiting = self._accumulated = 0
+            self.accumulation.reset()
         return stop
 
-    def _both_say(
-        self,
-        queries: Sequence[Tensor],
-        responses: Sequence[Tensor],
-        inputs: Any,
-        response_masks: Sequence[Tensor] | None,
-        reference: AbstractContextManager[Any],
-    ) -> dict[str, Tensor]:
-        """Old logprobs, values, mask and reference logprobs; distributions for "full"."""
-        full = self.config.kl_penalty == "full"
-        logprobs, logits, values, masks = self.batched_forward_pass(
-            self.model, queries, responses, inputs, full, response_masks
-        )
-        with reference as model:
-            ref_logprobs, ref_logits, _, _ = self.batched_forward_pass(
-                model, queries, responses, inputs, full
-            )
-        said = {
-            "logprobs": logprobs,
-            "ref_logprobs": ref_logprobs,
-            "values": values,
-            "masks": masks,
-        }
-        said |= {"policy": logprobs, "reference": ref_logprobs}
-        if logits is not None and ref_logits is not None:
-            said["policy"], said["reference"] = logits.log_softmax(-1), ref_logits.log_softmax(-1)
-        return said
+
+def run_epochs(
+    experience: Experience, learner: Learner, learn: Callable[[Experience], dict[str, Tensor]]
+) -> list[dict[str, Tensor]]:
+    """Every mini-batch of every epoch.
+
+    Args:
+        experience: the batch.
+        learner: its config has `ppo_epochs` and `mini_batch_size`; it may end the epochs early.
+        learn: learns from one mini-batch and gives its statistics.
+
+    Returns:
+        Statistics of each mini-batch.
+    """
+    parts: list[dict[str, Tensor]] = []
+    for _ in range(learner.config.ppo_epochs):
+        for minibatch in experience.minibatches(learner.config.mini_batch_size):
+            parts.append(learn(minibatch))
+        if learner.ends_early(float(parts[-1]["policy/policykl"])):
+            break
+    return parts
+
+
+def _warn_of_skip(what: str) -> None:
+    """Warn that a mini-batch is left out."""
+    caution(
+        f"A mini-batch is skipped: its {what} is not finite (inf or nan). Check that every score "
+        "is finite; lower learning_rate if all of them are."
+    )

@@ -9,10 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from lora_detox.classic.hub import upload
-from lora_detox.classic.reward_adapter import load_score_head
-from lora_detox.classic.value_head import ValueHead
-from lora_detox.classic.weights import load_backbone, read_value_head
+from lora_detox.classic.heads import ValueHead, load_score_head, read_value_head
+from lora_detox.classic.publishing import upload
+from lora_detox.classic.weights import load_backbone
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import enable_checkpointing
 from lora_detox.policy.value_head import FILE_NAME
@@ -65,18 +64,21 @@ class PreTrainedModelWrapper(nn.Module):
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(base, PreTrainedModel):
             raise ValueError(
-                "from_pretrained wants a name, a folder, a PreTrainedModel or a PeftModel; "
+                "from_pretrained takes a name, a folder, a PreTrainedModel or a PeftModel; "
                 f"got {type(model)}"
             )
         names = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules()}
         if not names.intersection(cls.lm_head_namings):
+            loader = cls.transformers_parent_class.__name__
             raise ValueError(
                 f"{type(base).__name__} does not have a language model head "
-                f"({', '.join(cls.lm_head_namings)}); load it with {cls.transformers_parent_class}"
+                f"({', '.join(cls.lm_head_namings)}); load it with {loader}"
             )
         if bool(base.config.is_encoder_decoder) != cls.encoder_decoder:
+            other = "Causal" if cls.encoder_decoder else "Seq2Seq"
             raise ValueError(
-                f"{type(base).__name__} belongs to the other family than {cls.__name__}"
+                f"{type(base).__name__} belongs to the other family than {cls.__name__}; wrap it "
+                f"with AutoModelFor{other}LMWithValueHead"
             )
 
     @classmethod
@@ -155,7 +157,7 @@ class PreTrainedModelWrapper(nn.Module):
             **kwargs: for the wrapped model, as `labels` or `decoder_input_ids`.
 
         Returns:
-            (logits, loss, values), and the cache where asked for.
+            (logits, loss, values), and the cache with `return_past_key_values`.
         """
         kwargs["output_hidden_states"] = True
         if past_key_values is not None:
@@ -231,7 +233,10 @@ class PreTrainedModelWrapper(nn.Module):
             ValueError: the model was loaded without `reward_adapter`.
         """
         if not self.supports_rm_adapter:
-            raise ValueError("no reward adapter: load the model with reward_adapter=FOLDER")
+            raise ValueError(
+                "compute_reward_score: the model has no reward adapter; load it with "
+                "from_pretrained(..., reward_adapter=FOLDER)"
+            )
         training, model = self.training, self.pretrained_model
         self.eval()
         model.set_adapter(self.rm_adapter_name, inference_mode=True)

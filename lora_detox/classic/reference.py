@@ -1,8 +1,11 @@
-"""A frozen copy of a policy that really shares what does not change."""
+"""The reference that KL is measured against: a frozen copy, or the policy without its adapter."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from lora_detox.classic.advice import caution
 from lora_detox.classic.models import PreTrainedModelWrapper
 
 Wrapper = TypeVar("Wrapper", bound=PreTrainedModelWrapper)
@@ -46,6 +49,7 @@ def create_reference_model(
 
 
 def _parameters_below(model: PreTrainedModelWrapper, layers: int, pattern: str | None) -> list[Any]:
+    """Parameters that stand before a layer, in the order of the model."""
     names = [name for name, _ in model.named_parameters()]
     candidates = LAYER_PATTERNS if pattern is None else (pattern,)
     for candidate in candidates:
@@ -54,6 +58,63 @@ def _parameters_below(model: PreTrainedModelWrapper, layers: int, pattern: str |
         if first is not None:
             return [p for _, p in list(model.named_parameters())[:first]]
     raise ValueError(
-        f"no parameter of layer {layers} found by {', '.join(candidates)}; give pattern="
-        "'name.of.a.layer.{layer}' (layers count from 0, so want fewer shared than there are)"
+        f"create_reference_model: no parameter of layer {layers} is named like "
+        f"{', '.join(candidates)}; give pattern='name.of.a.layer.{{layer}}', or share fewer layers "
+        "(they count from 0)"
     )
+
+
+def reference_of(
+    model: PreTrainedModelWrapper, ref_model: Any, num_shared_layers: int | None
+) -> PreTrainedModelWrapper | None:
+    """The reference that the policy is held to; None means the policy without its adapter.
+
+    Args:
+        model: the policy.
+        ref_model: given by the program; used for PEFT policies too (TRL ignored it there).
+        num_shared_layers: for the copy that is made where none is given.
+
+    Returns:
+        A frozen model in eval mode, or None.
+
+    Raises:
+        ValueError: `ref_model` is no value-head model.
+    """
+    if ref_model is None:
+        return None if model.is_peft_model else create_reference_model(model, num_shared_layers)
+    if not isinstance(ref_model, PreTrainedModelWrapper):
+        raise ValueError(
+            f"PPOTrainer: ref_model must be a value-head model or None, got {type(ref_model)}; "
+            f"wrap it with {type(model).__name__}.from_pretrained(ref_model)"
+        )
+    if ref_model is model:
+        raise ValueError(
+            "PPOTrainer: ref_model is the policy itself, so KL would stay 0; pass "
+            "ref_model=create_reference_model(model)"
+        )
+    if num_shared_layers is not None:
+        caution(
+            "PPOTrainer: num_shared_layers has no effect beside ref_model: both models stay as "
+            "they are; share layers with create_reference_model(model, num_shared_layers)"
+        )
+    return ref_model.eval()
+
+
+@contextmanager
+def reference_model(
+    model: PreTrainedModelWrapper, reference: PreTrainedModelWrapper | None
+) -> Iterator[PreTrainedModelWrapper]:
+    """The reference, ready to run: its own model, or the policy with its adapter off.
+
+    Args:
+        model: the policy.
+        reference: of `reference_of`.
+
+    Yields:
+        What to run.
+    """
+    if reference is not None:
+        yield reference
+    else:
+        with model.pretrained_model.disable_adapter():
+            yield model

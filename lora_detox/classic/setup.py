@@ -1,4 +1,4 @@
-"""What a trainer is built from: accelerator, reference, data loader."""
+"""What a trainer is built from: accelerator, optimizer, data loader, placed and lowered weights."""
 
 import inspect
 import os
@@ -10,41 +10,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, broadcast
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from transformers import PreTrainedTokenizerBase
 
-from lora_detox.classic.caution import caution
+from lora_detox.classic.advice import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
-from lora_detox.classic.reference import create_reference_model
 from lora_detox.machine import attention_of, gains_by_bf16
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 KEPT_COLUMNS = ("label", "query", "response")
-
-
-def check_arguments(config: Any, model: Any, tokenizer: Any, dataset: Any) -> None:
-    """Raise a ValueError for what no trainer can be built from."""
-    wanted = (
-        ("config", config, PPOConfig),
-        ("model", model, PreTrainedModelWrapper),
-        ("tokenizer", tokenizer, PreTrainedTokenizerBase),
-    )
-    for name, given, kind in wanted:
-        if not isinstance(given, kind):
-            raise ValueError(f"{name} must be a {kind.__name__}, got {type(given)}")
-    if dataset is not None and not isinstance(dataset, TorchDataset | datasets.Dataset):
-        raise ValueError(f"dataset must be a torch or datasets Dataset, got {type(dataset)}")
-    if not any(p.requires_grad for p in model.parameters() if p is not None):
-        raise ValueError(
-            "the model has no trainable parameter; load an adapter with is_trainable=True"
-        )
-    if model.is_peft_model and not any(
-        p.requires_grad for p in model.pretrained_model.parameters()
-    ):
-        raise ValueError(
-            "only the value head can learn: the adapter is frozen; load it with is_trainable=True"
-        )
 
 
 def build_accelerator(config: PPOConfig) -> Accelerator:
@@ -64,40 +37,13 @@ def build_accelerator(config: PPOConfig) -> Accelerator:
 
 
 def fill_in(config: PPOConfig, model: PreTrainedModelWrapper, processes: int) -> None:
-    """Write into the config what only a trainer knows."""
+    """Write into the config what depends on model and processes."""
     config.world_size = processes
     config.is_encoder_decoder = model.encoder_decoder
     config.is_peft_model = model.is_peft_model
     config.backward_batch_size = config.mini_batch_size * config.gradient_accumulation_steps
     config.global_backward_batch_size = config.backward_batch_size * processes
     config.global_batch_size = config.batch_size * processes
-
-
-def reference_of(
-    model: PreTrainedModelWrapper, ref_model: Any, num_shared_layers: int | None
-) -> PreTrainedModelWrapper | None:
-    """The reference that the policy is held to; None means the policy without its adapter.
-
-    Args:
-        model: the policy.
-        ref_model: given by the program; used for PEFT policies too (TRL ignored it there).
-        num_shared_layers: for the copy that is made where none is given.
-
-    Returns:
-        A frozen model in eval mode, or None.
-
-    Raises:
-        ValueError: `ref_model` is no value-head model.
-    """
-    if ref_model is None:
-        return None if model.is_peft_model else create_reference_model(model, num_shared_layers)
-    if not isinstance(ref_model, PreTrainedModelWrapper):
-        raise ValueError(f"ref_model must be a value-head model or None, got {type(ref_model)}")
-    if ref_model is model:
-        raise ValueError("ref_model is the policy itself; use create_reference_model(model)")
-    if num_shared_layers is not None:
-        caution("num_shared_layers has no effect beside ref_model: both models stay as they are")
-    return ref_model.eval()
 
 
 def build_dataloader(
@@ -120,9 +66,9 @@ def place(model: Any, device: torch.device) -> Any:
 
 
 def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOConfig) -> bool:
-    """Keep a PEFT policy's frozen weights in bf16, where that is asked for or clearly faster.
+    """Keep a PEFT policy's frozen weights in bf16, where that is requested or clearly faster.
 
-    Asked for by accelerate's mixed precision; where nothing is said, it is done as in the main
+    Accelerate's mixed precision requests it. Without any choice it is done as in the main
     path: on a CPU that multiplies bf16 in hardware, for models whose time is in matrix products.
     Then nothing has to be cast in a pass. Adapters and value head stay in fp32, as the optimizer
     needs them; what learns as a whole, or is quantized, is left to `accelerator.autocast`.
@@ -131,7 +77,7 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOCo
         model: the policy, on its device; changed in place.
         accelerator: its `mixed_precision` comes from `PPOConfig.accelerator_kwargs`, from
             `accelerate launch`, or from ACCELERATE_MIXED_PRECISION.
-        config: says whether the program chose a precision.
+        config: shows whether the program chose a precision.
 
     Returns:
         Whether it was done, so that there is nothing left to cast automatically.
@@ -145,8 +91,9 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOCo
         return False
     if not chosen:
         caution(
-            "the frozen weights are kept in bfloat16, which this CPU multiplies twice as fast; "
-            'PPOConfig(accelerator_kwargs={"mixed_precision": "no"}) keeps them in float32'
+            "PPOTrainer: the frozen weights are kept in bfloat16, which this CPU multiplies twice "
+            "as fast; to keep them in float32, pass "
+            'PPOConfig(accelerator_kwargs={"mixed_precision": "no"})'
         )
     backbone = model.backbone
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
@@ -174,6 +121,12 @@ def _gains_by_bf16(model: PreTrainedModelWrapper, device: torch.device) -> bool:
     full = next(model.backbone.parameters()).dtype == torch.float32
     gains = gains_by_bf16(device, model.backbone.config.hidden_size)
     return device.type == "cpu" and full and gains
+
+
+def adam(model: PreTrainedModelWrapper, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam on what is trainable."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trainable, lr=learning_rate)
 
 
 def synchronise(model: Any) -> None:

@@ -32,7 +32,7 @@ def stacked(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return whole
 
 
-def spread_of(values: Tensor) -> float:
+def deviation_of(values: Tensor) -> float:
     """Standard deviation, 0 for a single value (TRL: nan)."""
     return float(values.std()) if len(values) > 1 else 0.0
 
@@ -43,7 +43,7 @@ def token_stats(queries: Sequence[Tensor], responses: Sequence[Tensor]) -> dict[
     for name, rows in (("queries", queries), ("responses", responses)):
         lengths = torch.tensor([float(len(row)) for row in rows])
         stats[f"tokens/{name}_len_mean"] = float(lengths.mean())
-        stats[f"tokens/{name}_len_std"] = spread_of(lengths)
+        stats[f"tokens/{name}_len_std"] = deviation_of(lengths)
         stats[f"tokens/{name}_dist"] = lengths
     return stats
 
@@ -52,7 +52,7 @@ def step_stats(kl_coef: float, data: Mapping[str, Any]) -> dict[str, Any]:
     """Everything of a step but its times.
 
     Args:
-        kl_coef: price of a nat during the step.
+        kl_coef: the KL coefficient during the step, in units of the score per nat.
         data: `scores` [B]; `logprobs`, `ref_logprobs`, `non_score_reward`, `kls` and `masks`
             [B, T-1]; `train_stats` (of `stacked`); `queries` and `responses`.
 
@@ -70,7 +70,7 @@ def step_stats(kl_coef: float, data: Mapping[str, Any]) -> dict[str, Any]:
         "objective/entropy": (-data["logprobs"] * mask).sum(dim=-1).mean(),
         "ppo/mean_non_score_reward": masked_mean(data["non_score_reward"], mask),
         "ppo/mean_scores": scores.mean(),
-        "ppo/std_scores": spread_of(scores),
+        "ppo/std_scores": deviation_of(scores),
     }
     stats |= token_stats(data["queries"], data["responses"])
     for name, rows in data["train_stats"].items():

@@ -1,8 +1,7 @@
-"""From what `from_pretrained` was given to a backbone and the value head's weights."""
+"""From what `from_pretrained` was given to a backbone; files of a folder or hub repository."""
 
 import inspect
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,8 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import BitsAndBytesConfig
 
-from lora_detox.policy.value_head import FILE_NAME
+from lora_detox.hub import is_hub_id
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-OLD_WEIGHTS = "pytorch_model.bin"
 _KBIT = ("use_gradient_checkpointing", "gradient_checkpointing_kwargs")
 
 
@@ -49,20 +45,10 @@ def load_backbone(auto: Any, source: Any, args: tuple[Any, ...], options: dict[s
     trainable = bool(options.pop("is_trainable", False))
     kbit = {name: options.pop(name) for name in _KBIT if name in options}
     if peft_config is not None and not isinstance(peft_config, PeftConfig):
-        raise ValueError(f"peft_config must be a peft.PeftConfig, got {type(peft_config)}")
-    model = source
-    if isinstance(source, str):
-        token = options.get("token")
-        options = translate(options)
-        adapter = find_file(source, "adapter_config.json", token)
-        if adapter is None:
-            model = auto.from_pretrained(source, *args, **options)
-        else:
-            folder = str(adapter.parent)
-            base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-            model = PeftModel.from_pretrained(
-                auto.from_pretrained(base, *args, **options), folder, is_trainable=trainable
-            )
+        raise ValueError(
+            f"peft_config must be a peft.PeftConfig, got {type(peft_config)}; give LoraConfig(...)"
+        )
+    model = _load(auto, source, args, options, trainable) if isinstance(source, str) else source
     if peft_config is not None and not isinstance(model, PeftModel):
         if getattr(model, "is_quantized", False):
             known = inspect.signature(prepare_model_for_kbit_training).parameters
@@ -70,8 +56,26 @@ def load_backbone(auto: Any, source: Any, args: tuple[Any, ...], options: dict[s
             model = prepare_model_for_kbit_training(model, **kbit)
         model = get_peft_model(model, peft_config)
     if isinstance(model, PeftModel) and isinstance(model.active_peft_config, PromptLearningConfig):
-        raise ValueError("prompt learning is not supported for PPO; use LoRA")
+        raise ValueError(
+            f"the adapter is a {model.active_peft_config.peft_type} and PPO does not support "
+            "prompt learning; use LoRA: peft_config=LoraConfig(...)"
+        )
     return model
+
+
+def _load(
+    auto: Any, source: str, args: tuple[Any, ...], options: dict[str, Any], trainable: bool
+) -> Any:
+    """A model by path or hub id; where that is an adapter, on the base model that it names."""
+    adapter = find_file(source, "adapter_config.json", options.get("token"))
+    options = translate(options)
+    if adapter is None:
+        return auto.from_pretrained(source, *args, **options)
+    folder = str(adapter.parent)
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    return PeftModel.from_pretrained(
+        auto.from_pretrained(base, *args, **options), folder, is_trainable=trainable
+    )
 
 
 def translate(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,62 +106,20 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
     return new
 
 
-def read_value_head(source: str, token: Any = None) -> dict[str, Tensor]:
-    """Weights of `ValueHead` in a folder or hub repository; empty where there are none.
-
-    Args:
-        source: folder or hub id.
-        token: of the hub.
-
-    Returns:
-        `summary.weight` and `summary.bias`.
-
-    Raises:
-        ValueError: an old `.bin` file that holds more than tensors.
-    """
-    beside = find_file(source, FILE_NAME, token)
-    if beside is not None:
-        state = read_tensors(beside, ("linear.",))
-        return {name.replace("linear.", "summary."): tensor for name, tensor in state.items()}
-    files: Iterable[str] = (WEIGHTS,)
-    index = find_file(source, INDEX, token)
-    if index is not None:
-        places = json.loads(index.read_text())["weight_map"]
-        files = sorted({file for name, file in places.items() if name.startswith("v_head.")})
-    state = {}
-    for name in files:
-        file = find_file(source, name, token)
-        if file is not None:
-            state.update(read_tensors(file, ("v_head.",)))
-    old = None if state else find_file(source, OLD_WEIGHTS, token)
-    if old is not None:
-        state = _old_tensors(old)
-    return {name.removeprefix("v_head."): tensor for name, tensor in state.items()}
+def find_file(source: str, name: str, token: Any = None) -> Path | None:
+    """A file of a folder or hub repository, None if it has none."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    if not is_hub_id(source):
+        return None
+    try:
+        return Path(hf_hub_download(source, name, token=token))
+    except (EntryNotFoundError, HFValidationError, RepositoryNotFoundError):
+        return None
 
 
 def read_tensors(file: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Those tensors of a safetensors file whose names begin so."""
     with safe_open(str(file), framework="pt") as opened:
         return {k: opened.get_tensor(k) for k in opened.keys() if k.startswith(prefixes)}  # noqa: SIM118
-
-
-def _old_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{file} holds more than tensors and is not opened, as a pickle can run code; save it "
-            "as safetensors with the program that wrote it"
-        ) from error
-    return {name: tensor for name, tensor in state.items() if name.startswith("v_head.")}
-
-
-def find_file(source: str, name: str, token: Any = None) -> Path | None:
-    """A file of a folder or hub repository, None if it has none."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
-    try:
-        return Path(hf_hub_download(source, name, token=token))
-    except (EntryNotFoundError, HFValidationError, RepositoryNotFoundError):
-        return None

@@ -63,7 +63,7 @@ def table(tensor, mask):
     return (tensor.float() * mask).tolist()
 
 
-def earned(t, scores, logprobs, ref_logprobs, values, mask):
+def rewards_and_loss(t, scores, logprobs, ref_logprobs, values, mask):
     """Rewards, advantages, returns and a loss at changed logprobs and values, under a mask."""
     rewards, _, kls = t.compute_rewards(scores, logprobs, ref_logprobs, mask)
     masked, advantages, returns = t.compute_advantages(values, rewards, mask)
@@ -85,7 +85,7 @@ def earned(t, scores, logprobs, ref_logprobs, values, mask):
 
 
 def read(family):
-    """What policy and reference say, and what each token earned by each penalty."""
+    """Numbers of policy and reference, and rewards and loss under each penalty."""
     result = {}
     queries, responses, scores = recipe.batch(family)
     for penalty in recipe.PENALTIES:
@@ -109,8 +109,10 @@ def read(family):
         if full:
             logprobs, ref_logprobs = logits.log_softmax(-1), ref_logits.log_softmax(-1)
         score = torch.stack(scores)
-        result[penalty] = earned(t, score, logprobs, ref_logprobs, values, mask)
-        result[f"{penalty}/all"] = earned(t, score, logprobs, ref_logprobs, values, all_mask)
+        result[penalty] = rewards_and_loss(t, score, logprobs, ref_logprobs, values, mask)
+        result[f"{penalty}/all"] = rewards_and_loss(
+            t, score, logprobs, ref_logprobs, values, all_mask
+        )
     return result
 
 

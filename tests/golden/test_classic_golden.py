@@ -1,7 +1,7 @@
 """Our numbers against those of TRL 0.11.4; where it is wrong, against its formulas set right.
 
 golden.json holds what TRL computed once (make_golden.py). Keys that end in `/all` were computed by
-TRL's functions from a mask that keeps every response token: what TRL itself would have found for
+TRL's functions from a mask that keeps every response token: what TRL itself would have computed for
 T5, had its mask not left out the first one.
 """
 
@@ -68,7 +68,7 @@ def read(t, family, *, full=False):
     return torch.stack(scores), logprobs, ref_logprobs, values, mask
 
 
-def assert_same_earned(t, numbers, score, logprobs, ref_logprobs, values, mask):
+def assert_same_rewards_and_loss(t, numbers, score, logprobs, ref_logprobs, values, mask):
     """Penalty, rewards, advantages, returns, loss and its statistics under one mask."""
     rewards, _, kls = t.compute_rewards(score, logprobs, ref_logprobs, mask)
     masked, advantages, returns = t.compute_advantages(values, rewards, mask)
@@ -113,10 +113,10 @@ def test_the_t5_mask_is_trls_with_the_first_token_put_back():
 
 @pytest.mark.parametrize("penalty", recipe.PENALTIES)
 @pytest.mark.parametrize("family", recipe.FAMILIES)
-def test_what_tokens_earn_equals_trl_under_a_mask_of_all_tokens(family, penalty):
+def test_rewards_and_loss_equal_trl_under_a_mask_of_all_tokens(family, penalty):
     t = trainer(family, kl_penalty=penalty)
     numbers = GOLDEN[family]["read"][f"{penalty}/all"]
-    assert_same_earned(t, numbers, *read(t, family, full=penalty == "full"))
+    assert_same_rewards_and_loss(t, numbers, *read(t, family, full=penalty == "full"))
 
 
 @pytest.mark.parametrize("penalty", recipe.PENALTIES)
@@ -125,7 +125,7 @@ def test_strict_masks_equal_trl_for_t5_too(penalty):
     score, logprobs, ref_logprobs, values, mask = read(t, "t5", full=penalty == "full")
     assert mask.tolist() == GOLDEN["t5"]["read"]["mask"]
     numbers = GOLDEN["t5"]["read"][penalty]
-    assert_same_earned(t, numbers, score, logprobs, ref_logprobs, values, mask)
+    assert_same_rewards_and_loss(t, numbers, score, logprobs, ref_logprobs, values, mask)
 
 
 def assert_same_learning(family, case, *, strict, lengths=(), masks=None, **changes):
@@ -160,7 +160,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("family", recipe.FAMILIES)
 def test_two_steps_equal_trl(family, case):
-    """Statistics, the change of every weight and the next price of KL."""
+    """Statistics, the change of every weight and the next KL coefficient."""
     assert_same_learning(family, case, strict=STRICT[family], **CASES[case])
 
 

@@ -70,23 +70,23 @@ def some_scores(count=4):
     return [torch.tensor(float(i % 3)) for i in range(count)]
 
 
-def share_of_liked(responses):
+def fraction_of_liked(responses):
     return sum(int((r == LIKED).sum()) for r in responses) / sum(len(r) for r in responses)
 
 
 def teach(architecture, *, lora, steps, learning_rate, batch_size=16, **options):
-    """The liked token's share of the responses before and after, and the trainer."""
+    """Fraction of response tokens that are the liked one: at the start, at the end; the trainer."""
     set_seed(0)
     model = policy(architecture, lora=lora)
     if architecture == "gpt2":  # its tied outputs are too small for a peaked distribution
         model.backbone.get_input_embeddings().weight.data.mul_(5.0)
     settings = {"mini_batch_size": 8, "init_kl_coef": 0.02, "learning_rate": learning_rate}
     trainer = quiet_trainer(model, batch_size=batch_size, **(settings | options))
-    shares, stats = [], []
+    fractions, stats = [], []
     for step in range(steps):
         queries = some_queries(tuple(3 + i % 3 for i in range(batch_size)), seed=step)
         responses = trainer.generate(queries, batch_size=batch_size, return_prompt=False, **SAMPLE)
         scores = [4 * (r == LIKED).float().mean() for r in responses]
         stats.append(trainer.step(queries, responses, scores))
-        shares.append(share_of_liked(responses))
-    return np.mean(shares[:4]), np.mean(shares[-4:]), trainer, stats
+        fractions.append(fraction_of_liked(responses))
+    return np.mean(fractions[:4]), np.mean(fractions[-4:]), trainer, stats

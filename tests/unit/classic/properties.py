@@ -41,7 +41,7 @@ def check_that_every_epoch_steps():
     assert stats["ppo/policy/ratio"].shape == (4 * 4 * 10,)  # epochs, rows, T-1
 
 
-def check_that_the_price_of_kl_moves():
+def check_that_the_kl_coefficient_moves():
     trainer = quiet_trainer(policy(), horizon=100.0, target=6.0, learning_rate=1e-3)
     stats = trainer.step(some_queries(), some_responses(), some_scores())
     assert stats["objective/kl_coef"] == 0.2

@@ -1,4 +1,4 @@
-"""What was wrong in TRL 0.11.4 and is right here; docs/classic_differences.md tells each."""
+"""What was wrong in TRL 0.11.4 and is right here; docs/classic_differences.md lists each."""
 
 import warnings
 
@@ -18,7 +18,7 @@ from tests.unit.classic.programs import (
 
 
 def test_the_first_response_token_of_t5_is_trained():
-    """Its logprob moves when only it can have earned anything."""
+    """Its logprob moves when no other token has a reward."""
     properties.check_that_the_first_t5_token_counts()
     trainer = quiet_trainer(policy("t5"), batch_size=1, mini_batch_size=1, learning_rate=1e-2)
     queries, responses = some_queries()[:1], [torch.tensor([0, 9, 1])]

@@ -25,7 +25,8 @@ from lora_detox.classic import (
     AutoModelForCausalLMWithValueHead,
     AutoModelForSeq2SeqLMWithValueHead,
 )
-from lora_detox.classic.weights import find_file, read_value_head, translate
+from lora_detox.classic.heads import read_value_head
+from lora_detox.classic.weights import find_file, translate
 from lora_detox.policy.value_head import ValueHead
 from tests.tiny import ARCHITECTURES, tiny_backbone
 from tests.unit.classic.programs import lora_config, policy, quiet_trainer, wrapper_of
@@ -179,7 +180,7 @@ def test_models_without_a_language_head_are_refused(tmp_path):
         AutoModelForSeq2SeqLMWithValueHead.from_pretrained(tiny_backbone("t5").encoder)
     with pytest.raises(ValueError, match="other family"):
         AutoModelForSeq2SeqLMWithValueHead.from_pretrained(backbone)
-    with pytest.raises(ValueError, match="wants a name"):
+    with pytest.raises(ValueError, match="takes a name"):
         AutoModelForCausalLMWithValueHead.from_pretrained(torch.nn.Linear(2, 2))
 
 

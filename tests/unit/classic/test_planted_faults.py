@@ -1,12 +1,14 @@
 """Each check holds, and each planted fault makes its check fail."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from lora_detox.classic import generation, objective, reading
+from lora_detox.classic import forward, generation, objective, trainer
 from lora_detox.classic.layout import mask_of
-from lora_detox.classic.learning import PPOLearning
-from lora_detox.classic.losses import minibatch_loss
+from lora_detox.classic.learning import run_epochs
+from lora_detox.classic.objective import minibatch_loss
 from lora_detox.classic.trainer import PPOTrainer
 from lora_detox.update.kl_control import AdaptiveKl
 from tests.unit.classic import properties
@@ -20,7 +22,7 @@ def test_a_rigged_score_raises_the_liked_token(architecture, lora):
 
 CHECKS = [
     properties.check_that_every_epoch_steps,
-    properties.check_that_the_price_of_kl_moves,
+    properties.check_that_the_kl_coefficient_moves,
     properties.check_that_the_ratio_is_clipped,
     properties.check_that_masks_are_kept,
     properties.check_that_prompts_are_cut,
@@ -39,16 +41,14 @@ def frozen_weights(monkeypatch):
 
 
 def one_epoch(monkeypatch):
-    run = PPOLearning._run_epochs
+    def once(experience, learner, learn):
+        learner.config.ppo_epochs = 1
+        return run_epochs(experience, learner, learn)
 
-    def once(self, *args):
-        self.config.ppo_epochs = 1
-        return run(self, *args)
-
-    monkeypatch.setattr(PPOTrainer, "_run_epochs", once)
+    monkeypatch.setattr(trainer, "run_epochs", once)
 
 
-def frozen_price(monkeypatch):
+def frozen_kl_coefficient(monkeypatch):
     monkeypatch.setattr(AdaptiveKl, "update", lambda self, kl, samples: None)
 
 
@@ -66,19 +66,19 @@ def no_clipping(monkeypatch):
 
 def ignored_masks(monkeypatch):
     monkeypatch.setattr(
-        reading,
+        forward,
         "mask_of",
-        lambda rows, width, responses, own: mask_of(rows, width, responses, None),
+        lambda rows, width, responses, masks: mask_of(rows, width, responses, None),
     )
 
 
 def kept_prompts(monkeypatch):
-    write = generation.write
+    generate = generation.generate_responses
 
     def with_prompt(model, queries, task):
-        return write(model, queries, type(task)(**(vars(task) | {"return_prompt": True})))
+        return generate(model, queries, dataclasses.replace(task, return_prompt=True))
 
-    monkeypatch.setattr(generation, "write", with_prompt)
+    monkeypatch.setattr(generation, "generate_responses", with_prompt)
 
 
 def unclipped_gradients(monkeypatch):
@@ -99,7 +99,7 @@ def old_t5_mask(monkeypatch):
 FAULTS = {
     frozen_weights: properties.check_that_it_learns,
     one_epoch: properties.check_that_every_epoch_steps,
-    frozen_price: properties.check_that_the_price_of_kl_moves,
+    frozen_kl_coefficient: properties.check_that_the_kl_coefficient_moves,
     no_clipping: properties.check_that_the_ratio_is_clipped,
     ignored_masks: properties.check_that_masks_are_kept,
     kept_prompts: properties.check_that_prompts_are_cut,

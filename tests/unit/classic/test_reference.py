@@ -1,4 +1,4 @@
-"""create_reference_model: frozen, in eval mode, sharing what it says it shares."""
+"""create_reference_model: frozen, in eval mode, sharing what it should."""
 
 import pytest
 import torch

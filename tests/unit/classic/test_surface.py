@@ -106,11 +106,11 @@ TABLE = {
 
 def known_tests():
     here = Path(__file__).parent
-    found = set()
+    names = set()
     for file in [*here.glob("test_*.py"), *(here.parents[1] / "golden").glob("test_*.py")]:
         nodes = ast.walk(ast.parse(file.read_text()))
-        found |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-    return found
+        names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    return names
 
 
 def test_every_name_has_a_test():

@@ -229,7 +229,7 @@ def test_generation_has_no_dropout_and_leaves_mode_and_weights_alone():
         assert parameter.data_ptr() == addresses[name]
         assert torch.equal(parameter, kept[name])
     ids = rows[0][:, :4]
-    for _ in range(6):  # merged weights write what the adapters say
+    for _ in range(6):  # merged weights write what the adapters write
         ids = torch.cat([ids, model.eval()(ids)[0][:, -1].argmax(-1, keepdim=True)], dim=1)
     assert torch.equal(rows[0], ids[:, : rows[0].shape[1]])
 
@@ -407,9 +407,9 @@ def test_kl_penalties():
         torch.testing.assert_close(trainer._kl_penalty(one[0], two[0]), torch.tensor(numbers))
     trainer.config.kl_penalty = "full"
     p, q = torch.tensor([0.98, 0.01, 0.01]), torch.tensor([0.01, 0.01, 0.98])
-    found = trainer._kl_penalty(p.log().expand(1, 2, 3), q.log().expand(1, 2, 3))
-    assert found.shape == (1, 2)
-    torch.testing.assert_close(found, (p * (p / q).log()).sum().expand(1, 2))
+    exact = trainer._kl_penalty(p.log().expand(1, 2, 3), q.log().expand(1, 2, 3))
+    assert exact.shape == (1, 2)
+    torch.testing.assert_close(exact, (p * (p / q).log()).sum().expand(1, 2))
 
 
 def test_compute_rewards_and_advantages_by_hand():
