@@ -236,9 +236,7 @@ class PPOTrainer:
         queries, responses, scores, response_masks = self._step_safety_checker(
             self.config.batch_size, queries, responses, scores, response_masks
         )
-        eos = self.tokenizer.eos_token_id
-        responses, response_masks = fill_empty_responses(responses, response_masks, eos)
-        self.adviser.on_responses(queries, responses, self.is_encoder_decoder)
+        responses, response_masks = self._complete(queries, responses, response_masks)
         score = objective.transform_scores(torch.stack(scores).float(), self.config, self.running)
         self._push_if_best(score)
         # 1. logprobs and values of the policy, logprobs of the reference
@@ -286,6 +284,14 @@ class PPOTrainer:
         """The arguments of `step` on the device, scores as 0-d tensors, or a ValueError."""
         device = self.current_device
         return check_step_arguments(batch_size, queries, responses, scores, masks, device)
+
+    def _complete(
+        self, queries: list[Tensor], responses: list[Tensor], masks: list[Tensor] | None
+    ) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Responses of which none is empty, and their masks; warns of known mistakes in them."""
+        responses, masks = fill_empty_responses(responses, masks, self.tokenizer.eos_token_id)
+        self.adviser.on_responses(queries, responses, self.is_encoder_decoder)
+        return responses, masks
 
     def _push_if_best(self, score: Tensor) -> None:
         """Upload the policy that wrote the best batch so far."""
