@@ -1,5 +1,7 @@
 """Penalties, rewards, GAE, whitening and score scaling, by hand and against slow versions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -154,3 +156,54 @@ def test_estimate_puts_the_pieces_together():
         rollout, score, 0.1, AdvantagePlan(**(base | {"whiten_rewards": True}))
     )
     assert float(scaled.rewards[mask].var()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_exact_penalty_is_what_the_rollout_holds():
+    mask = mask_of(4, 2, 5)
+    exact = torch.rand(mask.shape) * mask
+    rollout = replace(rollout_of(mask), full_kl=exact)
+    plan = AdvantagePlan(kl_penalty=KlPenalty.FULL, gamma=0.9, gae_lambda=0.8, whiten_rewards=False)
+    assert torch.equal(estimate_advantages(rollout, torch.ones(3), 0.1, plan).ref_kl, exact)
+
+
+def test_a_response_of_one_token_has_an_advantage():
+    advantages = gae(torch.tensor([[2.0]]), torch.tensor([[0.5]]), mask_of(1), 0.9, 0.9)
+    assert advantages.tolist() == [[1.5]]
+
+
+def test_statistics_of_few_tokens():
+    x = torch.tensor([[4.0, 2.0, 9.0]])
+    assert float(masked_mean(x, mask_of(1, 3)[:1])) == 4.0
+    assert float(masked_variance(x, mask_of(2, 3)[:1])) == 2.0
+    assert float(masked_variance(x, mask_of(1, 3)[:1])) == 0.0
+    for none in (whiten, scale_only):
+        flat = none(torch.full((1, 3), 1.0), mask_of(3))
+        assert flat.isfinite().all()  # no variance, no division by nothing
+
+
+def test_the_deviation_of_scores_is_one_before_there_are_two():
+    scaler = ScoreScaler()
+    assert scaler.std == 1.0
+    scaler(torch.tensor([5.0]))
+    assert scaler.std == 1.0
+    scaler(torch.tensor([8.0]))
+    assert scaler.std == pytest.approx(4.5**0.5)
+
+
+@pytest.mark.parametrize("spread", [0.1, 10.0])
+def test_the_factor_is_what_a_difference_of_scores_is_multiplied_with(spread):
+    scaler = ScoreScaler()
+    score = spread * torch.tensor([1.0, 2.0, 9.0])
+    scaled = scaler(score)
+    assert scaler.factor == pytest.approx(float((scaled[2] - scaled[0]) / (score[2] - score[0])))
+    assert scaler.factor == pytest.approx(1 / float(score.std()))
+    off = ScoreScaler(scale=False)
+    off(score)
+    assert off.factor == 1.0
+    flat = ScoreScaler()
+    flat(torch.ones(3))
+    assert flat.factor == 1e6
+
+
+def test_scores_are_clipped_on_both_sides():
+    assert ScoreScaler(scale=False, clip=3.0)(torch.tensor([-9.0, 2.0, 9.0])).tolist() == [-3, 2, 3]

@@ -145,3 +145,25 @@ def test_a_bonus_by_token_is_paid_where_it_is_due():
     with_bonus = estimate_advantages(rollout_of(MASK), SCORE, 0.3, plan, bonus)
     without = estimate_advantages(rollout_of(MASK), SCORE, 0.3, plan)
     torch.testing.assert_close(with_bonus.rewards - without.rewards, bonus * MASK)
+
+
+def test_a_mean_by_response_is_by_hand():
+    """Lengths 4, 2, 5, 1, 3, 3 have the mean 3: weights 3/4, 3/2, 3/5, 3, 1, 1."""
+    plan = {**PLAIN, "baseline": Baseline.GROUP_MEAN, "responses_per_prompt": 3, "kl_in_loss": True}
+    plain, weighted = (
+        estimate_advantages(
+            rollout_of(MASK), SCORE, 0.3, AdvantagePlan(**plan, mean_by_response=one)
+        ).advantages
+        for one in (False, True)
+    )
+    weights = torch.tensor([3 / 4, 3 / 2, 3 / 5, 3.0, 1.0, 1.0])
+    torch.testing.assert_close(weighted, plain * weights[:, None])
+
+
+def test_a_group_without_spread_is_divided_by_epsilon():
+    """Returns 0 and 1.5e-4: the deviation is 1.0607e-4, the divisor 2.0607e-4."""
+    plan = AdvantagePlan(
+        **PLAIN, baseline=Baseline.GROUP_MEAN, responses_per_prompt=2, group_std=True
+    )
+    found = estimate_advantages(rollout_of(mask_of(1, 1)), torch.tensor([0.0, 1.5e-4]), 0.0, plan)
+    assert found.advantages[:, 0].tolist() == pytest.approx([-0.36397, 0.36397], rel=1e-3)

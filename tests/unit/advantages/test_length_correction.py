@@ -57,3 +57,32 @@ def test_old_rollouts_fade_and_a_checkpoint_holds_all():
     other = LengthCorrection(decay=0.5)
     other.restore(one.state())
     torch.testing.assert_close(other(LOGS, WORDS), one(LOGS, WORDS), rtol=0, atol=0)
+
+
+def test_nothing_is_known_before_two_responses():
+    one = LengthCorrection()
+    assert one.slope == 0.0
+    score = torch.tensor([1.0, 2.0])
+    assert one(score, [1, 3]) is score
+    one.observe(torch.tensor([3.0]), [2])
+    assert one.slope == 0.0
+
+
+def test_a_switched_off_one_that_knows_something_leaves_scores_alone():
+    one = LengthCorrection()
+    one.observe(LOGS, WORDS)
+    off = LengthCorrection(enabled=False, sums=list(one.sums))
+    assert off(LOGS, WORDS) is LOGS
+
+
+def test_silence_alone_is_a_mean_length_too():
+    """Each response had no word: the mean of log(1 + words) is 0, and known."""
+    one = LengthCorrection(sums=[100.0, 0.0, 0.0, 50.0, 25.0])
+    assert one.slope == pytest.approx(0.5 * 100 / 150)
+    assert one(torch.tensor([1.0]), [1]).tolist() == pytest.approx([1 - one.slope * math.log(2)])
+
+
+def test_scores_keep_their_number_format():
+    one = LengthCorrection()
+    one.observe(LOGS, WORDS)
+    assert one(LOGS.half(), WORDS).dtype == torch.float16

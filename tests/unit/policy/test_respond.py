@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lora_detox.policy.loading import enable_checkpointing
-from lora_detox.policy.token_stats import sampling_logits
 from lora_detox.types import Sampling
 from tests.tiny import (
     ARCHITECTURES,
@@ -13,6 +12,7 @@ from tests.tiny import (
     tiny_prompts,
     tiny_responses,
 )
+from tests.warpers import library_logits
 
 PLAIN = Sampling()
 EVERY_ARCHITECTURE = ARCHITECTURES + MORE_ARCHITECTURES
@@ -43,7 +43,7 @@ def test_logprobs_and_entropy_match_a_forward_per_token(architecture, sampling):
             response = ids[row][mask[row]].tolist()
             for t, token in enumerate(response):
                 logits = slow_logits(policy, query, response, t).float()[None]
-                log_p = sampling_logits(logits, torch.tensor([t]), sampling, 1).log_softmax(-1)[0]
+                log_p = library_logits(logits, t, sampling, 1).log_softmax(-1)[0]
                 if log_p[token].isinf():
                     assert outputs.logprobs[row, t].isinf()
                     continue

@@ -196,3 +196,53 @@ def test_a_policy_that_says_nothing_still_has_one_action():
         policy, prompts, responses, Sampling(), minibatch_size=6, passes=Passes(rows=3), seed=0
     )
     assert rollout.response_mask.sum() == len(LENGTHS)
+
+
+def test_the_exact_kl_is_collected_where_it_is_asked_for():
+    policy = tiny_policy("t5")
+    prompts, responses = generate(policy)
+    options = {"minibatch_size": 3, "passes": Passes(rows=2), "seed": 0}
+    rollout = collect_rollout(policy, prompts, responses, PLAIN, full_kl=True, **options)
+    batch = prompts.query_ids, prompts.query_mask, responses.ids, responses.mask, PLAIN
+    torch.testing.assert_close(rollout.full_kl, policy.full_kl(*batch), rtol=1e-4, atol=1e-5)
+    assert rollout.full_kl.any()
+    assert collect_rollout(policy, prompts, responses, PLAIN, **options).full_kl is None
+
+
+def test_states_are_kept_for_each_pass_and_filled():
+    policy = tiny_policy("t5", scope="last_1")
+    prompts, responses = generate(policy)
+    rollout = collect_rollout(
+        policy, prompts, responses, PLAIN, minibatch_size=3, passes=Passes(rows=2), seed=0
+    )
+    assert [len(kept) for kept in rollout.frozen] == [len(rows) for rows in rollout.minibatches]
+    for rows, kept in zip(rollout.minibatches, rollout.frozen, strict=True):
+        for some, states in zip(rows, kept, strict=True):
+            assert states.encoded.shape[0] == len(some)
+
+
+def test_a_bound_on_tokens_reaches_the_passes():
+    passes = Passes.on(torch.device("cpu"), 4, 200)
+    assert (passes.rows, passes.tokens) == (4, 200)
+    assert Passes.on(torch.device("cpu"), 4).tokens is None
+
+
+def test_a_partition_depends_on_its_seed_alone_and_is_cut_by_both_lengths():
+    queries, responses = torch.arange(1, 13), 5 * torch.arange(12, 0, -1)
+
+    def cut(global_seed):
+        torch.manual_seed(global_seed)
+        return partition_rows(
+            queries, responses, minibatch_size=12, passes=Passes(rows=4, overhead=0), seed=3
+        )
+
+    (first,), (other,) = cut(0), cut(1)
+    assert torch.equal(torch.cat(first), torch.cat(other))
+    assert torch.cat(first).tolist() == list(range(12))  # by query and response, longest first
+
+
+def test_equally_long_rows_keep_the_order_of_the_shuffle():
+    same = torch.ones(64, dtype=torch.long)
+    ((rows,),) = partition_rows(same, same, minibatch_size=64, passes=Passes(rows=64), seed=3)
+    shuffle = torch.randperm(64, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(rows, shuffle)

@@ -43,3 +43,18 @@ def test_noise_around_a_point_is_averaged_out():
         weight.mul_(0.5).add_(torch.randn(100, generator=generator))
         average.observe()
     assert average.mean["w"].norm() < 0.5 * weight.norm()
+
+
+def test_a_mean_taken_over_goes_on_as_the_one_that_was_left():
+    weight = torch.tensor([0.0])
+    left, other = (WeightAverage({"w": weight}, decay=0.9) for _ in range(2))
+    for value in (3.0, 5.0):
+        weight.fill_(value)
+        left.observe()
+    other.take(left.mean, left.observed)
+    assert other.mean["w"] is not left.mean["w"]
+    for average in (left, other):
+        weight.fill_(8.0)
+        average.observe()
+    assert torch.equal(left.mean["w"], other.mean["w"])
+    assert left.observed == other.observed == 3

@@ -11,6 +11,7 @@ from tests.unit.advantages.test_advantages import mask_of, rollout_of
 LENGTH = Bound(measure="response_tokens", above=False)
 PERPLEXITY = Bound(measure="perplexity", above=True, allowed=0.05)
 KL = Bound(measure="ref_kl", above=True, limit_at=10.0)
+AT_21 = Bound(measure="perplexity", above=True, limit_at=21.0)
 MASK = mask_of(4, 2, 5)
 
 
@@ -156,3 +157,95 @@ def test_a_result_is_held_to_what_was_measured_of_it():
     now = {"perplexity": 22.0, "ref_kl": 5.0}
     excess = budget.excess(now, start)
     assert excess == pytest.approx({"perplexity": 22 / 21 - 1, "ref_kl": -0.5})
+
+
+def test_before_the_start_is_known_nothing_is_outside_and_nothing_is_corrected():
+    for one in (held_length(), held_length(start=20.0), held_length(level=20.0)):
+        before = Constraint(**vars(one))
+        assert one.excess() == 0.0
+        one.correct(18.0, 20.0)
+        assert one == before
+    known = held_length(start=20.0, level=10.0)
+    known.correct(5.0, 0.0)  # a start of 0 says nothing of the change
+    assert known.level == 10.0
+    known.correct(0.25, 0.5)  # a share: halfway from 10 to 20 / 2
+    assert known.level == 10.0
+    known.correct(0.25, 1.0)
+    assert known.level == pytest.approx(7.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "start", "level"),
+    [
+        ({}, {"perplexity": 18.0}, {"perplexity": 20.0}, 21.5),  # halfway from 25 to 18
+        ({"smoothing": 1.0}, {"perplexity": 18.0}, {"perplexity": 20.0}, 25.0),
+        ({}, {"perplexity": 18.0}, {}, 25.0),
+        ({}, {}, {"perplexity": 20.0}, 25.0),
+        ({"bound": AT_21}, {"perplexity": 18.0}, {"perplexity": 20.0}, 25.0),
+    ],
+)
+def test_a_budget_corrects_what_was_measured_twice_and_is_smoothed(changes, now, start, level):
+    options = {"bound": PERPLEXITY, "smoothing": 0.5} | changes
+    one = Constraint(term=PenaltyTerm.REFERENCE, gain=5.0, start=20.0, level=25.0, **options)
+    Budget([one], []).correct(now, start)
+    assert one.level == pytest.approx(level)
+
+
+def test_a_response_of_less_than_a_word_counts_as_one():
+    one = held_length(start=0.4, multiplier=1.0)
+    bonus = Budget([one], []).token_bonus(rollout_of(MASK))
+    assert bonus[0].tolist() == pytest.approx([1.0, 1 / 2, 1 / 3, 1 / 4, 0.0])
+
+
+def test_surprise_is_paid_as_by_hand():
+    rollout, bonus = bonus_of(PenaltyTerm.SURPRISE, start=0.5)
+    mean, mean_length = rollout.logprobs[MASK].mean(), 11 / 3
+    torch.testing.assert_close(bonus, -2.0 * (rollout.logprobs - mean) / mean_length * MASK)
+
+
+def test_what_several_constraints_pay_adds_up_and_those_that_pay_nothing_stop_no_other():
+    rollout, quality = rollout_of(MASK), torch.tensor([0.5, 1.0, 0.0])
+    start = {
+        PenaltyTerm.WORD: 3.0,
+        PenaltyTerm.REFERENCE: 4.0,
+        PenaltyTerm.SURPRISE: 0.5,
+        PenaltyTerm.QUALITY: 0.5,
+    }
+
+    def bonus(multipliers, **starts):
+        constraints = [
+            Constraint(
+                bound=Bound(measure=term.value, above=True),
+                term=term,
+                gain=1.0,
+                start=starts.get(term.value, start[term]),
+                multiplier=multiplier,
+            )
+            for term, multiplier in multipliers.items()
+        ]
+        return Budget(constraints, []).token_bonus(rollout, quality)
+
+    each = [bonus({term: 2.0}) for term in start]
+    assert all(one.any() for one in each)
+    for order in (list(start), list(start)[::-1]):
+        torch.testing.assert_close(bonus(dict.fromkeys(order, 2.0)), sum(each))
+    idle = {PenaltyTerm.WORD: 0.0, PenaltyTerm.REFERENCE: 1.0}
+    torch.testing.assert_close(bonus(idle), bonus({PenaltyTerm.REFERENCE: 1.0}))
+    assert bonus({PenaltyTerm.REFERENCE: 1.0}).any()
+    unknown = bonus({PenaltyTerm.WORD: 1.0, PenaltyTerm.REFERENCE: 1.0}, word=None)
+    torch.testing.assert_close(unknown, bonus({PenaltyTerm.REFERENCE: 1.0}))
+    assert not bonus({PenaltyTerm.QUALITY: 1.0}, quality=0.0).any()  # relative to nothing
+
+
+def test_quality_that_was_not_measured_is_not_paid():
+    for term, quality in ((PenaltyTerm.QUALITY, None), (PenaltyTerm.KL, torch.ones(3))):
+        _, bonus = bonus_of(term, start=0.5, quality=quality)
+        assert not bonus.any()
+
+
+def test_a_bound_without_a_start_reads_what_is_held_at_a_limit_alone():
+    grown = Bound(measure="perplexity", above=False, limit_at=None, allowed=0.05)
+    budget = Budget([], [grown, KL])
+    assert budget.excess({}, {"perplexity": 20.0}) == {}
+    assert budget.excess({"perplexity": 5.0}, {}) == {}
+    assert budget.excess({"ref_kl": 5.0}, {}) == {"ref_kl": -0.5}

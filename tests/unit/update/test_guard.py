@@ -78,3 +78,58 @@ def test_each_way_back_halves_the_step_and_doubles_the_price_and_survives_a_chec
     copy = CollapseGuard(limits=LIMITS, retries=2)
     copy.restore(guard.state())
     assert copy == guard
+
+
+@pytest.mark.parametrize("key", ["score", "ref_kl_k3", "ratio", "entropy", "response_tokens"])
+def test_every_number_of_the_training_must_be_finite(key):
+    guard = begun(CollapseLimits())
+    assert guard.look(START | {key: math.nan}) == f"{key} not finite"
+    assert guard.look({}) is None  # what is not there is not watched
+
+
+def test_several_numbers_are_named_together():
+    assert begun().look(START | {"score": math.nan, "ratio": math.inf}) == "score, ratio not finite"
+
+
+@pytest.mark.parametrize(
+    ("key", "limit"),
+    [("ref_kl_k3", 40.0), ("ratio", 2.0), ("ratio", 0.5), ("entropy", 2.0), ("distinct_2", 0.21)],
+)
+def test_a_limit_itself_is_still_inside(key, limit):
+    assert begun().look(START | {key: limit}) is None
+
+
+def test_a_measure_that_is_not_there_hides_no_other():
+    row = {key: value for key, value in START.items() if key not in ("ref_kl_k3", "entropy")}
+    assert "repetition rose" in begun().look(row | {"repetition": 0.9})
+
+
+def test_repetition_that_the_start_did_not_have_counts_from_nothing():
+    guard = CollapseGuard(limits=CollapseLimits(repetition=0.3), retries=1)
+    first = {key: value for key, value in START.items() if key != "repetition"}
+    assert guard.look(first) is None
+    assert guard.look(START | {"repetition": 0.29}) is None
+    assert "repetition rose to 0.31 (limit 0.3)" in guard.look(START | {"repetition": 0.31})
+
+
+def test_the_judge_is_asked_from_the_limit_on_and_only_where_all_is_known():
+    guard = begun(CollapseLimits(reward_rise=1.0, judge_fall=0.5))
+    at_limit = {"score": 3.0, "score_std": 2.0}  # risen by one deviation
+    assert guard.look_judged(at_limit, 0.375, 0.5) is not None
+    assert guard.look_judged(at_limit, 0.25, 0.5) is None  # fallen by just as much as it must
+    assert guard.look_judged({"score": 1.9, "score_std": 0.5}, 0.5, 0.5) is not None
+    assert guard.look_judged(at_limit, None, 0.5) is None
+    assert guard.look_judged(at_limit, 0.5, None) is None
+    assert begun(CollapseLimits()).look_judged(at_limit, 0.5, 0.5) is None
+    assert begun(CollapseLimits()).look_judged(at_limit, None, 0.5) is None
+    fresh = CollapseGuard(limits=LIMITS, retries=1)
+    assert fresh.look_judged(at_limit, 0.5, 0.5) is None  # there is no first iteration yet
+
+
+def test_the_factor_on_the_kl_coefficient_doubles_with_each_rollback():
+    assert [CollapseGuard(limits=LIMITS, retries=3, used=n).kl_factor for n in range(4)] == [
+        1,
+        2,
+        4,
+        8,
+    ]

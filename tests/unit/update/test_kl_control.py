@@ -37,3 +37,13 @@ def test_a_fixed_price_stays():
 def test_both_are_controls():
     assert isinstance(FixedKl(kl_coef=1.0), KlControl)
     assert isinstance(AdaptiveKl(kl_coef=1.0, target=1.0, horizon=1.0), KlControl)
+
+
+@pytest.mark.parametrize(
+    "make", [FixedKl, lambda kl_coef: AdaptiveKl(kl_coef=kl_coef, target=1.0, horizon=1.0)]
+)
+def test_a_checkpoint_holds_the_coefficient(make):
+    one, other = make(kl_coef=0.3), make(kl_coef=0.7)
+    assert one.state() == {"kl_coef": 0.3}
+    other.restore(one.state())
+    assert other.kl_coef == 0.3

@@ -9,6 +9,7 @@ import torch
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import Advantages, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
+from lora_detox.update.ppo_loss import TokenBatch, ppo_loss
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, move, tiny_policy, tiny_prompts
 
 SAMPLING = Sampling()
@@ -27,11 +28,24 @@ FAMILIES = pytest.mark.parametrize("architecture", [ENCODER_DECODER, DECODER_ONL
 class Trial:
     """A tiny policy with 8 sampled responses and random advantages; SGD, so that moves add up."""
 
-    def __init__(self, architecture=DECODER_ONLY, minibatch_size=4, microbatch_size=4, **adapter):
+    def __init__(
+        self,
+        architecture=DECODER_ONLY,
+        minibatch_size=4,
+        microbatch_size=4,
+        rows=8,
+        response_tokens=(2, 6),
+        **adapter,
+    ):
         self.policy = tiny_policy(architecture, **adapter)
-        prompts = tiny_prompts(self.policy, [5, 2, 7, 3, 4, 6, 2, 5])
+        prompts = tiny_prompts(self.policy, [5, 2, 7, 3, 4, 6, 2, 5][:rows])
         responses = generate_responses(
-            self.policy, prompts, SAMPLING, response_tokens=(2, 6), batch_size=8, seed=3
+            self.policy,
+            prompts,
+            SAMPLING,
+            response_tokens=response_tokens,
+            batch_size=8,
+            seed=3,
         )
         self.rollout = collect_rollout(
             self.policy,
@@ -227,3 +241,131 @@ def test_without_value_head_nothing_but_the_adapter_learns(architecture):
     stats = trial.step()
     assert (stats.value_loss, stats.value_clip_fraction) == (None, None)
     assert not torch.equal(trial.weights(), start)
+
+
+def forward(trial):
+    """What the policy of now says of the rollout, all rows at once."""
+    rollout, prompts = trial.rollout, trial.rollout.prompts
+    with torch.no_grad():
+        return trial.policy.respond(
+            prompts.query_ids,
+            prompts.query_mask,
+            rollout.response_ids,
+            rollout.response_mask,
+            SAMPLING,
+        )
+
+
+@FAMILIES
+def test_stats_are_means_over_the_tokens_of_what_the_loss_says(architecture):
+    """No rate, so that both epochs see the same policy; it moved since the rollout."""
+    trial = Trial(architecture)
+    move(trial.policy, seed=9)
+    now, rollout = forward(trial), trial.rollout
+    batch = TokenBatch(
+        logprobs=rollout.logprobs,
+        values=rollout.values,
+        advantages=trial.advantages.advantages,
+        returns=trial.advantages.returns,
+        mask=rollout.response_mask,
+    )
+    tokens = int(rollout.response_mask.sum())
+    loss = {
+        name: float(total) / tokens
+        for name, total in vars(ppo_loss(now.logprobs, now.values, batch, 0.2, 0.2)).items()
+    }
+    stats = trial.step(ppo_epochs=2, learning_rate=0.0, ratio_threshold=1e9)
+    close = {"rel": 1e-3, "abs": 1e-6}
+    assert stats.policy_loss == pytest.approx(loss["policy"], **close)
+    assert stats.value_loss == pytest.approx(loss["value"], **close)
+    assert stats.value_clip_fraction == pytest.approx(loss["value_clipped"], **close)
+    assert stats.clip_fraction == pytest.approx(loss["clipped"], **close)
+    assert stats.approx_kl == pytest.approx(loss["approx_kl"], **close)
+    assert stats.ratio == pytest.approx(loss["ratio"], **close)
+    assert stats.entropy == pytest.approx(float(now.entropy.sum()) / tokens, **close)
+    assert 0 < stats.value_clip_fraction < 1
+    assert 0 < stats.clip_fraction < 1
+
+
+def test_one_token_is_its_own_mean():
+    trial = Trial(rows=1, response_tokens=(1, 1), minibatch_size=1)
+    now = forward(trial)
+    stats = trial.step(learning_rate=0.0)
+    assert stats.entropy == pytest.approx(float(now.entropy.sum()), rel=1e-4)
+    assert stats.policy_loss == pytest.approx(-float(trial.advantages.advantages), rel=1e-4)
+
+
+def test_the_gradient_norm_is_the_mean_over_the_optimizer_steps():
+    for minibatch_size in (4, 8):
+        trial = Trial(minibatch_size=minibatch_size)
+        stats = trial.step(learning_rate=1e-3)
+        norms = [float(one.norm()) / 1e-3 for one in trial.moves]
+        assert len(norms) == 8 // minibatch_size
+        assert stats.gradient_norm == pytest.approx(sum(norms) / len(norms), rel=1e-2)
+
+
+def test_without_value_head_returns_that_are_not_finite_skip_too():
+    """No gradient shows it: nothing but the sum of the loss does."""
+    trial = Trial(with_value_head=False)
+    broken = trial.advantages.returns.clone()
+    broken[trial.rollout.minibatches[0][0][0], 0] = torch.nan
+    trial.advantages = replace(trial.advantages, returns=broken)
+    stats = trial.step()
+    assert (stats.optimizer_steps, stats.skipped_steps) == (1, 1)
+
+
+@pytest.mark.parametrize(("factor", "epochs"), [(0.99, 1), (1.01, 2)])
+def test_the_first_epoch_is_the_last_just_above_one_and_a_half_target_kls(factor, epochs):
+    options = {"learning_rate": 0.05, "ratio_threshold": 1e9}
+    approx_kl = Trial().step(ppo_epochs=1, **options).approx_kl
+    stats = Trial().step(ppo_epochs=2, target_kl=factor * approx_kl / 1.5, **options)
+    assert stats.ppo_epochs == epochs
+
+
+def test_target_kl_looks_at_the_newest_epoch_alone():
+    """The first epoch begins at 0, so that the second lies at twice the mean of both."""
+    sizes, options = {"minibatch_size": 8, "microbatch_size": 8}, {"learning_rate": 0.05}
+    mean = Trial(**sizes).step(ppo_epochs=2, **options).approx_kl
+    stats = Trial(**sizes).step(ppo_epochs=3, target_kl=mean, **options)
+    assert (stats.ppo_epochs, stats.early_stopped) == (2, True)
+
+
+def test_the_order_of_minibatches_is_that_of_the_iteration_whatever_dropout_draws():
+    def order(dropout, iteration):
+        trial, seen = Trial(minibatch_size=2, dropout=dropout), []
+        respond = trial.policy.respond
+
+        def recorded(query_ids, *args, **options):
+            seen.append(query_ids.tolist())
+            return respond(query_ids, *args, **options)
+
+        trial.policy.respond = recorded
+        trial.step(iteration=iteration, ppo_epochs=3, learning_rate=0.0)
+        return seen
+
+    assert order(0.0, 4) == order(0.5, 4)
+    assert order(0.0, 4) != order(0.0, 5)
+    with_one_order = order(0.0, 4)
+    assert with_one_order[:4] != with_one_order[4:8]
+
+
+def test_kept_states_are_handed_to_the_pass_of_their_own_rows():
+    trial, seen = Trial(microbatch_size=2, scope="last_1"), []
+    frozen, respond = trial.rollout.frozen, trial.policy.respond
+
+    def recorded(query_ids, query_mask, ids, mask, sampling, kept, **options):
+        seen.append((tuple(map(tuple, ids.tolist())), kept))
+        return respond(query_ids, query_mask, ids, mask, sampling, kept, **options)
+
+    trial.policy.respond = recorded
+    trial.step()
+    wanted = {
+        tuple(map(tuple, trial.rollout.response_ids[rows].tolist())): kept
+        for minibatch, states in zip(trial.rollout.minibatches, frozen, strict=True)
+        for rows, kept in zip(minibatch, states, strict=True)
+    }
+    assert len(wanted) == 4
+    assert all(wanted[ids] is kept is not None for ids, kept in seen)
+    trial.rollout, seen[:] = replace(trial.rollout, frozen=None), []
+    assert trial.step().optimizer_steps == 2
+    assert [kept for _, kept in seen] == [None] * 4

@@ -1,0 +1,152 @@
+"""The distribution that tokens are drawn from, against Transformers' own processors."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
+from lora_detox.rollout.sampling import draw, sample_responses
+from lora_detox.types import Sampling
+from tests.tiny import tiny_policy, tiny_prompts
+from tests.warpers import library_logits
+
+EOS = 1
+CHANCE = 1e-4
+"""Probability that a right sampler fails a chi-square test here; the seed fixes the outcome."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    temperature=st.sampled_from([1.0, 0.1, 0.7, 1.3, 5.0]),
+    top_k=st.sampled_from([0, 1, 2, 5, 11, 12, 50]),
+    top_p=st.sampled_from([1.0, 0.05, 0.5, 0.8, 0.9, 0.99]),
+    min_new_tokens=st.integers(0, 3),
+)
+def test_each_position_has_the_distribution_of_the_library(
+    seed, temperature, top_k, top_p, min_new_tokens
+):
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_new_tokens=min_new_tokens
+    )
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(5, 12, generator=generator, dtype=torch.float64)
+    positions = torch.tensor([2, 0, 3, 1, 2])
+    ours = sampling_logits(logits.clone(), positions, sampling, EOS)
+    for row, position in enumerate(positions.tolist()):
+        library = library_logits(logits[row : row + 1], position, sampling, EOS)
+        assert torch.equal(ours[row : row + 1], library)
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.3, 1), (0.5, 1), (0.6, 2), (0.75, 2), (0.8, 3)])
+def test_the_nucleus_by_hand(top_p, kept):
+    """Probabilities 1/2, 1/4, 1/8, 1/8: a set that reaches the bound exactly is not enlarged."""
+    logits = math.log(2) * torch.tensor([[-3.0, -1.0, -3.0, -2.0]], dtype=torch.float64)
+    left = sampling_logits(logits, torch.tensor([0]), Sampling(top_p=top_p), EOS).isfinite()
+    assert left[0, [1, 3]].tolist() == [True, kept > 1]
+    assert int(left.sum()) == kept
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.6),
+        Sampling(temperature=1.5, top_k=6),
+        Sampling(top_p=0.8),
+        Sampling(temperature=0.8, top_k=9, top_p=0.9, min_new_tokens=1),
+    ],
+)
+def test_draws_follow_the_distribution_of_the_library(sampling):
+    """Chi-square over 8,000 first tokens after one prompt, drawn by the policy itself."""
+    policy, count = tiny_policy("gptj"), 8000
+    prompts = tiny_prompts(policy, [4])
+    ids, mask = prompts.query_ids.expand(count, -1), prompts.query_mask.expand(count, -1)
+    uniforms = torch.rand(count, 1, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    with torch.no_grad():
+        raw = policy.model(input_ids=prompts.query_ids).logits[:, -1].float()
+        bounds = torch.ones(count, dtype=torch.long)
+        tokens, _, logprobs = sample_responses(policy, ids, mask, sampling, bounds, uniforms)
+    expected = library_logits(raw.double(), 0, sampling, EOS).softmax(dim=-1)[0]
+    counts = torch.bincount(tokens[:, 0], minlength=len(expected))
+    possible = expected > 0
+    assert not counts[~possible].any()
+    assert stats.chisquare(counts[possible], count * expected[possible]).pvalue > CHANCE
+    torch.testing.assert_close(
+        logprobs[:, 0].double(), expected.log()[tokens[:, 0]], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_token_of_probability_nothing_is_not_drawn_at_either_end():
+    log_p = torch.tensor([[-torch.inf, 0.0, -torch.inf]]).expand(3, 3)
+    uniforms = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
+    assert draw(log_p, uniforms, greedy=False).tolist() == [1, 1, 1]
+
+
+def linear(weight, sampling):
+    """Logits of states by a matrix, warped as when sampling."""
+    return lambda states, at: sampling_logits(states @ weight, at, sampling, EOS)
+
+
+def random_states(count=9, width=4, vocabulary=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randn(n, width, generator=generator) for n in (count, count)]
+    weight = torch.randn(width, vocabulary, generator=generator)
+    ids = torch.randint(2, vocabulary, (count,), generator=generator)
+    return *draws, weight, ids, torch.arange(count)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_logprob_entropy_and_derivative_are_those_of_autograd(monkeypatch, grad, rows):
+    """Chunks of one row, of two, and all at once; with the token forbidden that `top_k` drops."""
+    monkeypatch.setattr("lora_detox.policy.token_stats.chunk_elements", lambda _: 12 * rows)
+    hidden, _, weight, _, positions = random_states()
+    sampling = Sampling(temperature=0.7, top_k=5, min_new_tokens=3)
+    to_logits = linear(weight, sampling)
+    ids = (hidden @ weight)[:, 2:].argmax(dim=-1) + 2
+    hidden.requires_grad_(grad)
+    log_p = to_logits(hidden, positions).log_softmax(dim=-1)
+    expected = log_p.gather(-1, ids[:, None])[:, 0]
+    entropy = torch.distributions.Categorical(logits=log_p.detach()).entropy()
+    logprobs, entropies = token_logprobs(hidden, ids, positions, to_logits, 12)
+    torch.testing.assert_close(logprobs, expected)
+    torch.testing.assert_close(entropies, entropy)
+    assert not entropies.requires_grad
+    bare, nothing = token_logprobs(hidden, ids, positions, to_logits, 12, with_entropy=False)
+    torch.testing.assert_close(bare, expected)
+    assert torch.equal(nothing, torch.zeros(9))
+    assert logprobs.requires_grad == grad
+    if grad:
+        weights = torch.arange(1.0, 10.0)
+        (ours,) = torch.autograd.grad((logprobs * weights).sum(), hidden)
+        (library,) = torch.autograd.grad((expected * weights).sum(), hidden)
+        torch.testing.assert_close(ours, library)
+
+
+def test_without_a_gradient_wanted_none_is_taken():
+    hidden, _, weight, ids, positions = random_states()
+    hidden.requires_grad_()
+    with torch.no_grad():
+        logprobs, _ = token_logprobs(hidden, ids, positions, linear(weight, Sampling()), 12)
+    assert not logprobs.requires_grad
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_exact_kl_is_the_sum_over_the_vocabulary(monkeypatch, rows):
+    monkeypatch.setattr("lora_detox.policy.token_stats.chunk_elements", lambda _: 24 * rows)
+    hidden, other, weight, _, positions = random_states()
+    to_logits = linear(weight, Sampling(temperature=0.7, min_new_tokens=3))
+    p = to_logits(hidden, positions).double().softmax(dim=-1)
+    q = to_logits(other, positions).double().softmax(dim=-1)
+    slow = [
+        sum(float(a * (a / b).log()) for a, b in zip(*row, strict=True) if a > 0)
+        for row in zip(p, q, strict=True)
+    ]
+    found = exact_kl(hidden, other, positions, to_logits, 12)
+    assert found.tolist() == pytest.approx(slow, rel=1e-4, abs=1e-5)
+    assert not exact_kl(hidden, hidden, positions, to_logits, 12).any()
