@@ -1,82 +1,24 @@
 """Where the numbers of each iteration go besides `metrics.jsonl`.
 
-TensorBoard always; wandb and trackio where asked, and imported only then. Only the main process
-should open trackers: a second writer of the same run hangs or doubles the curves.
+TensorBoard always; wandb and trackio where the settings name them, and imported only then. They are
+accelerate's trackers, which speak on the main process alone.
 """
 
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from torch.utils.tensorboard.writer import SummaryWriter
+from accelerate.tracking import (
+    GeneralTracker,
+    TensorBoardTracker,
+    TrackioTracker,
+    WandBTracker,
+)
 
 from lora_detox.errors import SettingsError
 
-OPTIONAL_TRACKERS = ("wandb", "trackio")
-
-
-@runtime_checkable
-class Tracker(Protocol):
-    """Takes the numbers of an iteration to where a person looks at them."""
-
-    def log(self, iteration: int, values: dict[str, float]) -> None:
-        """Record the numbers of one iteration."""
-
-    def close(self) -> None:
-        """Write out what is left."""
-
-
-class TensorBoardTracker:
-    """Event files for `tensorboard --logdir`.
-
-    Args:
-        directory: where the event files go.
-        keep_through: after a resume, the last iteration that the checkpoint holds; later points
-            are hidden. None keeps every point.
-    """
-
-    def __init__(self, directory: Path, *, keep_through: int | None = None) -> None:
-        purge_step = None if keep_through is None else keep_through + 1
-        self._writer = SummaryWriter(str(directory), purge_step=purge_step)
-
-    def log(self, iteration: int, values: dict[str, float]) -> None:
-        """Record the numbers of one iteration as scalars."""
-        for key, value in values.items():
-            self._writer.add_scalar(key, value, iteration)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Write out what is left."""
-        self._writer.close()
-
-
-class RunTracker:
-    """wandb or trackio, which share `init`, `log` and `finish`.
-
-    Args:
-        package: `wandb` or `trackio`.
-        project: name of the project there.
-        run_name: name of the run there.
-        settings: shown beside the run.
-
-    Raises:
-        SettingsError: if the package is not installed.
-    """
-
-    def __init__(
-        self, package: str, *, project: str, run_name: str, settings: Mapping[str, Any]
-    ) -> None:
-        self._library = _import_tracker(package)
-        self._library.init(project=project, name=run_name, config=dict(settings))
-
-    def log(self, iteration: int, values: dict[str, float]) -> None:
-        """Record the numbers of one iteration."""
-        self._library.log(values, step=iteration)
-
-    def close(self) -> None:
-        """End the run there."""
-        self._library.finish()
+OPTIONAL_TRACKERS = {"wandb": WandBTracker, "trackio": TrackioTracker}
 
 
 def open_trackers(
@@ -87,8 +29,8 @@ def open_trackers(
     run_name: str,
     settings: Mapping[str, Any],
     keep_through: int | None = None,
-) -> list[Tracker]:
-    """Open TensorBoard and every tracker that was asked for.
+) -> list[GeneralTracker]:
+    """Open TensorBoard and every tracker that is named.
 
     Args:
         names: of `wandb` and `trackio`; `tensorboard` and `jsonl` may stand there too, they are
@@ -112,10 +54,15 @@ def open_trackers(
                 f"tracker is {name!r}, which is not known; use {', '.join(OPTIONAL_TRACKERS)} "
                 "(TensorBoard and metrics.jsonl are always written). Key: `tracker`"
             )
-        _import_tracker(name)
-    trackers: list[Tracker] = [TensorBoardTracker(directory, keep_through=keep_through)]
+        _check_import(name)
+    # A resumed run hides what was written after its checkpoint.
+    purge = {} if keep_through is None else {"purge_step": keep_through + 1}
+    trackers = [TensorBoardTracker("", directory, **purge)]
     for name in optional:
-        trackers.append(RunTracker(name, project=project, run_name=run_name, settings=settings))
+        make = OPTIONAL_TRACKERS[name]
+        trackers.append(make(project, name=run_name, config=dict(settings)))
+    for tracker in trackers:
+        tracker.start()
     return trackers
 
 
@@ -141,9 +88,9 @@ def flat_numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return numbers
 
 
-def _import_tracker(package: str) -> Any:
+def _check_import(package: str) -> None:
     try:
-        return importlib.import_module(package)
+        importlib.import_module(package)
     except ImportError as error:
         raise SettingsError(
             f"tracker is {package!r}, but that package cannot be imported ({error}); "

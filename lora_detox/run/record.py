@@ -36,10 +36,10 @@ class RunRecord:
         """Write a row of metrics.jsonl and tell the trackers."""
         self._log.write(row)
         for tracker in self._trackers:
-            tracker.log(row["iteration"], flat_numbers(row))
+            tracker.log(flat_numbers(row), step=row["iteration"])
 
     def close(self) -> None:
         """Close the files."""
         self._log.close()
         for tracker in self._trackers:
-            tracker.close()
+            tracker.finish()

@@ -12,9 +12,9 @@ COMMON = {"project": "lora_detox", "run_name": "run", "settings": {"seed": 0}}
 
 def test_tensorboard_is_always_there(tmp_path):
     (tracker,) = open_trackers([], directory=tmp_path, **COMMON)
-    tracker.log(1, {"score": 0.5})
-    tracker.log(2, {"score": 1.5})
-    tracker.close()
+    tracker.log({"score": 0.5}, step=1)
+    tracker.log({"score": 1.5}, step=2)
+    tracker.finish()
     events = EventAccumulator(str(tmp_path)).Reload().Scalars("score")
     assert [(event.step, event.value) for event in events] == [(1, 0.5), (2, 1.5)]
 
@@ -27,6 +27,16 @@ def test_missing_package_says_how_to_get_it(tmp_path, monkeypatch, package):
     assert not (tmp_path / "tb").exists()
 
 
+def test_a_resumed_run_hides_what_came_after_its_checkpoint(tmp_path):
+    for keep, values in ((None, (1, 2, 3)), (1, (2,))):
+        (tracker,) = open_trackers([], directory=tmp_path, keep_through=keep, **COMMON)
+        for step in values:
+            tracker.log({"score": float(step if keep is None else 10 * step)}, step=step)
+        tracker.finish()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("score")
+    assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 20.0)]
+
+
 def test_unknown_tracker(tmp_path):
     with pytest.raises(SettingsError, match="'mlflow', which is not known"):
         open_trackers(["mlflow"], directory=tmp_path, **COMMON)
@@ -34,15 +44,15 @@ def test_unknown_tracker(tmp_path):
 
 def test_optional_tracker_gets_the_same_numbers(tmp_path, monkeypatch):
     calls = []
-    fake = types.SimpleNamespace(
-        init=lambda **given: calls.append(("init", given)),
+    run = types.SimpleNamespace(
         log=lambda values, step: calls.append(("log", values, step)),
         finish=lambda: calls.append(("finish",)),
     )
+    fake = types.SimpleNamespace(init=lambda **given: calls.append(("init", given)) or run)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     _, tracker = open_trackers(["wandb", "tensorboard", "wandb"], directory=tmp_path, **COMMON)
-    tracker.log(3, {"score": 1.0})
-    tracker.close()
+    tracker.log({"score": 1.0}, step=3)
+    tracker.finish()
     assert calls == [
         ("init", {"project": "lora_detox", "name": "run", "config": {"seed": 0}}),
         ("log", {"score": 1.0}, 3),
