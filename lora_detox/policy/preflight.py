@@ -10,7 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from lora_detox.errors import SettingsError
 from lora_detox.hub import HubError, hub_files, hub_reason
-from lora_detox.machine import DTYPES, gains_by_bf16, resolve_device
+from lora_detox.machine import DTYPES, gains_by_bf16, has_fast_bf16, resolve_device
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
 
 
@@ -51,8 +51,8 @@ class BackbonePlan:
 def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     """The dtype of the frozen weights; never the checkpoint's own by accident.
 
-    "auto" is bfloat16 for quantized backbones and where it is faster (`machine.gains_by_bf16`);
-    float32 elsewhere.
+    "auto" is bfloat16 where it is faster (`machine.gains_by_bf16`), and for quantized backbones but
+    on CPUs without bf16 units; float32 elsewhere.
 
     Args:
         plan: as the settings have it.
@@ -66,8 +66,9 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     """
     if plan.dtype == "auto":
         device = resolve_device(plan.device)
-        half = gains_by_bf16(device, config.hidden_size)
-        return torch.bfloat16 if half or plan.quantization != "none" else torch.float32
+        quantized = plan.quantization != "none" and (device.type != "cpu" or has_fast_bf16())
+        faster = quantized or gains_by_bf16(device, config.hidden_size)
+        return torch.bfloat16 if faster else torch.float32
     if (
         plan.dtype == "float16"
         and config.model_type in {"t5", "mt5", "umt5"}
