@@ -1,19 +1,16 @@
 """Value-head models: wrapping, loading, saving, forward, reward adapter."""
 
 import copy
-import json
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from safetensors.torch import load_file
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
-    BitsAndBytesConfig,
     BloomConfig,
     BloomForCausalLM,
     GPT2ForSequenceClassification,
@@ -25,8 +22,6 @@ from lora_detox.classic import (
     AutoModelForCausalLMWithValueHead,
     AutoModelForSeq2SeqLMWithValueHead,
 )
-from lora_detox.classic.heads import read_value_head
-from lora_detox.classic.weights import find_file, translate
 from lora_detox.policy.value_head import ValueHead
 from tests.tiny import ARCHITECTURES, tiny_backbone
 from tests.unit.classic.programs import lora_config, policy, quiet_trainer, wrapper_of
@@ -184,27 +179,6 @@ def test_models_without_a_language_head_are_refused(tmp_path):
         AutoModelForCausalLMWithValueHead.from_pretrained(torch.nn.Linear(2, 2))
 
 
-def test_old_bin_files_are_read_as_tensors_or_refused(tmp_path):
-    head = policy().v_head.summary
-    state = {"v_head.summary.weight": head.weight.data, "v_head.summary.bias": head.bias.data}
-    torch.save(state, tmp_path / "pytorch_model.bin")
-    assert torch.equal(read_value_head(str(tmp_path))["summary.weight"], head.weight)
-    torch.save({"v_head.summary.weight": print}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="pickle can run code"):
-        read_value_head(str(tmp_path))
-
-
-def test_eight_bit_keywords_become_a_quantization_config():
-    new = translate({"load_in_8bit": True, "torch_dtype": torch.float16, "use_auth_token": "t"})
-    assert isinstance(new["quantization_config"], BitsAndBytesConfig)
-    assert new["quantization_config"].load_in_8bit
-    assert new["dtype"] == torch.float16
-    assert new["token"] == "t"
-    assert "" in new["device_map"]
-    assert translate({"load_in_4bit": True})["quantization_config"].load_in_4bit
-    assert translate({})["dtype"] == torch.float32
-
-
 def test_an_eight_bit_policy_learns(tmp_path):
     pytest.importorskip("bitsandbytes")
     tiny_backbone("gptj").save_pretrained(tmp_path)
@@ -326,15 +300,3 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(architecture, lor
         changes.append(torch.cat([p.detach().flatten() for p in model.parameters()]) - before)
         assert len(calls) == 2 + (2 if on else 1)  # policy and reference, then the training pass
     torch.testing.assert_close(*changes)
-
-
-def test_index_names_the_files_of_the_head(tmp_path):
-    policy("gptj").save_pretrained(tmp_path, max_shard_size="10KB")
-    places = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
-    file = places["v_head.summary.weight"]
-    assert "v_head.summary.weight" in load_file(tmp_path / file)
-
-
-def test_a_file_that_is_not_there_is_none(tmp_path):
-    assert find_file(str(tmp_path), "adapter_config.json") is None
-    assert find_file("someone/something", "adapter_config.json") is None  # offline, not cached
