@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from lora_detox.builders import controls as control
 from lora_detox.builders.data import encode_prompts, load_data
@@ -28,9 +29,10 @@ from lora_detox.errors import DetoxError
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.machine import resolve_device
 from lora_detox.metrics.diversity import lettered_words
+from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.policy.preflight import check_backbone, resolve_dtype
+from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.policy.words import word_starts
 from lora_detox.progress import phase
@@ -93,16 +95,12 @@ def build_job(settings: Settings) -> Job:
     check_same_settings(settings, run_dir)
     torch.manual_seed(settings.seed)
     device = resolve_device(settings.device)
-    backbone, adapter = backbone_plan(settings, policy_path(settings)), adapter_plan(settings)
-    check_scorers(settings)
-    config = check_backbone(backbone, adapter)
-    seq2seq = bool(config.is_encoder_decoder)
-    check_trainer_fits(settings, encoder_decoder=seq2seq)
-    dtype = resolve_dtype(backbone, config)
+    backbone, adapter, config = _checked_model(settings)
     announce_kind(settings, device)
-    plan = plan_of(settings, dtype)
+    plan = plan_of(settings, resolve_dtype(backbone, config))
     data = load_data(settings)
     tokenizer = load_tokenizer(backbone, config)
+    seq2seq = bool(config.is_encoder_decoder)
     encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=seq2seq).to(device)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
@@ -113,15 +111,7 @@ def build_job(settings: Settings) -> Job:
     references = any(encoded.validation.references)
     controls = _controls(settings, policy, reward, references=references)
     update = _update(settings, policy, plan, controls)
-    state = TrainingState(
-        run_dir / "checkpoints",
-        policy,
-        update.optimizer,
-        controls,
-        clock,
-        keep=settings.checkpoint.keep,
-        average=settings.algorithm.average,
-    )
+    state = _state(settings, policy, update, controls, clock)
     selector = _selector(settings, state, controls)
     first_iteration = _resume(settings, state, selector) if settings.resume else 0
     job = Job(
@@ -147,6 +137,29 @@ def build_job(settings: Settings) -> Job:
     )
     announce(job)
     return job
+
+
+def _checked_model(settings: Settings) -> tuple[BackbonePlan, AdapterPlan, PretrainedConfig]:
+    """What the policy is made of, and scorers, found right from files and configurations alone."""
+    backbone, adapter = backbone_plan(settings, policy_path(settings)), adapter_plan(settings)
+    check_scorers(settings)
+    config = check_backbone(backbone, adapter)
+    check_trainer_fits(settings, encoder_decoder=bool(config.is_encoder_decoder))
+    return backbone, adapter, config
+
+
+def _state(
+    settings: Settings, policy: LoraPolicy, update: PpoUpdate, controls: Controls, clock: Clock
+) -> TrainingState:
+    return TrainingState(
+        Path(settings.run_dir) / "checkpoints",
+        policy,
+        update.optimizer,
+        controls,
+        clock,
+        keep=settings.checkpoint.keep,
+        average=settings.algorithm.average,
+    )
 
 
 def _controls(
