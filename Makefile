@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --quiet
 
-.PHONY: help setup run lint type test smoke bench clean
+.PHONY: help setup run lint type test test-fast smoke bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.ready  ## make .venv with everything that run, lint and test need
 
@@ -31,7 +32,10 @@ type: setup  ## mypy --strict
 	$(BIN)/mypy
 
 test: setup  ## all CPU tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --quiet $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: setup  ## the tests that train no model from start to end and need no hub
+	$(PYTEST) -m "not training and not slow and not hub" $(ARGS)
 
 smoke: setup  ## both tasks from end to end in seconds, as a sweep, in a temporary folder
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \

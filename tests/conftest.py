@@ -1,5 +1,6 @@
 """Every test runs offline, on one thread count, with tensor shapes and types checked."""
 
+import gc
 import os
 import tempfile
 
@@ -22,6 +23,23 @@ install_import_hook(
     "beartype.beartype",
 )
 torch.set_num_threads(1)
+
+from tests.runs import FinishedRuns  # noqa: E402 (the package, only once its hook is in)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays out of the garbage collections that runs ask for."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRuns:
+    """Call it with overrides: the folder of that run, trained once in a session."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # what the workers have in common
+        folder = folder.parent
+    return FinishedRuns(folder / "finished_runs")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """Where rows come from: the embedded corpus, a local file or folder, or a hub data set."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +129,12 @@ def _file_source(files: list[Path]) -> Source:
 
 
 def _embedded_sources(path: str, key: str) -> dict[str, Source]:
-    readers = {
-        "dialogues": corpus.dialogue_rows,
-        "comments": corpus.comment_rows,
-        "labelled": _labelled_rows,
-    }
     name = path.removeprefix(EMBEDDED_PREFIX)
-    if name not in readers:
-        known = ", ".join(EMBEDDED_PREFIX + one for one in readers)
+    if name not in _EMBEDDED_READERS:
+        known = ", ".join(EMBEDDED_PREFIX + one for one in _EMBEDDED_READERS)
         raise DataError(f"no embedded data set `{path}`; want {known}; change `{key}`")
     return {
-        split: Source(name=path, rows=_embedded_rows(path, split, readers[name](split)))
+        split: Source(name=path, rows=_embedded_rows(path, split, _drawn_rows(name, split)))
         for split in SPLITS
     }
 
@@ -146,6 +142,19 @@ def _embedded_sources(path: str, key: str) -> dict[str, Source]:
 def _labelled_rows(split: str) -> list[dict[str, Any]]:
     """Texts of the half that the embedded reward was not trained on."""
     return labelled_rows(split, 1, _LABELLED_ROWS[split])
+
+
+_EMBEDDED_READERS: Mapping[str, Callable[[str], list[dict[str, Any]]]] = {
+    "dialogues": corpus.dialogue_rows,
+    "comments": corpus.comment_rows,
+    "labelled": _labelled_rows,
+}
+
+
+@cache
+def _drawn_rows(name: str, split: str) -> tuple[Mapping[str, Any], ...]:
+    """Rows of an embedded set: drawn once, though the jobs of a sweep ask for them again."""
+    return tuple(_EMBEDDED_READERS[name](split))
 
 
 def _embedded_rows(path: str, split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RawRow]:

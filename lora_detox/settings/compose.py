@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import get_origin
 
 from hydra.core.config_store import ConfigStore
@@ -13,6 +14,7 @@ from lora_detox.settings.checks import check_settings
 from lora_detox.settings.groups import Settings
 
 
+@cache
 def register_schema() -> None:
     """Make the schema known to Hydra under the name that conf/config.yaml starts from."""
     schema = OmegaConf.structured(Settings)

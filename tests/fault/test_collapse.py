@@ -1,11 +1,14 @@
 """Runs made to collapse: noticed, rolled back, and ended with a usable adapter and the truth."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file
 
 from lora_detox.api import run
+
+pytestmark = pytest.mark.training
 
 SMALL = [
     "task=gptj_continuation",
@@ -89,14 +92,12 @@ def test_a_reward_for_silence_is_noticed_by_the_length(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [2, 4])
-def test_a_run_that_went_back_resumes_bit_for_bit(tmp_path, cut):
+def test_a_run_that_went_back_resumes_bit_for_bit(tmp_path, cut, finished_run):
     from tests.fault.test_resume import result_of, resumed_from  # noqa: PLC0415
 
     options = [*SMALL, "guard.retries=9", "checkpoint.every=1", "checkpoint.keep=9"]
     options += ["debug=smoke", "algorithm.iterations=6", "guard.kl=0.02"]  # soon too far
     options += ["algorithm.learning_rate=0.03"]
-    run(options, tmp_path / "whole")
-    assert json.loads((tmp_path / "whole" / "summary.json").read_text())["guard"]["rollbacks"]
-    assert result_of(resumed_from(tmp_path / "whole", cut, options)) == result_of(
-        tmp_path / "whole"
-    )
+    whole = shutil.copytree(finished_run(*options), tmp_path / "whole")
+    assert json.loads((whole / "summary.json").read_text())["guard"]["rollbacks"]
+    assert result_of(resumed_from(whole, cut, options)) == result_of(whole)

@@ -4,15 +4,15 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from lora_detox.api import run
 from lora_detox.errors import SettingsError
+from tests.runs import start_run
+
+pytestmark = pytest.mark.training
 
 ITERATIONS = 8
 OPTIONS = [
@@ -38,21 +38,18 @@ SAID = ("before", "after", "change", "ref_kl", "parameters", "stopped", "budget"
 
 def begin_and_kill(run_dir):
     """Kill -9 a real run somewhere after its second checkpoint."""
-    command = [sys.executable, "-m", "lora_detox", *OPTIONS, f"hydra.run.dir={run_dir}"]
-    process = subprocess.Popen(
-        command, cwd=run_dir.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_run(OPTIONS, run_dir)
     try:
         deadline = time.monotonic() + 120
         while not list(run_dir.glob("checkpoints/iteration_*2")):
-            assert process.poll() is None, "the run ended before it was killed"
+            assert process.is_alive(), "the run ended before it was killed"
             assert time.monotonic() < deadline, "the run did not get to its second checkpoint"
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.4))
-        assert process.poll() is None, "the run ended before it was killed"
+        assert process.is_alive(), "the run ended before it was killed"
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert not (run_dir / "summary.json").exists()
 
 

@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,6 +11,7 @@ from lora_detox.api import run
 from lora_detox.errors import SettingsError
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
 from lora_detox.trainers.checkpoints import steps_between, training_steps
+from tests.runs import start_run
 
 STEPS = 16
 SFT = [
@@ -61,19 +59,16 @@ STAGES = {
 
 def begin_and_kill(options, run_dir):
     """Kill -9 a real run once its fourth checkpoint has appeared."""
-    command = [sys.executable, "-m", "lora_detox", *options, f"hydra.run.dir={run_dir}"]
-    process = subprocess.Popen(
-        command, cwd=run_dir.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_run(options, run_dir)
     try:
         deadline = time.monotonic() + 300
         while not list(run_dir.glob("checkpoints/checkpoint-4")):
-            assert process.poll() is None, "the run ended before it was killed"
+            assert process.is_alive(), "the run ended before it was killed"
             assert time.monotonic() < deadline, "the run did not get to its fourth checkpoint"
             time.sleep(0.005)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert not (run_dir / "summary.json").exists()
 
 
@@ -83,11 +78,12 @@ def rows(run_dir):
 
 
 @pytest.mark.slow
+@pytest.mark.training
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_training_resumes_to_the_same_weights(stage, tmp_path, capfd):
+def test_a_killed_training_resumes_to_the_same_weights(stage, tmp_path, capfd, finished_run):
     options, weights = STAGES[stage]
-    run(options, tmp_path / "whole")
-    expected = (tmp_path / "whole" / weights).read_bytes()
+    whole = finished_run(*options)
+    expected = (whole / weights).read_bytes()
 
     killed, torn = tmp_path / "killed", tmp_path / "torn"
     begin_and_kill(options, killed)
@@ -111,13 +107,13 @@ def test_a_killed_training_resumes_to_the_same_weights(stage, tmp_path, capfd):
         assert f"{behind[0] + 1}/{STEPS}" in said
         assert summary["iterations"] == STEPS
         assert (run_dir / weights).read_bytes() == expected, run_dir.name
-        assert rows(run_dir) == rows(tmp_path / "whole")
+        assert rows(run_dir) == rows(whole)
 
 
-@pytest.mark.slow
-def test_resuming_a_finished_or_an_empty_run_ends_with_the_same_weights(tmp_path):
+@pytest.mark.training
+def test_resuming_a_finished_or_an_empty_run_ends_with_the_same_weights(tmp_path, finished_run):
     options, weights = STAGES["decoder"]
-    run(options, tmp_path / "out")
+    shutil.copytree(finished_run(*options), tmp_path / "out")
     expected = (tmp_path / "out" / weights).read_bytes()
     run([*options, "resume=true"], tmp_path / "out")
     assert (tmp_path / "out" / weights).read_bytes() == expected

@@ -1,9 +1,12 @@
 """Composition and runs from Python."""
 
+import json
+
 import pytest
 
-from lora_detox.api import compose_settings, run
+from lora_detox.api import compose_settings
 from lora_detox.errors import SettingsError
+from tests.runs import ONE_RUN
 
 
 def test_settings_are_those_of_the_command_line(tmp_path):
@@ -18,7 +21,9 @@ def test_a_mistyped_key_is_a_settings_error_with_a_suggestion():
         compose_settings(["algorithm.learning_rat=1"])
 
 
-def test_a_run_gives_its_summary(tmp_path):
-    summary = run(["task=gptj_continuation", "debug=smoke"], tmp_path / "run")
+@pytest.mark.training
+def test_a_run_gives_its_summary(finished_run):
+    folder = finished_run("task=gptj_continuation", *ONE_RUN)  # compares what `run` gave
+    summary = json.loads((folder / "summary.json").read_text())
     assert summary["parameters"]["base_unchanged"] is True
-    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()

@@ -16,15 +16,10 @@ from lora_detox.api import run
 from lora_detox.policy.loading import load_policy
 from lora_detox.run import build
 from lora_detox.stages import detox
+from tests.runs import ONE_RUN
 
-SMALL = [
-    "debug=smoke",
-    "evaluation.test_prompts=8",
-    "generation.response_tokens=[4,8]",
-    "data.limit=60",
-    "checkpoint.keep=1",
-    "budget=off",  # two iterations of a random model: nothing but the start may be inside
-]
+pytestmark = pytest.mark.training
+
 TASKS = ["flan_summary", "gptj_continuation"]
 FILES = {
     "adapter",
@@ -74,9 +69,9 @@ def adapter_of(run_dir):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_run_directory_is_the_one_that_tools_rely_on(task, tmp_path):
-    run_dir = tmp_path / "run"
-    summary = run([f"task={task}", *SMALL], run_dir)
+def test_the_run_directory_is_the_one_that_tools_rely_on(task, finished_run):
+    run_dir = finished_run(f"task={task}", *ONE_RUN)
+    summary = json.loads((run_dir / "summary.json").read_text())
     assert {path.name for path in run_dir.iterdir()} == FILES | {"tiny_model"}
     adapter = {path.name for path in (run_dir / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= adapter
@@ -116,7 +111,7 @@ def test_the_run_directory_is_the_one_that_tools_rely_on(task, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
-    options = ["task=gptj_continuation", *SMALL, "adapter.dropout=0.1"]
+    options = ["task=gptj_continuation", *ONE_RUN, "adapter.dropout=0.1"]
     for name, seed in (("first", 3), ("second", 3), ("third", 4)):
         torch.manual_seed(len(name))  # what the process drew before has no say
         run([*options, f"seed={seed}"], tmp_path / name)
@@ -133,7 +128,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
 def test_quantized_backbones_train_and_stay_as_they_are(task, quantization, tmp_path):
     pytest.importorskip("bitsandbytes")
     options = [f"task={task}", f"quantization={quantization}", "algorithm.iterations=1"]
-    summary = run([*SMALL, *options], tmp_path / "run")
+    summary = run([*ONE_RUN, *options], tmp_path / "run")
     assert summary["parameters"]["base_unchanged"] is True
     row = lines_of(tmp_path / "run" / "metrics.jsonl")[-1]
     assert (row["iteration"], row["skipped_steps"]) == (1, 0)
@@ -153,7 +148,7 @@ def test_a_sweep_leaves_a_summary_of_each_job_and_frees_each_policy(tmp_path, mo
 
     monkeypatch.setattr(build, "load_policy", watched)
     sweep = ["--multirun", f"task={','.join(TASKS)}", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["lora_detox", *sweep, *SMALL, "algorithm.iterations=1"])
+    monkeypatch.setattr(sys, "argv", ["lora_detox", *sweep, *ONE_RUN, "algorithm.iterations=1"])
     assert main() == 0, capfd.readouterr().err
     summaries = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("*/summary.json"))]
     assert [(s["task"], s["seed"]) for s in summaries] == [(t, s) for t in TASKS for s in (1, 2)]
@@ -173,7 +168,7 @@ def test_a_job_that_fails_in_a_sweep_frees_its_policy_before_the_next(tmp_path, 
 
     monkeypatch.setattr(detox, "train", fail)
     sweep = ["--multirun", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "task=gptj_continuation"]
-    monkeypatch.setattr(sys, "argv", ["lora_detox", *sweep, *SMALL])
+    monkeypatch.setattr(sys, "argv", ["lora_detox", *sweep, *ONE_RUN])
     with pytest.raises(RuntimeError, match="planted"):
         main()
     assert still_there == [[], [False]]

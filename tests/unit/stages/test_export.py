@@ -1,6 +1,7 @@
 """stage=export: an adapter with a card, reloaded elsewhere and compared before it is done."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -17,11 +18,18 @@ from tests.runs import write_run
 ROWS = [[5, 9, 200, 31], [7, 8]]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("written") / "finished")
+
+
 @pytest.fixture
-def finished(tmp_path):
-    return write_run(tmp_path / "finished")
+def finished(written, tmp_path):
+    """A copy that may be changed; its base stays where the first one is."""
+    return shutil.copytree(written, tmp_path / "finished")
 
 
+@pytest.mark.slow
 def test_the_export_is_the_adapter_alone_and_merging_is_measured(finished, tmp_path, capsys):
     overrides = ["stage=export", f"run={finished}", "export.merge=true", "threads=1"]
     summary = api.run([*overrides, "export.license=apache-2.0"], tmp_path / "out")
@@ -57,6 +65,7 @@ def test_the_export_is_the_adapter_alone_and_merging_is_measured(finished, tmp_p
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_exports_again_over_an_earlier_export(tmp_path):
     finished = write_run(tmp_path / "finished", "t5")
     (finished / "export").mkdir()

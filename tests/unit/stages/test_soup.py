@@ -1,6 +1,7 @@
 """stage=soup: the mean of updates is exact, and is held to the same budget as a run."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.errors import SettingsError
 from lora_detox.policy.soup import average_adapters
 from lora_detox.stages.soup import inside_runs
-from tests.runs import SMOKE
+from tests.runs import ONE_RUN, SMOKE
 
 SMALL = [*SMOKE, "checkpoint.keep=1"]
 
@@ -75,12 +76,11 @@ def test_adapters_on_other_layers_and_dora_are_refused(tmp_path, base):
         average_adapters([first, third])
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("task", ["flan_summary", "gptj_continuation"])
-def test_a_soup_of_runs_is_a_run(tmp_path, task, capsys):
-    folders = [tmp_path / "one", tmp_path / "two"]
+def test_a_soup_of_runs_is_a_run(tmp_path, task, capsys, finished_run):
+    folders = [finished_run(f"task={task}", *ONE_RUN, *seed) for seed in ([], ["seed=1"])]
     overrides = [f"task={task}", *SMALL]
-    for seed, folder in enumerate(folders):
-        api.run([*overrides, f"seed={seed}", "budget=off"], folder)
     asked = [*overrides, "stage=soup", f"soup=[{folders[0]},{folders[1]}]"]
     free = api.run([*asked, "budget=off"], tmp_path / "soup")
     said = capsys.readouterr().out
@@ -109,11 +109,11 @@ def test_a_soup_of_runs_is_a_run(tmp_path, task, capsys):
     assert moved > 1e-4  # else the mean would be no news
 
 
-def test_a_soup_outside_the_budget_is_followed_back_to_the_start(tmp_path):
-    folders = [tmp_path / "one", tmp_path / "two"]
-    overrides = ["task=gptj_continuation", *SMALL]
-    for seed, folder in enumerate(folders):
-        api.run([*overrides, f"seed={seed}", "budget=off"], folder)
+@pytest.mark.training
+def test_a_soup_outside_the_budget_is_followed_back_to_the_start(tmp_path, finished_run):
+    task = "task=gptj_continuation"
+    folders = [finished_run(task, *ONE_RUN, *seed) for seed in ([], ["seed=1"])]
+    overrides = [task, *SMALL]
     asked = ["stage=soup", f"soup=[{folders[0]},{folders[1]}]", "budget.interpolate=[0.5]"]
     never = "budget.perplexity=-0.9"  # a tenth of the start's
     held = api.run([*overrides, *asked, never], tmp_path / "held")
@@ -125,6 +125,7 @@ def test_a_soup_outside_the_budget_is_followed_back_to_the_start(tmp_path):
     assert [json.loads(row)["iteration"] for row in rows] == [0, 2]
 
 
+@pytest.mark.training
 def test_a_run_that_strayed_is_left_out(tmp_path, capsys):
     """Three runs of the miniature, of which one learned at a rate that wrecked its text."""
     folders = [tmp_path / name for name in ("calm", "wrecked", "quiet")]
@@ -155,11 +156,13 @@ def test_two_runs_are_averaged_where_none_is_inside(tmp_path):
     assert inside_runs(settings) == settings.soup[1:]
 
 
-def test_what_cannot_be_averaged_is_said_before_anything_loads(tmp_path):
-    overrides = ["task=gptj_continuation", *SMALL, "budget=off"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    api.run(overrides, one)
-    api.run([*overrides, "seed=1", "data.split_seed=5"], two)
+@pytest.mark.training
+def test_what_cannot_be_averaged_is_said_before_anything_loads(tmp_path, finished_run):
+    overrides = ["task=gptj_continuation", *ONE_RUN]
+    one = finished_run(*overrides)
+    two = shutil.copytree(finished_run(*overrides, "seed=1"), tmp_path / "two")
+    config = two / "config.yaml"
+    config.write_text(config.read_text().replace("split_seed: 0", "split_seed: 5"))
     asked = [*overrides, "stage=soup"]
     for given, message in (
         ([], "soup: got 0 run"),

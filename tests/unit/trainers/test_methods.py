@@ -112,6 +112,7 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("task", "algorithm"),
     [("flan_summary", "best_of_n"), *(("gptj_continuation", a) for a in ["best_of_n", *TRL])],
@@ -160,6 +161,7 @@ def test_a_run_moves_the_adapter_alone_and_scores_the_same_number_of_samples(
             assert torch.equal(loaded[name.replace(".weight", ".default.weight")], tensor)
 
 
+@pytest.mark.training
 def test_the_reference_of_dpo_is_the_adapter_that_training_starts_from(tmp_path):
     first = write_run(tmp_path / "first")
     tiny, adapter = first / "tiny_model", first / "adapter"

@@ -14,12 +14,15 @@ from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.prompts import PromptRow
 from lora_detox.scores import ClassifierScorer, probe_scorer
 from lora_detox.trainers.supervised import mean_loss, training_examples
+from tests.runs import SMOKE
 from tests.tiny import tiny_tokenizer
 
 SFT = [
     "stage=sft",
     "threads=1",
     "debug=smoke",
+    "evaluation.test_prompts=8",
+    "generation.response_tokens=[4,8]",
     "sft.max_steps=12",
     "sft.learning_rate=0.02",
     "sft.batch_size=4",
@@ -29,6 +32,7 @@ SFT = [
 ]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("task", "fields"),
     [
@@ -47,7 +51,7 @@ def test_rl_starts_from_the_adapter_that_sft_wrote_with_kl_0(task, fields, tmp_p
     assert [json.loads(row)["iteration"] for row in rows][:4] == [0, 4, 8, 12]
 
     tiny = tmp_path / "sft" / "tiny_model"
-    start = [f"task={task}", "debug=smoke", "debug.tiny_model=false", "policy=local", "threads=1"]
+    start = [f"task={task}", *SMOKE[:-1], "debug.tiny_model=false", "policy=local", "budget=off"]
     adapter = tmp_path / "sft" / "adapter"
     paths = [f"policy.path={tiny}", f"policy.adapter={adapter}", "checkpoint.every=0"]
     rl = api.run([*start, *paths, "algorithm.iterations=1"], tmp_path / "rl")
@@ -100,6 +104,7 @@ REWARD_MODEL = [
 ]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("training", ["full", "lora"])
 def test_a_fine_tuned_classifier_keeps_its_labels_and_serves_as_reward(training, tmp_path):
     rows = [
