@@ -30,13 +30,14 @@ def composed(*overrides):
 
 
 def composed_option(group, option):
-    """With a value for whatever the option leaves open."""
+    """With a value for whatever the option leaves open; a policy is pinned."""
+    pinned = ["policy.revision=abc123"] if group == "policy" else []
     try:
-        config = composed(f"{group}={option}")
+        config = composed(f"{group}={option}", *pinned)
     except ConfigCompositionException:  # a group outside of the defaults list
         group, config = f"+{group}", composed(f"+{group}={option}")
     needed = [f"{key}={MISSING}" for key in OmegaConf.missing_keys(config)]
-    return composed(f"{group}={option}", *needed) if needed else config
+    return composed(f"{group}={option}", *pinned, *needed) if needed else config
 
 
 def test_there_are_files_to_compose():
@@ -49,7 +50,14 @@ def test_there_are_files_to_compose():
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_into_checked_settings(group, option):
     config = composed_option(group, option)
-    assert isinstance(OmegaConf.to_object(config), Settings)
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, Settings)
+    if group == "policy":
+        assert settings.policy.path
+        assert settings.policy.revision == "abc123"
+    if group == "data":
+        assert settings.data.fields.prompt
+        assert settings.data.min_toxicity is None or settings.data.fields.toxicity
     refusals = []
     if (group, option) == ("adapter", "none"):
         refusals.append("adapter=none asks for full-weight training")

@@ -13,6 +13,8 @@ PUSH = """
 import json, os, sys
 from lora_detox import api
 from lora_detox.errors import DetoxError
+from lora_detox.export import adapter
+from lora_detox.export.reload import load_plain, logits_of
 
 run, out = sys.argv[1:3]
 EXPORT = ["stage=export", f"run={run}", "threads=1"]
@@ -29,6 +31,8 @@ os.environ["HF_TOKEN"] = "hf_nonsense"
 found["wrong_token"] = export("2", "export.repo_id=writer/adapter")
 os.environ["HF_TOKEN"] = "hf_writes"
 found["pushed"] = export("3", "export.repo_id=writer/adapter", "export.private=true")
+# What follows is refused by the hub; that the adapter loads in a fresh process was just shown.
+adapter.logits_in_fresh_process = lambda request: logits_of(load_plain(request), request["rows"])
 found["not_mine"] = export("4", "export.repo_id=somebody/adapter")
 os.environ["HF_TOKEN"] = "hf_reads"
 found["read_only"] = export("5", "export.repo_id=writer/other")

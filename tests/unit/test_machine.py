@@ -98,6 +98,7 @@ def run_python(code, **environment):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_a_policy_bounds_the_kernels():
     printed = run_python(
         f"import os, lora_detox.policy.policy; print(os.environ.get({CAPACITY!r}))"

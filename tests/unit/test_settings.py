@@ -1,5 +1,7 @@
 """Values and combinations that cannot work are found by plain code, before anything heavy."""
 
+import copy
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -22,9 +24,17 @@ TERMS = ("toxicity", "rouge", "length", "similarity")
 WEIGHTS = {f"{key}.terms.{term}" for key in ("reward", "judge") for term in TERMS}  # finite
 
 
+@pytest.fixture(scope="module")
+def composed():
+    return compose_settings(["task=gptj_continuation"], "run")
+
+
 @pytest.fixture
-def settings(tmp_path):
-    return compose_settings(["task=gptj_continuation"], tmp_path / "run")
+def settings(composed, tmp_path):
+    """Of one's own, to change."""
+    own = copy.deepcopy(composed)
+    own.run_dir = str(tmp_path / "run")
+    return own
 
 
 def assign(settings, key, value):

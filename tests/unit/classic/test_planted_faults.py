@@ -15,6 +15,7 @@ from tests.unit.classic import properties
 from tests.unit.classic.properties import LESSONS
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("architecture", "lora"), list(LESSONS))
 def test_a_rigged_score_raises_the_liked_token(architecture, lora):
     properties.check_that_it_learns(architecture, lora)

@@ -24,11 +24,15 @@ def compose(tmp_path):
     return lambda *overrides: compose_settings(["stage=plan", *overrides], tmp_path / "run")
 
 
-def predicted(settings, machine=CPU, query=40):
+def predicted(settings, machine=CPU, query=40, layers=None):
+    """What a run takes; with `layers`, were its GPT-2 of that depth, which is counted sooner."""
     config, _ = policy_config(settings, settings.policy.path)
+    if layers is not None:
+        config.n_layer = layers
     return predict(settings, config, settings.policy.path, query, machine)
 
 
+@pytest.mark.slow
 def test_gpt_j_in_int8_knows_the_excluded_output_matrix(compose):
     settings = compose("task=gptj_continuation", "policy=gpt_j_6b", "quantization=int8")
     plan = predicted(settings, GPU, query=15)
@@ -47,12 +51,12 @@ def test_gpt_j_in_int8_knows_the_excluded_output_matrix(compose):
 def test_states_that_a_run_may_go_back_to_are_counted(compose):
     base = ["task=gptj_continuation", "policy=gpt2", "algorithm=grpo"]  # without a value head
     name = "states to go back to"
-    plain = predicted(compose(*base, "budget=off", "guard=off"))
+    plain = predicted(compose(*base, "budget=off", "guard=off"), layers=2)
     adapter = plain.stays["adapter"]
     assert plain.stays[name] == adapter  # the start
-    assert predicted(compose(*base, "guard=off")).stays[name] == 2 * adapter
-    assert predicted(compose(*base)).stays[name] == 5 * adapter
-    mean = predicted(compose(*base, "algorithm.average=0.9"))
+    assert predicted(compose(*base, "guard=off"), layers=2).stays[name] == 2 * adapter
+    assert predicted(compose(*base), layers=2).stays[name] == 5 * adapter
+    mean = predicted(compose(*base, "algorithm.average=0.9"), layers=2)
     assert mean.stays[name] == 7 * adapter
 
 
@@ -74,8 +78,8 @@ def test_the_total_is_what_stays_and_the_largest_phase():
 
 def test_frozen_states_count_for_the_whole_rollout(compose):
     base = ["task=gptj_continuation", "policy=gpt2", "policy.dtype=float32"]
-    plain = predicted(compose(*base))
-    upper = predicted(compose(*base, "adapter.scope=last_2"))
+    plain = predicted(compose(*base), layers=4)
+    upper = predicted(compose(*base, "adapter.scope=last_2"), layers=4)
     kept = "states below the adapter, whole rollout"
     assert kept not in plain.phases["update"]
     rows, tokens = 32, 40 + 30 - 1
@@ -97,7 +101,8 @@ def test_frozen_states_count_for_the_whole_rollout(compose):
 def test_what_is_said_to_save_memory_does(compose, override, phase):
     base = ["task=gptj_continuation", "policy=gpt2", "generation.batch_size=8", "judge=none"]
     base.append("policy.dtype=float32")
-    before, after = predicted(compose(*base)), predicted(compose(*base, override))
+    before = predicted(compose(*base), layers=6)
+    after = predicted(compose(*base, override), layers=6)
     assert sum(after.phases[phase].values()) < 0.8 * sum(before.phases[phase].values())
 
 

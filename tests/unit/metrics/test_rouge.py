@@ -81,6 +81,7 @@ def test_metric_means_and_lists():
     assert lists["rouge1"] == pytest.approx([2 / 3, 1.0])
 
 
+@pytest.mark.slow
 def test_metric_needs_neither_network_nor_cache(tmp_path):
     program = (
         "import socket\n"

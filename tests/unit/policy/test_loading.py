@@ -186,6 +186,7 @@ assert not any(name.startswith("lora_detox") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_plain_peft_reads_the_saved_adapter_in_its_own_process(saved, tmp_path):
     path = saved("t5")
     policy = load(path)

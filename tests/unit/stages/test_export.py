@@ -77,6 +77,7 @@ def test_an_encoder_decoder_exports_again_over_an_earlier_export(tmp_path):
     assert "AutoModelForSeq2SeqLM" in (finished / "export" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_another_base_than_the_one_of_training_is_found_out(finished, tmp_path, monkeypatch):
     other = write_run(tmp_path / "other", "gptj")
     weights = other / "tiny_model" / "model.safetensors"

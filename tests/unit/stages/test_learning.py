@@ -148,6 +148,7 @@ def shares_of_a_run(architecture, seed):
     return shares
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("architecture", [ENCODER_DECODER, DECODER_ONLY])
 def test_runs_from_several_seeds_raise_the_share_of_the_liked_tokens(architecture):
     shares = [shares_of_a_run(architecture, seed) for seed in range(5)]
