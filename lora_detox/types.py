@@ -296,7 +296,6 @@ class Evaluation:
         references: reference responses, empty lists where there are none.
         per_response: metric name -> one number per response.
         corpus: metric name -> one number for the whole set (distinct-n, perplexity).
-        seconds: wall time by phase.
     """
 
     prompts: list[str]
@@ -304,4 +303,3 @@ class Evaluation:
     references: list[list[str]]
     per_response: Mapping[str, list[float]]
     corpus: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)

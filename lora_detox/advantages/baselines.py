@@ -1,25 +1,10 @@
 """What a whole response's return is compared with where there is no value head."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-
-class Baseline(StrEnum):
-    """What is subtracted from the return of a token.
-
-    `value`: the value head's estimate, by GAE. `leave_one_out`: mean return of the other responses
-    to the prompt. `group_mean`: mean return of all responses to the prompt. `running_mean`: that
-    of earlier iterations.
-    """
-
-    VALUE = "value"
-    LEAVE_ONE_OUT = "leave_one_out"
-    GROUP_MEAN = "group_mean"
-    RUNNING_MEAN = "running_mean"
 
 
 def leave_one_out(returns: Float[Tensor, "B"], group: int) -> Float[Tensor, "B"]:

@@ -7,16 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora_detox.advantages.baselines import (
-    Baseline,
     RunningMean,
     group_mean,
     group_std,
     leave_one_out,
 )
 from lora_detox.advantages.gae import gae
-from lora_detox.advantages.kl_penalty import KlPenalty, ref_kl
+from lora_detox.advantages.kl_penalty import ref_kl
 from lora_detox.advantages.rewards import sequence_rewards, token_rewards
 from lora_detox.advantages.whitening import scale_only, whiten
+from lora_detox.choices import Baseline, KlPenalty
 from lora_detox.types import Advantages, Rollout
 
 GROUP_EPSILON = 1e-4
@@ -47,7 +47,7 @@ class AdvantagePlan:
     gae_lambda: float
     whiten_rewards: bool
     whiten_advantages: bool = True
-    baseline: Baseline = Baseline.VALUE
+    baseline: Baseline = Baseline.value
     responses_per_prompt: int = 1
     group_std: bool = False
     sequence_level: bool = False
@@ -84,7 +84,7 @@ def estimate_advantages(
         rewards = sequence_rewards(rewards, mask)
     if plan.whiten_rewards:
         rewards = scale_only(rewards, mask)
-    if plan.baseline is Baseline.VALUE:
+    if plan.baseline is Baseline.value:
         advantages = gae(rewards, rollout.values, mask, plan.gamma, plan.gae_lambda)
         returns = (advantages + rollout.values) * mask
     else:
@@ -109,9 +109,9 @@ def _above_baseline(
 ) -> Float[Tensor, "B R"]:
     """Reward to go of each token minus the baseline of its response's whole return."""
     whole, group = returns[:, 0], plan.responses_per_prompt
-    if plan.baseline is Baseline.LEAVE_ONE_OUT:
+    if plan.baseline is Baseline.leave_one_out:
         baseline = leave_one_out(whole, group)
-    elif plan.baseline is Baseline.GROUP_MEAN:
+    elif plan.baseline is Baseline.group_mean:
         baseline = group_mean(whole, group)
     elif running_mean is None:
         raise ValueError("baseline=running_mean needs running_mean; got None")

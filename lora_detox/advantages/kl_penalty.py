@@ -1,18 +1,9 @@
 """Per-token penalties for leaving the reference policy."""
 
-from enum import StrEnum
-
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-
-class KlPenalty(StrEnum):
-    """Which estimate of KL(policy || reference) the reward is charged with."""
-
-    KL = "kl"
-    ABS = "abs"
-    MSE = "mse"
-    FULL = "full"
+from lora_detox.choices import KlPenalty
 
 
 def ref_kl(
@@ -41,11 +32,11 @@ def ref_kl(
         ValueError: `full` without `full_kl`.
     """
     difference = logprobs - ref_logprobs
-    if penalty is KlPenalty.KL:
+    if penalty is KlPenalty.kl:
         estimate = difference
-    elif penalty is KlPenalty.ABS:
+    elif penalty is KlPenalty.abs:
         estimate = difference.abs()
-    elif penalty is KlPenalty.MSE:
+    elif penalty is KlPenalty.mse:
         estimate = 0.5 * difference**2
     elif full_kl is None:
         raise ValueError("penalty=full needs full_kl; got None: collect the rollout with full_kl")

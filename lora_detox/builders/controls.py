@@ -4,14 +4,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from lora_detox.advantages import LengthCorrection, RunningMean, ScoreScaler
+from lora_detox.choices import KlControlType
 from lora_detox.metrics import names
-from lora_detox.settings import AlgorithmSettings, KlControlType, Settings
+from lora_detox.settings import AlgorithmSettings, Settings
 from lora_detox.update import (
     AdaptiveKl,
     Bound,
     Budget,
     CollapseGuard,
-    CollapseLimits,
     Constraint,
     FixedKl,
     KlControl,
@@ -102,8 +102,7 @@ def guard_of(settings: Settings) -> CollapseGuard | None:
     asked = settings.guard
     if not asked.enabled:
         return None
-    limits = CollapseLimits(**same_names(CollapseLimits, asked))
-    return CollapseGuard(limits=limits, retries=asked.retries)
+    return CollapseGuard(limits=asked, retries=asked.retries)
 
 
 def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:

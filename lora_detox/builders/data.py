@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.choices import Stage, TaskKind
 from lora_detox.prompts import (
     PromptSampler,
     PromptSets,
@@ -13,7 +14,7 @@ from lora_detox.prompts import (
     load_prompt_sets,
     repeat_prompts,
 )
-from lora_detox.settings import Settings, Stage, TaskKind
+from lora_detox.settings import Settings
 from lora_detox.types import PromptBatch
 
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from lora_detox.choices import Baseline
 from lora_detox.embedded import embedded_path
 from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.preflight import BackbonePlan
-from lora_detox.settings import BaselineType, Settings
+from lora_detox.settings import Settings
 
 EMBEDDED_POLICY = "embedded:policy"
 
@@ -38,7 +39,7 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
         device=settings.device,
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
-        value_head=settings.algorithm.baseline is BaselineType.value,
+        value_head=settings.algorithm.baseline is Baseline.value,
     )
 
 

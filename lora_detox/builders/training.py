@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from transformers import get_scheduler
 
-from lora_detox.advantages import AdvantagePlan, Baseline
-from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.advantages import AdvantagePlan
 from lora_detox.builders.controls import same_names
+from lora_detox.choices import KlLevel, KlPenalty, KlPlace, LossMean, Schedule
 from lora_detox.errors import SettingsError
 from lora_detox.machine import resolve_device
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.rollout import Passes
-from lora_detox.settings import AlgorithmSettings, KlLevel, KlPlace, LossMean, Schedule, Settings
+from lora_detox.settings import AlgorithmSettings, Settings
 from lora_detox.types import Sampling
 from lora_detox.update import PpoPlan
 
@@ -54,7 +54,7 @@ def sampling_of(settings: Settings) -> Sampling:
 def plan_of(settings: Settings, dtype: torch.dtype) -> Plan:
     """The plan of a detox run with a backbone of some dtype."""
     algorithm, generation = settings.algorithm, settings.generation
-    penalty = KlPenalty(algorithm.kl_penalty.value)
+    penalty = algorithm.kl_penalty
     least, most = generation.response_tokens
     return Plan(
         iterations=algorithm.iterations,
@@ -63,7 +63,7 @@ def plan_of(settings: Settings, dtype: torch.dtype) -> Plan:
         collection={
             "minibatch_size": algorithm.minibatch_size,
             "passes": passes(settings, dtype),
-            "full_kl": penalty is KlPenalty.FULL,
+            "full_kl": penalty is KlPenalty.full,
         },
         advantages=AdvantagePlan(
             kl_penalty=penalty,
@@ -71,7 +71,7 @@ def plan_of(settings: Settings, dtype: torch.dtype) -> Plan:
             gae_lambda=algorithm.gae_lambda,
             whiten_rewards=algorithm.whiten_rewards,
             whiten_advantages=algorithm.whiten_advantages,
-            baseline=Baseline(algorithm.baseline.value),
+            baseline=algorithm.baseline,
             responses_per_prompt=algorithm.responses_per_prompt,
             group_std=algorithm.group_std,
             sequence_level=algorithm.kl_level is KlLevel.sequence,

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from lora_detox.advantages import ScoreScaler
 from lora_detox.advantages.gae import gae
-from lora_detox.advantages.kl_penalty import KlPenalty, ref_kl
+from lora_detox.advantages.kl_penalty import ref_kl
 from lora_detox.advantages.rewards import token_rewards
+from lora_detox.choices import KlPenalty
 from lora_detox.classic.advice import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.core import masked_mean, masked_var, masked_whiten
@@ -47,7 +48,7 @@ def kl_per_token(kind: str, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
         The penalty [...].
     """
     penalty = KlPenalty(kind)
-    if penalty is KlPenalty.FULL:
+    if penalty is KlPenalty.full:
         size, shape = logprobs.shape[-1], logprobs.shape[:-1]
         rows, ref_rows = logprobs.reshape(-1, size), ref_logprobs.reshape(-1, size)
         at = torch.zeros(len(rows), dtype=torch.long, device=rows.device)

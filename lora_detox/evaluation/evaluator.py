@@ -72,7 +72,6 @@ class Evaluator:
                 scores=scores.score.tolist(),
                 response_tokens=responses.mask.sum(dim=1).tolist(),
                 reference_nll=nll,
-                seconds={},
             )
         mask = responses.mask.cpu()
         distance = {

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lora_detox.builders.data import load_data
+from lora_detox.choices import Protocol
 from lora_detox.prompts import PromptRow
 from lora_detox.prompts.splits import choose_rows
-from lora_detox.settings import DataSettings, Protocol, Settings
+from lora_detox.settings import DataSettings, Settings
 from lora_detox.types import Sampling
 
 

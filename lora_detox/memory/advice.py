@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lora_detox.choices import Dtype, QuantizationType
 from lora_detox.memory.predict import Prediction
-from lora_detox.settings import AdapterSettings, Dtype, QuantizationType, Settings
+from lora_detox.settings import AdapterSettings, Settings
 
 Override = tuple[str, Any]
 

@@ -16,6 +16,7 @@ from transformers import (
 from lora_detox.builders.controls import budget_of
 from lora_detox.builders.policy import adapter_plan
 from lora_detox.builders.training import sampling_of
+from lora_detox.choices import Baseline, TaskKind
 from lora_detox.errors import DetoxError
 from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy
@@ -30,7 +31,7 @@ from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors,
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
 from lora_detox.scores.loading import resolve_classifier
-from lora_detox.settings import BaselineType, ScorerSettings, Settings, TaskKind
+from lora_detox.settings import ScorerSettings, Settings
 
 SPECIAL_TOKENS = 2
 """Tokens that a classifier adds around a text."""
@@ -124,7 +125,7 @@ def memory_backbone(
         device="cpu",
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
-        value_head=settings.algorithm.baseline is BaselineType.value,
+        value_head=settings.algorithm.baseline is Baseline.value,
     )
     if plan.dtype == "auto" and machine.device == "cuda":
         return replace(plan, dtype="bfloat16")

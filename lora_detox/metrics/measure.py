@@ -11,7 +11,7 @@ from lora_detox.metrics.perplexity import reference_perplexity
 from lora_detox.types import Evaluation
 
 
-def measure_responses(  # noqa: PLR0913 - one argument per column of the table that it builds
+def measure_responses(
     *,
     prompts: list[str],
     responses: list[str],
@@ -21,7 +21,6 @@ def measure_responses(  # noqa: PLR0913 - one argument per column of the table t
     scores: Sequence[float],
     response_tokens: Sequence[int | float],
     reference_nll: Sequence[float] | None,
-    seconds: Mapping[str, float],
 ) -> Evaluation:
     """Assemble every per-response and corpus metric of one policy.
 
@@ -35,7 +34,6 @@ def measure_responses(  # noqa: PLR0913 - one argument per column of the table t
         response_tokens: real tokens of each response [B].
         reference_nll: sum of -ref_logprobs over the real tokens of each response [B], nats; None
             where the reference policy did not score them, then there is no perplexity.
-        seconds: wall time by phase.
 
     Returns:
         The evaluation; a metric that does not apply is absent.
@@ -69,7 +67,6 @@ def measure_responses(  # noqa: PLR0913 - one argument per column of the table t
         references=references,
         per_response=per_response,
         corpus=_corpus_metrics(responses, per_response),
-        seconds=dict(seconds),
     )
 
 

@@ -22,6 +22,7 @@ from lora_detox.builders.training import (
     make_optimizer,
     plan_of,
 )
+from lora_detox.choices import BudgetResult, Stage, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.embedded.tiny import remove_tiny_policy
 from lora_detox.environment import prepare_process
@@ -45,7 +46,7 @@ from lora_detox.run.resume import base_checksum, check_same_settings, trained_ch
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
 from lora_detox.scores import prefix_credit
-from lora_detox.settings import BudgetResult, Settings, Stage, TaskKind
+from lora_detox.settings import Settings
 from lora_detox.types import Rollout, Sampling, Scorer
 from lora_detox.update import PpoUpdate
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def evaluate_start(job: Job) -> Evaluation:
     """
     path = job.run_dir / "checkpoints" / "before.json"
     if job.first_iteration and path.is_file():
-        return Evaluation(**json.loads(path.read_text(encoding="utf-8")))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return Evaluation(**{entry.name: stored[entry.name] for entry in fields(Evaluation)})
     evaluation = job.evaluator(job.encoded.test, "evaluating the start")
     path.parent.mkdir(exist_ok=True)
     write_json_atomic(path, asdict(evaluation))

@@ -2,11 +2,12 @@
 
 import torch
 
+from lora_detox.choices import Stage, TaskKind, TrainerKind
 from lora_detox.machine import slow_dtype_note
 from lora_detox.report.console import print_line
 from lora_detox.run.job import Job
 from lora_detox.scores.classifier import ClassifierScorer
-from lora_detox.settings import Settings, Stage, TaskKind, TrainerKind
+from lora_detox.settings import Settings
 
 REAL_TASKS = {
     TaskKind.summarization: "flan_summary_real",

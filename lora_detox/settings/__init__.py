@@ -1,25 +1,8 @@
 """The schema of conf/: what can be set, of which type, and which combinations cannot work."""
 
+from lora_detox.settings.algorithm import AlgorithmSettings, TrainerSettings
+from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.checks import check_settings
-from lora_detox.settings.choices import (
-    AdapterType,
-    BaselineType,
-    BudgetResult,
-    Combine,
-    Dtype,
-    KlControlType,
-    KlLevel,
-    KlPenaltyType,
-    KlPlace,
-    LossMean,
-    Protocol,
-    QuantizationType,
-    Schedule,
-    ScoredText,
-    ScoreOutput,
-    Stage,
-    TaskKind,
-)
 from lora_detox.settings.compose import (
     closest_keys,
     known_keys,
@@ -28,7 +11,6 @@ from lora_detox.settings.compose import (
 )
 from lora_detox.settings.groups import (
     AdapterSettings,
-    AlgorithmSettings,
     CheckpointSettings,
     DataSettings,
     DebugSettings,
@@ -44,60 +26,32 @@ from lora_detox.settings.groups import (
     TermSettings,
     TrackerSettings,
 )
-from lora_detox.settings.limits import BudgetSettings, GuardSettings
 from lora_detox.settings.plain import flat, settings_yaml
-from lora_detox.settings.stages import (
-    ClassifierTraining,
-    ExportSettings,
-    RewardModelSettings,
-    SftSchedule,
-    SftSettings,
-    check_export,
-)
-from lora_detox.settings.trainers import TrainerKind, TrainerSettings
+from lora_detox.settings.preflight import check_export
+from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
 
 __all__ = [
     "AdapterSettings",
-    "AdapterType",
     "AlgorithmSettings",
-    "BaselineType",
-    "BudgetResult",
     "BudgetSettings",
     "CheckpointSettings",
-    "ClassifierTraining",
-    "Combine",
     "DataSettings",
     "DebugSettings",
-    "Dtype",
     "EvaluationSettings",
     "ExportSettings",
     "FieldSettings",
     "GenerationSettings",
     "GuardSettings",
-    "KlControlType",
-    "KlLevel",
-    "KlPenaltyType",
-    "KlPlace",
-    "LossMean",
     "PlanSettings",
     "PolicySettings",
-    "Protocol",
     "QuantizationSettings",
-    "QuantizationType",
     "RewardModelSettings",
-    "Schedule",
-    "ScoreOutput",
-    "ScoredText",
     "ScorerSettings",
     "Settings",
-    "SftSchedule",
     "SftSettings",
-    "Stage",
-    "TaskKind",
     "TaskSettings",
     "TermSettings",
     "TrackerSettings",
-    "TrainerKind",
     "TrainerSettings",
     "check_export",
     "check_settings",

@@ -3,23 +3,22 @@
 import math
 from dataclasses import asdict
 
-from lora_detox.errors import SettingsError
-from lora_detox.settings.choices import (
+from lora_detox.choices import (
     AdapterType,
-    BaselineType,
+    Baseline,
     KlLevel,
-    KlPenaltyType,
+    KlPenalty,
     KlPlace,
     Protocol,
     QuantizationType,
     Stage,
+    TrainerKind,
 )
-from lora_detox.settings.groups import AlgorithmSettings, Settings, TermSettings
-from lora_detox.settings.ranges import check_ranges
-from lora_detox.settings.soup import check_soup
-from lora_detox.settings.stages import check_export
-from lora_detox.settings.surroundings import check_packages, check_run_dir
-from lora_detox.settings.trainers import check_trainer
+from lora_detox.errors import SettingsError
+from lora_detox.ranges import check_ranges
+from lora_detox.settings.algorithm import AlgorithmSettings
+from lora_detox.settings.groups import Settings, TermSettings
+from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
 
 
 def check_settings(settings: Settings) -> None:
@@ -33,6 +32,7 @@ def check_settings(settings: Settings) -> None:
     """
     check_ranges(settings)
     _check_batches(settings.algorithm)
+    _check_fallback(settings)
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
     _check_reward_terms(settings)
@@ -42,9 +42,7 @@ def check_settings(settings: Settings) -> None:
         check_export(settings.run, settings.export)
     if settings.stage is Stage.soup:
         check_soup(settings)
-    if settings.stage is Stage.detox:
-        algorithm = settings.algorithm
-        check_trainer(algorithm.trainer, algorithm.responses_per_prompt, resume=settings.resume)
+    _check_trainer(settings)
     _check_plan(settings)
     check_packages(settings)
     check_run_dir(settings)
@@ -64,7 +62,7 @@ def _check_batches(algorithm: AlgorithmSettings) -> None:
             )
 
 
-GROUPED = (BaselineType.leave_one_out, BaselineType.group_mean)
+GROUPED = (Baseline.leave_one_out, Baseline.group_mean)
 
 
 def _check_algorithm(algorithm: AlgorithmSettings) -> None:
@@ -75,12 +73,12 @@ def _check_algorithm(algorithm: AlgorithmSettings) -> None:
             f"algorithm.responses_per_prompt: got {group}; algorithm.{asked} compares responses to "
             "the same prompt, so want 2 or more"
         )
-    if algorithm.group_std and baseline is BaselineType.value:
+    if algorithm.group_std and baseline is Baseline.value:
         raise SettingsError(
             "algorithm.group_std: divides what stands above a group's baseline; want false with "
             "algorithm.baseline=value"
         )
-    if algorithm.kl_place is KlPlace.loss and algorithm.kl_penalty is not KlPenaltyType.kl:
+    if algorithm.kl_place is KlPlace.loss and algorithm.kl_penalty is not KlPenalty.kl:
         raise SettingsError(
             f"algorithm.kl_penalty: got {algorithm.kl_penalty.value}; algorithm.kl_place=loss "
             "charges k3, so want kl there"
@@ -90,9 +88,31 @@ def _check_algorithm(algorithm: AlgorithmSettings) -> None:
             f"algorithm.credit_every: got {algorithm.credit_every}; algorithm.kl_level=sequence "
             "gives every token the same return, so want null there"
         )
-    if algorithm.average is not None and not 0 < algorithm.average < 1:
+
+
+def _check_trainer(settings: Settings) -> None:
+    """Whether a method other than the main path can run at all."""
+    algorithm = settings.algorithm
+    if settings.stage is not Stage.detox or algorithm.trainer.kind is TrainerKind.native:
+        return
+    name = algorithm.trainer.kind.value
+    if algorithm.responses_per_prompt < 2:
         raise SettingsError(
-            f"algorithm.average: got {algorithm.average:g}; want a weight between 0 and 1, or null"
+            f"algorithm.responses_per_prompt: got {algorithm.responses_per_prompt}; "
+            f"algorithm={name} compares responses to the same prompt, so want 2 or more"
+        )
+    if settings.resume:
+        raise SettingsError(
+            f"resume: algorithm={name} keeps no checkpoints; name another hydra.run.dir"
+        )
+
+
+def _check_fallback(settings: Settings) -> None:
+    fractions = list(settings.budget.interpolate)
+    falling = sorted(set(fractions), reverse=True)
+    if fractions != falling or any(not 0 < fraction < 1 for fraction in fractions):
+        raise SettingsError(
+            f"budget.interpolate: got {fractions}, want falling numbers between 0 and 1, or []"
         )
 
 

@@ -8,27 +8,21 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lora_detox.settings.choices import (
+from lora_detox.choices import (
     AdapterType,
-    BaselineType,
     Combine,
     Dtype,
-    KlControlType,
-    KlLevel,
-    KlPenaltyType,
-    KlPlace,
-    LossMean,
     Protocol,
     QuantizationType,
-    Schedule,
     ScoredText,
     ScoreOutput,
     Stage,
     TaskKind,
 )
-from lora_detox.settings.limits import BudgetSettings, GuardSettings
+from lora_detox.ranges import fraction, not_negative, positive, positive_fraction
+from lora_detox.settings.algorithm import AlgorithmSettings
+from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
-from lora_detox.settings.trainers import TrainerSettings
 
 
 @dataclass
@@ -59,9 +53,9 @@ class AdapterSettings:
     """conf/adapter: what learns."""
 
     type: AdapterType = AdapterType.lora
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
+    rank: int = positive(16)
+    alpha: float = positive(32.0)
+    dropout: float = fraction(0.0)
     targets: list[str] = field(default_factory=list)
     scope: str = "all"
     rslora: bool = False
@@ -73,7 +67,7 @@ class QuantizationSettings:
     """conf/quantization: how the frozen weights are stored."""
 
     type: QuantizationType = QuantizationType.none
-    int8_threshold: float = 6.0
+    int8_threshold: float = not_negative(6.0)
     double_quant: bool = True
 
 
@@ -99,15 +93,15 @@ class DataSettings:
     split_names: list[str] = field(default_factory=lambda: ["train", "validation", "test"])
     split_fractions: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
     fields: FieldSettings = field(default_factory=FieldSettings)
-    min_toxicity: float | None = None
-    max_toxicity: float | None = None
+    min_toxicity: float | None = fraction(None)
+    max_toxicity: float | None = fraction(None)
     skip: str | None = None
     prefixes: list[str] = field(default_factory=list)
     query_tokens: list[int] | None = None
-    max_query_tokens: int = 512
+    max_query_tokens: int = positive(512, "tokens")
     split_seed: int = 0
-    limit: int | None = None
-    bad_row_limit: int = 100
+    limit: int | None = positive(None, "rows")
+    bad_row_limit: int = not_negative(100, "rows")
     cache: bool = True
 
 
@@ -132,66 +126,14 @@ class ScorerSettings:
     text: ScoredText = ScoredText.response
     function: str | None = None
     dtype: Dtype = Dtype.auto
-    batch_size: int = 64
-    max_tokens: int | None = None
+    batch_size: int = positive(64)
+    max_tokens: int | None = positive(None, "tokens")
     probe: bool = True
     ensemble: list[str] = field(default_factory=list)
     combine: Combine = Combine.minimum
     terms: TermSettings = field(default_factory=TermSettings)
-    length_words: int = 20
+    length_words: int = positive(20, "words")
     signs: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class AlgorithmSettings:
-    """conf/algorithm: the update and its numbers."""
-
-    name: str = MISSING
-    baseline: BaselineType = BaselineType.value
-    responses_per_prompt: int = 1
-    group_std: bool = False
-    baseline_decay: float = 0.9
-    average: float | None = None
-    credit_every: int | None = None
-    loss_mean: LossMean = LossMean.token
-    iterations: int = MISSING
-    rollout_batch_size: int = MISSING
-    minibatch_size: int = MISSING
-    microbatch_size: int = MISSING
-    microbatch_tokens: int | None = None
-    ppo_epochs: int = MISSING
-    learning_rate: float = MISSING
-    value_learning_rate: float | None = None
-    schedule: Schedule = Schedule.constant
-    warmup_iterations: int = 0
-    weight_decay: float = 0.0
-    kl_control: KlControlType = KlControlType.adaptive
-    kl_coef: float = 0.2
-    kl_target: float = 6.0
-    kl_horizon: float = 10000
-    kl_penalty: KlPenaltyType = KlPenaltyType.kl
-    kl_level: KlLevel = KlLevel.token
-    kl_place: KlPlace = KlPlace.reward
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    value_clip_range: float = 0.2
-    value_coef: float = 0.1
-    max_grad_norm: float | None = None
-    target_kl: float | None = None
-    step_kl: float | None = 0.001
-    ratio_threshold: float = 10.0
-    scale_scores: bool = True
-    center_scores: bool = True
-    score_clip: float | None = None
-    length_neutral: bool = False
-    length_target: float | None = None
-    length_both_ways: bool = False
-    length_gain: float = 0.1
-    length_damping: float = 30.0
-    whiten_rewards: bool = False
-    whiten_advantages: bool = True
-    trainer: TrainerSettings = field(default_factory=TrainerSettings)
 
 
 @dataclass
@@ -199,11 +141,11 @@ class GenerationSettings:
     """conf/generation: how responses are sampled."""
 
     response_tokens: list[int] = MISSING
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_new_tokens: int = 0
-    batch_size: int = 32
+    temperature: float = positive(1.0)
+    top_k: int = not_negative(0)
+    top_p: float = positive_fraction(1.0)
+    min_new_tokens: int = not_negative(0, "tokens")
+    batch_size: int = positive(32, "prompts")
     static_cache: bool | None = None
 
 
@@ -211,20 +153,19 @@ class GenerationSettings:
 class EvaluationSettings:
     """conf/evaluation: when, on how much."""
 
-    every: int = MISSING
-    validation_prompts: int = MISSING
-    test_prompts: int = MISSING
-    samples_per_prompt: int = 1
-    validation_samples: int = 1
-    batch_size: int = 64
+    every: int = positive(MISSING, "iterations")
+    validation_prompts: int = positive(MISSING)
+    test_prompts: int = positive(MISSING)
+    samples_per_prompt: int = positive(1)
+    validation_samples: int = positive(1)
+    batch_size: int = positive(64)
     greedy: bool = False
     seed: int = 1000
-    resamples: int = 1000
     protocol: Protocol = Protocol.plain
     models: list[Any] = field(default_factory=list)
-    prompts: int | None = None
-    samples: int | None = None
-    new_tokens: int | None = None
+    prompts: int | None = positive(None)
+    samples: int | None = positive(None)
+    new_tokens: int | None = positive(None, "tokens")
     sets: dict[str, DataSettings] = field(default_factory=dict)
 
 
@@ -249,8 +190,8 @@ class DebugSettings:
 class CheckpointSettings:
     """When the state of training is saved."""
 
-    every: int = 0
-    keep: int = 2
+    every: int = not_negative(0, "iterations")
+    keep: int = positive(2, "checkpoints")
 
 
 @dataclass
@@ -258,8 +199,8 @@ class PlanSettings:
     """conf/plan: the machine that stage=plan plans for."""
 
     device: str | None = None
-    memory_gib: float | None = None
-    query_tokens: int | None = None
+    memory_gib: float | None = positive(None, "GiB")
+    query_tokens: int | None = positive(None, "tokens")
 
 
 @dataclass
@@ -267,9 +208,9 @@ class Settings:
     """Everything a run needs; see conf/config.yaml for the groups that fill it."""
 
     stage: Stage = Stage.detox
-    seed: int = 0
+    seed: int = not_negative(0)
     device: str = "auto"
-    threads: int | None = None
+    threads: int | None = positive(None)
     resume: bool = False
     run_dir: str = MISSING
     run: str | None = None

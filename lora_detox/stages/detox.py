@@ -8,6 +8,7 @@ the model together.
 from typing import Any
 
 from lora_detox.advantages import estimate_advantages
+from lora_detox.choices import TrainerKind
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics.quality import rollout_quality
 from lora_detox.progress import TrainingProgress
@@ -24,7 +25,7 @@ from lora_detox.run.iteration import (
 )
 from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
-from lora_detox.settings import Settings, TrainerKind
+from lora_detox.settings import Settings
 from lora_detox.trainers.methods import train_by_method
 
 

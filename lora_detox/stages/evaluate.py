@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lora_detox.builders.scorers import check_scorers, load_scorers
+from lora_detox.choices import Protocol, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
 from lora_detox.evaluation.evaluator import Evaluator
@@ -30,7 +31,7 @@ from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
-from lora_detox.settings import Protocol, Settings, TaskKind, settings_yaml
+from lora_detox.settings import Settings, settings_yaml
 from lora_detox.types import Evaluation, PromptBatch, Scorer
 
 

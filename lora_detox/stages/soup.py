@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lora_detox.builders.controls import budget_of
+from lora_detox.choices import Baseline, BudgetResult, TaskKind
 from lora_detox.policy.soup import apply_soup, average_adapters
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import read_jsonl
@@ -13,7 +14,7 @@ from lora_detox.report.wording import means_of
 from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.job import Job
-from lora_detox.settings import BaselineType, BudgetResult, GuardSettings, Settings, TaskKind
+from lora_detox.settings import GuardSettings, Settings
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -35,7 +36,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     soup = average_adapters([Path(one).expanduser() / "adapter" for one in runs])
     adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
-    algorithm = replace(settings.algorithm, average=None, baseline=BaselineType.running_mean)
+    algorithm = replace(settings.algorithm, average=None, baseline=Baseline.running_mean)
     budget = replace(settings.budget, result=BudgetResult.best)  # the runs' may be their end
     settings_of_mean = replace(
         settings,

@@ -7,8 +7,9 @@ from typing import Any
 from rich.console import Console
 from transformers import PrinterCallback, TrainerCallback
 
+from lora_detox.choices import Stage
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
-from lora_detox.settings import RewardModelSettings, Settings, SftSettings, Stage
+from lora_detox.settings import RewardModelSettings, Settings, SftSettings
 from lora_detox.trainers.checkpoints import (
     ExactCheckpoints,
     steps_between,

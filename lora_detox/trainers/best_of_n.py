@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from lora_detox.run.job import Job
-from lora_detox.settings import SftSchedule
 from lora_detox.trainers.groups import best_responses, score_groups
 from lora_detox.trainers.supervised import Example, make_trainer
 
@@ -35,7 +34,7 @@ def train(job: Job) -> dict[str, Any]:
         epochs=algorithm.trainer.epochs,
         max_steps=None,
         learning_rate=algorithm.learning_rate,
-        schedule=SftSchedule(algorithm.schedule.value),
+        schedule=algorithm.schedule,
         warmup_steps=algorithm.warmup_iterations,
         weight_decay=algorithm.weight_decay,
         max_grad_norm=algorithm.max_grad_norm or 0.0,

@@ -17,12 +17,13 @@ from transformers import (
 )
 
 from lora_detox.builders.labelled import LabelledTexts
+from lora_detox.choices import ClassifierTraining
 from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
 from lora_detox.scores.loading import load_error
-from lora_detox.settings import ClassifierTraining, RewardModelSettings, Settings
+from lora_detox.settings import RewardModelSettings, Settings
 from lora_detox.trainers.arguments import complete_trainer, train_from_newest, trainer_arguments
 
 _KEY = "reward_model"

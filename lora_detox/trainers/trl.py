@@ -12,11 +12,11 @@ from rich.console import Console
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from lora_detox.choices import Schedule, TrainerKind
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import names
 from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
-from lora_detox.settings import Schedule, TrainerKind
 from lora_detox.trainers.groups import preference_pairs, score_groups
 from lora_detox.types import PromptBatch
 

@@ -5,37 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lora_detox.limits import CollapseLimits
+
 RISE, FALL = "rose", "fell"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollapseLimits:
-    """What counts as collapse; None leaves a sign unchecked. "Start" is the first rollout.
-
-    Attributes:
-        kl: KL to the reference (k3), nats per response.
-        ratio: mean probability ratio of an update, above it or below its inverse.
-        entropy: least fraction of the start's entropy.
-        entropy_rise: most, as a multiple of the start's entropy.
-        perplexity: most, as a multiple of the start's perplexity under the reference.
-        length: least fraction of the start's mean response length.
-        distinct_2: least fraction of the start's distinct-2.
-        repetition: most that the fraction of repeated 3-grams may rise, 0 to 1.
-        reward_rise: standard deviations of the score by which it must have risen before the
-            held-out classifier (the judge) is compared with it.
-        judge_fall: least fraction by which the judge's toxicity must have fallen then.
-    """
-
-    kl: float | None = None
-    ratio: float | None = None
-    entropy: float | None = None
-    entropy_rise: float | None = None
-    perplexity: float | None = None
-    length: float | None = None
-    distinct_2: float | None = None
-    repetition: float | None = None
-    reward_rise: float | None = None
-    judge_fall: float = 0.0
 
 
 @dataclass

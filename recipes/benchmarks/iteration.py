@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from lora_detox.advantages import AdvantagePlan, estimate_advantages
-from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.choices import KlPenalty
 from lora_detox.machine import attention_of, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
@@ -140,7 +140,7 @@ def measure(
     length, size = work["response_tokens"], work["rollout_batch_size"]
     sampling = Sampling(min_new_tokens=length)
     advantage_plan = AdvantagePlan(
-        kl_penalty=KlPenalty.KL, gamma=1.0, gae_lambda=0.95, whiten_rewards=False
+        kl_penalty=KlPenalty.kl, gamma=1.0, gae_lambda=0.95, whiten_rewards=False
     )
     update, passes = build_update(policy, work, sampling), passes_of(policy, work)
     phases: dict[str, list[float]] = {"generate": [], "reference": [], "update": []}

@@ -16,10 +16,10 @@ from typing import Any
 from lora_detox import api
 from lora_detox.builders.data import encode_prompts, load_data
 from lora_detox.builders.policy import backbone_plan
+from lora_detox.choices import TrainerKind
 from lora_detox.policy.preflight import read_config
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.report.jsonl import write_json_atomic
-from lora_detox.settings import TrainerKind
 
 
 def write_prompts(overrides: list[str], file: Path) -> None:

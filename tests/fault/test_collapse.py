@@ -19,7 +19,6 @@ SMALL = [
     "evaluation.every=2",
     "evaluation.validation_prompts=16",
     "evaluation.test_prompts=8",
-    "evaluation.resamples=50",
     "data.limit=300",
     "threads=1",
     "guard.retries=1",

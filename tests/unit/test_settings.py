@@ -1,27 +1,29 @@
 """Values and combinations that cannot work are found by plain code, before anything heavy."""
 
 import copy
+import math
+from dataclasses import fields, is_dataclass
 
 import pytest
 from omegaconf import OmegaConf
 
 from lora_detox.api import compose_settings
+from lora_detox.choices import Baseline, KlLevel, KlPenalty, KlPlace
 from lora_detox.errors import SettingsError
-from lora_detox.settings import (
-    BaselineType,
-    KlLevel,
-    KlPenaltyType,
-    KlPlace,
-    check_settings,
-    closest_keys,
-    known_keys,
-    settings_yaml,
+from lora_detox.ranges import (
+    change,
+    fraction,
+    inner_fraction,
+    not_negative,
+    positive,
+    positive_fraction,
+    range_of,
 )
-from lora_detox.settings.ranges import CHANGE, NOT_NEGATIVE, POSITIVE, UNIT
+from lora_detox.settings import Settings, check_settings, closest_keys, known_keys, settings_yaml
 
-ANY_NUMBER = {"data.split_seed", "evaluation.seed"}  # only seeds
 TERMS = ("toxicity", "rouge", "length", "similarity")
-WEIGHTS = {f"{key}.terms.{term}" for key in ("reward", "judge") for term in TERMS}  # finite
+UNRANGED = {"data.split_seed", "evaluation.seed"}  # any number is a seed
+UNRANGED |= {f"{key}.terms.{term}" for key in ("reward", "judge") for term in TERMS}  # finite
 
 
 @pytest.fixture(scope="module")
@@ -44,40 +46,58 @@ def assign(settings, key, value):
     setattr(settings, last, value)
 
 
-def numbers(node, prefix=""):
-    """Keys of the schema that hold a number."""
-    for name, entry in node.__dataclass_fields__.items():
-        if hasattr(entry.type, "__dataclass_fields__"):
-            yield from numbers(entry.type, f"{prefix}{name}.")
+def number_fields(node, prefix=""):
+    """Keys of the schema that hold a number, each with its field."""
+    for entry in fields(node):
+        if is_dataclass(entry.type):
+            yield from number_fields(entry.type, f"{prefix}{entry.name}.")
         elif entry.type in (int, float, int | None, float | None):
-            yield prefix + name
+            yield prefix + entry.name, entry
 
 
-def test_every_number_has_a_range(settings):
-    ranged = {*POSITIVE, *NOT_NEGATIVE, *UNIT, *CHANGE}
-    assert set(numbers(type(settings))) == ranged | ANY_NUMBER | WEIGHTS
+NUMBERS = dict(number_fields(Settings))
+
+
+def test_every_number_has_a_range():
+    assert {key for key, entry in NUMBERS.items() if range_of(entry) is None} == UNRANGED
+
+
+@pytest.mark.parametrize("key", sorted(NUMBERS.keys() - UNRANGED))
+def test_a_number_out_of_its_range_is_refused_by_its_key(settings, key):
+    allowed = range_of(NUMBERS[key])
+    outside = [float("nan"), allowed.least - 0.1, allowed.most + 0.1]
+    outside += [] if allowed.with_least else [allowed.least]
+    outside += [] if allowed.with_most else [allowed.most]
+    for value in outside:
+        if math.isinf(value):
+            continue
+        assign(settings, key, value)
+        with pytest.raises(SettingsError, match=f"^{key}: got {value}, want {allowed.words}"):
+            check_settings(settings)
 
 
 @pytest.mark.parametrize(
-    ("keys", "values"),
+    ("field", "inside", "outside", "words"),
     [
-        (POSITIVE, [0, -1, float("nan")]),
-        (NOT_NEGATIVE, [-1, float("nan")]),
-        (UNIT, [-0.1, 1.1, float("nan")]),
-        (CHANGE, [-1, float("nan")]),
+        (positive(1), [1e-9, 5, 1e9], [0, -1], "a number above 0"),
+        (not_negative(1), [0, 7], [-1e-9], "0 or more"),
+        (fraction(1), [0, 0.5, 1], [-1e-9, 1.1], "a number from 0 to 1"),
+        (positive_fraction(1), [1e-9, 1], [0, 1.1], "a number above 0, at most 1"),
+        (inner_fraction(1), [1e-9, 0.9], [0, 1], "a number between 0 and 1"),
+        (change(1), [-0.9, 0, 3], [-1, -2], "a number above -1"),
     ],
 )
-def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values):
-    for key in keys:
-        original = settings
-        for part in key.split("."):
-            original = getattr(original, part)
-        for value in values:
-            assign(settings, key, value)
-            with pytest.raises(SettingsError, match=f"^{key}: got {value}, want "):
-                check_settings(settings)
-        assign(settings, key, original)
-    check_settings(settings)
+def test_a_range_holds_what_its_words_say(field, inside, outside, words):
+    allowed = range_of(field)
+    assert allowed.words.startswith(words)
+    assert all(map(allowed.holds, inside))
+    assert not any(map(allowed.holds, [*outside, float("nan")]))
+
+
+def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
+    settings.evaluation.sets["toxic"].limit = 0
+    with pytest.raises(SettingsError, match=r"evaluation.sets.toxic.limit: got 0, .*\(rows\)"):
+        check_settings(settings)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +116,13 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values)
             {"algorithm.credit_every": 2, "algorithm.kl_level": KlLevel.sequence},
             "algorithm.credit_every: got 2; algorithm.kl_level=sequence",
         ),
-        ({"algorithm.average": 1.0}, "algorithm.average: got 1; want a weight between 0 and 1"),
+        ({"algorithm.average": 1.0}, "algorithm.average: got 1.0, want a number between 0 and 1"),
         (
-            {"algorithm.baseline": BaselineType.leave_one_out},
+            {"algorithm.baseline": Baseline.leave_one_out},
             "algorithm.responses_per_prompt: got 1; algorithm.baseline=leave_one_out",
         ),
         (
-            {"algorithm.baseline": BaselineType.running_mean, "algorithm.group_std": True},
+            {"algorithm.baseline": Baseline.running_mean, "algorithm.group_std": True},
             "algorithm.responses_per_prompt: got 1; algorithm.group_std=true",
         ),
         (
@@ -114,7 +134,7 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, keys, values)
             "algorithm.responses_per_prompt=5 does not divide algorithm.rollout_batch_size=32",
         ),
         (
-            {"algorithm.kl_place": KlPlace.loss, "algorithm.kl_penalty": KlPenaltyType.full},
+            {"algorithm.kl_place": KlPlace.loss, "algorithm.kl_penalty": KlPenalty.full},
             "algorithm.kl_penalty: got full; algorithm.kl_place=loss",
         ),
         ({"reward.terms.rouge": float("nan")}, "reward.terms.rouge: got nan, want a finite"),

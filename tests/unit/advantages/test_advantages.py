@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from lora_detox.advantages import AdvantagePlan, ScoreScaler, estimate_advantages
 from lora_detox.advantages.gae import gae
-from lora_detox.advantages.kl_penalty import KlPenalty, ref_kl
+from lora_detox.advantages.kl_penalty import ref_kl
 from lora_detox.advantages.rewards import token_rewards
 from lora_detox.advantages.whitening import masked_mean, masked_variance, scale_only, whiten
+from lora_detox.choices import KlPenalty
 from lora_detox.types import PromptBatch, Rollout
 
 
@@ -23,13 +24,13 @@ def test_penalties_by_hand():
     logprobs = torch.tensor([[-1.0, -2.0, 0.0]])
     reference = torch.tensor([[-1.5, -1.0, 0.0]])
     mask = mask_of(3)
-    assert ref_kl(logprobs, reference, mask, KlPenalty.KL).tolist() == [[0.5, -1.0, 0.0]]
-    assert ref_kl(logprobs, reference, mask, KlPenalty.ABS).tolist() == [[0.5, 1.0, 0.0]]
-    assert ref_kl(logprobs, reference, mask, KlPenalty.MSE).tolist() == [[0.125, 0.5, 0.0]]
+    assert ref_kl(logprobs, reference, mask, KlPenalty.kl).tolist() == [[0.5, -1.0, 0.0]]
+    assert ref_kl(logprobs, reference, mask, KlPenalty.abs).tolist() == [[0.5, 1.0, 0.0]]
+    assert ref_kl(logprobs, reference, mask, KlPenalty.mse).tolist() == [[0.125, 0.5, 0.0]]
     exact = torch.tensor([[0.3, 0.2, 9.0]])
-    assert ref_kl(logprobs, reference, mask_of(2, 3)[:1], KlPenalty.FULL, exact)[0, 2] == 0
+    assert ref_kl(logprobs, reference, mask_of(2, 3)[:1], KlPenalty.full, exact)[0, 2] == 0
     with pytest.raises(ValueError, match="full_kl"):
-        ref_kl(logprobs, reference, mask, KlPenalty.FULL)
+        ref_kl(logprobs, reference, mask, KlPenalty.full)
 
 
 def test_the_score_lands_on_the_last_real_token():
@@ -144,7 +145,7 @@ def rollout_of(mask, seed=0):
 def test_estimate_puts_the_pieces_together():
     mask = mask_of(4, 2, 5)
     rollout, score = rollout_of(mask), torch.tensor([1.0, -2.0, 0.5])
-    base = {"kl_penalty": KlPenalty.KL, "gamma": 0.9, "gae_lambda": 0.8, "whiten_rewards": False}
+    base = {"kl_penalty": KlPenalty.kl, "gamma": 0.9, "gae_lambda": 0.8, "whiten_rewards": False}
     plain = estimate_advantages(rollout, score, 0.1, AdvantagePlan(**base, whiten_advantages=False))
     torch.testing.assert_close(plain.ref_kl, (rollout.logprobs - rollout.ref_logprobs) * mask)
     torch.testing.assert_close(plain.returns, (plain.advantages + rollout.values) * mask)
@@ -162,7 +163,7 @@ def test_the_exact_penalty_is_what_the_rollout_holds():
     mask = mask_of(4, 2, 5)
     exact = torch.rand(mask.shape) * mask
     rollout = replace(rollout_of(mask), full_kl=exact)
-    plan = AdvantagePlan(kl_penalty=KlPenalty.FULL, gamma=0.9, gae_lambda=0.8, whiten_rewards=False)
+    plan = AdvantagePlan(kl_penalty=KlPenalty.full, gamma=0.9, gae_lambda=0.8, whiten_rewards=False)
     assert torch.equal(estimate_advantages(rollout, torch.ones(3), 0.1, plan).ref_kl, exact)
 
 

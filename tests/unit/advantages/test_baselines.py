@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_detox.advantages import AdvantagePlan, Baseline, RunningMean, estimate_advantages
+from lora_detox.advantages import AdvantagePlan, RunningMean, estimate_advantages
 from lora_detox.advantages.baselines import group_mean, group_std, leave_one_out
-from lora_detox.advantages.kl_penalty import KlPenalty
 from lora_detox.advantages.rewards import sequence_rewards
+from lora_detox.choices import Baseline, KlPenalty
 from tests.unit.advantages.test_advantages import mask_of, rollout_of
 
 PLAIN = {
-    "kl_penalty": KlPenalty.KL,
+    "kl_penalty": KlPenalty.kl,
     "gamma": 1.0,
     "gae_lambda": 0.95,
     "whiten_rewards": False,
@@ -84,7 +84,7 @@ def test_rloo_advantages_are_those_of_a_loop(sequence):
     rollout = rollout_of(MASK)
     plan = AdvantagePlan(
         **PLAIN,
-        baseline=Baseline.LEAVE_ONE_OUT,
+        baseline=Baseline.leave_one_out,
         responses_per_prompt=3,
         sequence_level=sequence,
     )
@@ -97,7 +97,7 @@ def test_rloo_advantages_are_those_of_a_loop(sequence):
 def test_grpo_advantages_are_standardised_scores_and_leave_the_kl_to_the_loss():
     plan = AdvantagePlan(
         **PLAIN,
-        baseline=Baseline.GROUP_MEAN,
+        baseline=Baseline.group_mean,
         responses_per_prompt=3,
         group_std=True,
         kl_in_loss=True,
@@ -114,7 +114,7 @@ def test_grpo_advantages_are_standardised_scores_and_leave_the_kl_to_the_loss():
 
 
 def test_a_mean_by_response_weighs_short_and_long_ones_alike():
-    plan = {**PLAIN, "baseline": Baseline.GROUP_MEAN, "responses_per_prompt": 3, "kl_in_loss": True}
+    plan = {**PLAIN, "baseline": Baseline.group_mean, "responses_per_prompt": 3, "kl_in_loss": True}
     by_token = estimate_advantages(rollout_of(MASK), SCORE, 0.3, AdvantagePlan(**plan))
     by_response = estimate_advantages(
         rollout_of(MASK), SCORE, 0.3, AdvantagePlan(**plan, mean_by_response=True)
@@ -125,7 +125,7 @@ def test_a_mean_by_response_weighs_short_and_long_ones_alike():
 
 
 def test_reinforce_compares_with_the_past_and_needs_to_know_it():
-    plan = AdvantagePlan(**PLAIN, baseline=Baseline.RUNNING_MEAN, sequence_level=True)
+    plan = AdvantagePlan(**PLAIN, baseline=Baseline.running_mean, sequence_level=True)
     past = RunningMean(decay=0.9, mean=0.7)
     found = estimate_advantages(rollout_of(MASK), SCORE, 0.0, plan, 0.0, past)
     torch.testing.assert_close(found.advantages, (SCORE[:, None] - 0.7) * MASK)
@@ -149,7 +149,7 @@ def test_a_bonus_by_token_is_paid_where_it_is_due():
 
 def test_a_mean_by_response_is_by_hand():
     """Lengths 4, 2, 5, 1, 3, 3 have the mean 3: weights 3/4, 3/2, 3/5, 3, 1, 1."""
-    plan = {**PLAIN, "baseline": Baseline.GROUP_MEAN, "responses_per_prompt": 3, "kl_in_loss": True}
+    plan = {**PLAIN, "baseline": Baseline.group_mean, "responses_per_prompt": 3, "kl_in_loss": True}
     plain, weighted = (
         estimate_advantages(
             rollout_of(MASK), SCORE, 0.3, AdvantagePlan(**plan, mean_by_response=one)
@@ -163,7 +163,7 @@ def test_a_mean_by_response_is_by_hand():
 def test_a_group_without_spread_is_divided_by_epsilon():
     """Returns 0 and 1.5e-4: the deviation is 1.0607e-4, the divisor 2.0607e-4."""
     plan = AdvantagePlan(
-        **PLAIN, baseline=Baseline.GROUP_MEAN, responses_per_prompt=2, group_std=True
+        **PLAIN, baseline=Baseline.group_mean, responses_per_prompt=2, group_std=True
     )
     found = estimate_advantages(rollout_of(mask_of(1, 1)), torch.tensor([0.0, 1.5e-4]), 0.0, plan)
     assert found.advantages[:, 0].tolist() == pytest.approx([-0.36397, 0.36397], rel=1e-3)

@@ -5,10 +5,12 @@ import pytest
 from lora_detox.api import compose_settings
 from lora_detox.builders.controls import budget_of, kl_control, score_scaler
 from lora_detox.builders.training import learning_rate_schedule
+from lora_detox.choices import KlControlType, Schedule
+from lora_detox.limits import CollapseLimits
 from lora_detox.metrics import names
 from lora_detox.run.controls import Controls
-from lora_detox.settings import AlgorithmSettings, KlControlType, Schedule
-from lora_detox.update import AdaptiveKl, CollapseGuard, CollapseLimits, FixedKl, StepControl
+from lora_detox.settings import AlgorithmSettings
+from lora_detox.update import AdaptiveKl, CollapseGuard, FixedKl, StepControl
 
 
 def algorithm(**changes):

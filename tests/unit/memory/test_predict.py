@@ -6,12 +6,12 @@ import pytest
 from transformers import RobertaConfig
 
 from lora_detox.api import compose_settings, run
+from lora_detox.choices import Dtype, QuantizationType
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import SettingsError
 from lora_detox.memory.advice import advise, candidates, changed
 from lora_detox.memory.predict import Machine, Prediction, predict, scorer_bytes
 from lora_detox.policy.preflight import BackbonePlan, read_config
-from lora_detox.settings import Dtype, QuantizationType
 from lora_detox.stages.plan import longest_query, policy_config
 
 GIB = 2**30

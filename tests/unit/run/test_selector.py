@@ -5,10 +5,11 @@ import torch
 
 from lora_detox.clock import Clock
 from lora_detox.errors import DivergenceError
+from lora_detox.limits import CollapseLimits
 from lora_detox.run.controls import Controls
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
-from lora_detox.update import AdaptiveKl, Bound, Budget, CollapseGuard, CollapseLimits
+from lora_detox.update import AdaptiveKl, Bound, Budget, CollapseGuard
 from tests.tiny import tiny_policy
 
 BOUNDS = [Bound(measure="perplexity", above=True, allowed=0.1)]

@@ -3,14 +3,8 @@
 import pytest
 import torch
 
-from lora_detox.advantages import (
-    AdvantagePlan,
-    Baseline,
-    RunningMean,
-    ScoreScaler,
-    estimate_advantages,
-)
-from lora_detox.advantages.kl_penalty import KlPenalty
+from lora_detox.advantages import AdvantagePlan, RunningMean, ScoreScaler, estimate_advantages
+from lora_detox.choices import Baseline, KlPenalty
 from lora_detox.prompts import repeat_prompts
 from lora_detox.rollout import Passes, Responses, collect_rollout, generate_responses
 from lora_detox.types import Sampling
@@ -19,7 +13,7 @@ from tests.learning import assert_direction, assert_learned, is_liked, liked_and
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, tiny_policy, tiny_prompts
 
 COMMON = {
-    "kl_penalty": KlPenalty.KL,
+    "kl_penalty": KlPenalty.kl,
     "gamma": 1.0,
     "gae_lambda": 0.95,
     "whiten_rewards": False,
@@ -28,20 +22,20 @@ GROUPED = {"responses_per_prompt": 4, "whiten_advantages": False}
 ALGORITHMS = {
     "ppo": AdvantagePlan(**COMMON),
     "rloo": AdvantagePlan(
-        **COMMON, **GROUPED, baseline=Baseline.LEAVE_ONE_OUT, sequence_level=True
+        **COMMON, **GROUPED, baseline=Baseline.leave_one_out, sequence_level=True
     ),
-    "rloo by token": AdvantagePlan(**COMMON, **GROUPED, baseline=Baseline.LEAVE_ONE_OUT),
+    "rloo by token": AdvantagePlan(**COMMON, **GROUPED, baseline=Baseline.leave_one_out),
     "grpo": AdvantagePlan(
         **COMMON,
         **GROUPED,
-        baseline=Baseline.GROUP_MEAN,
+        baseline=Baseline.group_mean,
         group_std=True,
         kl_in_loss=True,
         mean_by_response=True,
     ),
-    "dr grpo": AdvantagePlan(**COMMON, **GROUPED, baseline=Baseline.GROUP_MEAN, kl_in_loss=True),
+    "dr grpo": AdvantagePlan(**COMMON, **GROUPED, baseline=Baseline.group_mean, kl_in_loss=True),
     "reinforce": AdvantagePlan(
-        **COMMON, whiten_advantages=False, baseline=Baseline.RUNNING_MEAN, sequence_level=True
+        **COMMON, whiten_advantages=False, baseline=Baseline.running_mean, sequence_level=True
     ),
 }
 PPO = {
@@ -65,7 +59,7 @@ class Lesson:
             moved=False,
             targets=("all-linear",),
             seed=seed,
-            with_value_head=self.plan.baseline is Baseline.VALUE,
+            with_value_head=self.plan.baseline is Baseline.value,
         )
         with torch.no_grad():  # random logits are too small for a state to prefer a token soon
             self.policy.backbone.lm_head.weight.mul_(SHARPER[architecture])

@@ -21,7 +21,6 @@ SMALL = [
     "generation.response_tokens=[4,6]",
     "evaluation.validation_prompts=4",
     "evaluation.test_prompts=4",
-    "evaluation.resamples=20",
     "data.limit=60",
     "checkpoint.every=0",
     "budget=off",  # it keeps the best adapter in memory too

@@ -26,8 +26,6 @@ from lora_detox.types import Sampling, Scores
 from tests.runs import SMOKE, write_run
 from tests.tiny import tiny_policy, tiny_prompts
 
-pytest.importorskip("trl")
-
 SMALL = [*SMOKE, "algorithm.learning_rate=0.02", "adapter.targets=[all-linear]"]
 TRL = ["trl_dpo", "trl_grpo", "trl_rloo"]
 

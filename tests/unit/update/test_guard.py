@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from lora_detox.update import CollapseGuard, CollapseLimits
+from lora_detox.limits import CollapseLimits
+from lora_detox.update import CollapseGuard
 
 LIMITS = CollapseLimits(
     kl=40.0,

@@ -1,4 +1,7 @@
-"""What a key can be where it is one of a few words."""
+"""What a key can be where it is one of a few words.
+
+Settings and the parts they configure share these; member names are what a user writes.
+"""
 
 from enum import StrEnum
 
@@ -70,13 +73,13 @@ class Combine(StrEnum):
 
 
 class KlControlType(StrEnum):
-    """Whether the price of a nat moves."""
+    """Whether the KL coefficient moves."""
 
     adaptive = "adaptive"
     fixed = "fixed"
 
 
-class KlPenaltyType(StrEnum):
+class KlPenalty(StrEnum):
     """Which estimate of the KL to the reference is charged."""
 
     kl = "kl"
@@ -85,8 +88,13 @@ class KlPenaltyType(StrEnum):
     full = "full"
 
 
-class BaselineType(StrEnum):
-    """What the return of a token is compared with."""
+class Baseline(StrEnum):
+    """What is subtracted from the return of a token.
+
+    `value`: the value head's estimate, by GAE. `leave_one_out`: mean return of the other responses
+    to the prompt. `group_mean`: mean return of all responses to the prompt. `running_mean`: that
+    of earlier iterations.
+    """
 
     value = "value"
     leave_one_out = "leave_one_out"
@@ -132,8 +140,30 @@ class Protocol(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate moves over the iterations."""
+    """How a learning rate moves over the run."""
 
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+
+
+class ClassifierTraining(StrEnum):
+    """Which weights of a classifier learn."""
+
+    full = "full"
+    lora = "lora"
+
+
+class TrainerKind(StrEnum):
+    """Who moves the adapter in stage=detox."""
+
+    native = "native"
+    trl_dpo = "trl_dpo"
+    trl_grpo = "trl_grpo"
+    trl_rloo = "trl_rloo"
+    best_of_n = "best_of_n"
+
+    @property
+    def is_trl(self) -> bool:
+        """Whether a trainer of TRL does it, which takes decoder-only models alone."""
+        return self.value.startswith("trl_")

@@ -1,0 +1,38 @@
+"""What training may cost, and when it has collapsed: conf/budget and conf/guard."""
+
+from dataclasses import dataclass, field
+
+from lora_detox.choices import BudgetResult
+from lora_detox.limits import CollapseLimits
+from lora_detox.ranges import change, fraction, not_negative, positive
+
+
+@dataclass
+class BudgetSettings:
+    """conf/budget: what less toxicity may cost."""
+
+    name: str = "off"
+    perplexity: float | None = change(None)
+    rouge_l: float | None = fraction(None)
+    distinct_2: float | None = fraction(None)
+    length: float | None = positive(None, "as a fraction of the start's")
+    kl: float | None = positive(None, "nats per response")
+    aim: float = fraction(1.0)
+    gain: float = positive(0.1)
+    damping: float = not_negative(25.0)
+    distinct_2_gain: float = positive(1.0)
+    start_rollouts: int = not_negative(3, "rollouts")
+    smoothing: float = fraction(0.3)
+    target: float | None = fraction(None)
+    patience: int | None = positive(None, "evaluations")
+    interpolate: list[float] = field(default_factory=list)
+    result: BudgetResult = BudgetResult.best
+
+
+@dataclass
+class GuardSettings(CollapseLimits):
+    """conf/guard: what counts as collapse, and what happens then."""
+
+    name: str = "off"
+    enabled: bool = False
+    retries: int = not_negative(3)

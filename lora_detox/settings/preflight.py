@@ -1,0 +1,165 @@
+"""What settings need around them: installed packages, finished runs, a free folder for the run."""
+
+import importlib.util
+import json
+import os
+import platform
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from lora_detox.choices import QuantizationType
+from lora_detox.errors import SettingsError
+from lora_detox.hub import is_hub_id
+from lora_detox.settings.groups import Settings
+from lora_detox.settings.plain import flat, settings_yaml
+from lora_detox.settings.stages import ExportSettings
+
+_SAME = ("task", "policy", "quantization", "data")
+"""Groups that have to be the runs' own: else another base, or test prompts in training."""
+_SAME_ADAPTER = ("adapter.type", "adapter.targets", "adapter.scope")
+TRACKERS = ("wandb", "trackio")
+
+
+def check_packages(settings: Settings) -> None:
+    """Packages that a machine may lack are installed, found out without importing them."""
+    names = settings.tracker.names
+    for name in names:
+        if name not in {*TRACKERS, "tensorboard", "jsonl"}:
+            raise SettingsError(
+                f"tracker.names: got {name}, want {' or '.join(TRACKERS)} (metrics.jsonl and "
+                "TensorBoard are always written)"
+            )
+    for name in names:
+        if name in TRACKERS and importlib.util.find_spec(name) is None:
+            raise SettingsError(
+                f"tracker.names: the package {name} is not installed; "
+                "pip install 'lora-detox[trackers]', or leave it out"
+            )
+    quantized = settings.quantization.type
+    if quantized is not QuantizationType.none and not importlib.util.find_spec("bitsandbytes"):
+        raise SettingsError(
+            f"quantization={quantized.value}: the package bitsandbytes is not installed. It has "
+            "wheels for Linux (x86_64, aarch64), Windows and macOS on arm64; this is "
+            f"{platform.system()} on {platform.machine()}. There pip install bitsandbytes; "
+            "elsewhere want quantization=none"
+        )
+
+
+def check_run_dir(settings: Settings) -> None:
+    """A folder that holds a run is for going on with that run alone."""
+    run_dir = Path(settings.run_dir)
+    marks = ("summary.json", "metrics.jsonl", "checkpoints", "adapter")
+    held = [name for name in marks if (run_dir / name).exists()]
+    if held and not settings.resume:
+        raise SettingsError(
+            f"hydra.run.dir: {os.path.relpath(run_dir)} already holds another run "
+            f"({', '.join(held)}); name another folder, or resume=true to go on with that run"
+        )
+
+
+def check_finished(run: str, key: str) -> None:
+    """A folder holds a finished run with an adapter.
+
+    Args:
+        run: the folder.
+        key: of the settings that names it, for the message.
+
+    Raises:
+        SettingsError: what is missing.
+    """
+    folder = Path(run).expanduser()
+    wanted = ("config.yaml", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise SettingsError(
+            f"{key}: {run} has no {' and no '.join(missing)}; want the folder of a finished run of "
+            "stage=detox or stage=sft"
+        )
+    if not (folder / "summary.json").is_file():
+        raise SettingsError(
+            f"{key}: {run} has no summary.json, so it did not finish; end it with resume=true first"
+        )
+
+
+def check_export(run: str | None, export: ExportSettings) -> None:
+    """What stage=export needs is there, found out from files alone.
+
+    Args:
+        run: folder of a finished run.
+        export: what is wanted of it.
+
+    Raises:
+        SettingsError: no such run, a run without adapter, or a name that is no repository.
+    """
+    if run is None:
+        raise SettingsError("run: no value given; stage=export wants a finished run, as in run=DIR")
+    folder = Path(run).expanduser()
+    check_finished(run, "run")
+    if export.dry_run and export.repo_id is None:
+        raise SettingsError("export.dry_run: shows a push, so want export.repo_id=user/name")
+    for key, value in (("repo_id", export.repo_id), ("base_model", export.base_model)):
+        is_id = value is None or is_hub_id(value, with_owner=True)
+        if not is_id and not (key == "base_model" and "/" not in str(value)):
+            raise SettingsError(f"export.{key}: got {value!r}, want a hub id as user/name")
+    path = Path(export.path).expanduser() if export.path else folder / "export"
+    if path.exists() and any(path.iterdir()) and not (path / "adapter_config.json").is_file():
+        raise SettingsError(
+            f"export.path: {path} holds something else than an earlier export; name another folder"
+        )
+    if export.repo_id and export.base_model is None:
+        stored = json.loads((folder / "adapter/adapter_config.json").read_text(encoding="utf-8"))
+        base = str(stored.get("base_model_name_or_path"))
+        if Path(base).exists() or base.startswith((".", "/", "~")):
+            raise SettingsError(
+                f"export.base_model: the run was trained on the folder {Path(base).name}, which "
+                "nobody else can load; to push its adapter name the base on the hub, as in "
+                "export.base_model=google/flan-t5-base"
+            )
+
+
+def check_soup(settings: Settings) -> None:
+    """Find what cannot be averaged, from files alone.
+
+    Args:
+        settings: as composed.
+
+    Raises:
+        SettingsError: fewer than two runs, one that is not finished, or one of other settings.
+    """
+    folders = settings.soup
+    if len(set(folders)) < 2:
+        raise SettingsError(
+            f"soup: got {len(set(folders))} run(s); want two or more finished runs that differ in "
+            "their seed, as in 'soup=[runs/a,runs/b]'"
+        )
+    if settings.adapter.dora:
+        raise SettingsError(
+            "adapter.dora: magnitudes have no mean with a meaning; stage=soup wants adapter=lora "
+            "or adapter=rslora"
+        )
+    if settings.policy.adapter is not None:
+        raise SettingsError(
+            f"policy.adapter: got {settings.policy.adapter}; stage=soup starts from the base, want "
+            "null"
+        )
+    now = _compared(OmegaConf.create(settings_yaml(settings)))
+    for folder in folders:
+        check_finished(folder, "soup")
+        then = _compared(OmegaConf.load(Path(folder).expanduser() / "config.yaml"))
+        changed = [
+            f"{key}: was {then.get(key)}, now {now.get(key)}"
+            for key in sorted(now.keys() | then.keys())
+            if now.get(key) != then.get(key)
+        ]
+        if changed:
+            raise SettingsError(
+                f"soup: {folder} was trained with other settings ({'; '.join(changed)}); give "
+                "those of the runs"
+            )
+
+
+def _compared(config: DictConfig | ListConfig) -> dict[str, object]:
+    """The keys that have to be the same, dotted."""
+    found = flat(OmegaConf.to_container(config))
+    return {k: v for k, v in found.items() if k.split(".")[0] in _SAME or k in _SAME_ADAPTER}
