@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --quiet
 
-.PHONY: help setup run lint type test test-fast smoke bench clean
+.PHONY: help setup run lint type test test-fast mutants smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ test: setup  ## all CPU tests
 test-fast: setup  ## the tests that train no model from start to end and need no hub
 	$(PYTEST) -m "not training and not slow and not hub" $(ARGS)
 
+# beside .venv's own packages; constraints keep those as they are
+mutants: setup  ## which small changes to the core no test notices, half an hour, not in CI (ARGS='lora_detox.update.*')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutation]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation/run.py $(ARGS)
+
 smoke: setup  ## both tasks from end to end in seconds, as a sweep, in a temporary folder
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
 	$(BIN)/python -m lora_detox --multirun task=flan_summary,gptj_continuation debug=smoke \
@@ -46,4 +51,4 @@ bench: setup  ## speed of one iteration on this machine (PEER=DIR also runs TRL 
 	$(BIN)/python -m recipes.benchmarks.run $(if $(PEER),--peer $(PEER))
 
 clean:  ## remove .venv and caches, keep runs/
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants
