@@ -2,7 +2,7 @@
 
 Two checks. After one small step on given responses the liked ones must have become likelier than
 the others: to first order that is a theorem, so the sign does not hang on rounding. And over whole
-runs from several seeds the share of liked tokens must rise more than chance explains, since a
+runs from several seeds the fraction of liked tokens must rise more than chance explains, since a
 processor that rounds differently gives other runs, each as good as the first.
 """
 
@@ -45,15 +45,15 @@ def assert_direction(before: Tensor, after: Tensor, liked: Tensor) -> None:
     assert float(rise[liked].mean() - rise[~liked].mean()) > STEP
 
 
-def assert_learned(shares: Sequence[Sequence[float]]) -> None:
-    """The share of liked tokens is higher in the last iterations than in the first ones.
+def assert_learned(fractions: Sequence[Sequence[float]]) -> None:
+    """The fraction of liked tokens is higher in the last iterations than in the first ones.
 
     A rank test over independent runs (Mann and Whitney): with five runs of which each ends above
     every start its probability by chance is 1 / 252, and one pair may be the other way round.
 
     Args:
-        shares: of each run, by iteration.
+        fractions: of each run, by iteration.
     """
-    first, last = [run[0] for run in shares], [run[-1] for run in shares]
+    first, last = [run[0] for run in fractions], [run[-1] for run in fractions]
     chance = stats.mannwhitneyu(last, first, alternative="greater", method="exact").pvalue
     assert chance < CHANCE, (first, last)

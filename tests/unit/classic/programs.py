@@ -2,7 +2,6 @@
 
 import warnings
 
-import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
@@ -11,12 +10,10 @@ from lora_detox.classic import (
     AutoModelForSeq2SeqLMWithValueHead,
     PPOConfig,
     PPOTrainer,
-    set_seed,
 )
 from tests.tiny import VOCABULARY, tiny_backbone, tiny_tokenizer
 
 WRAPPERS = {"t5": AutoModelForSeq2SeqLMWithValueHead}
-LIKED = 7
 TARGETS = {"t5": ["q", "k", "v", "o", "wi_0", "wi_1", "wo"], "gpt2": ["c_attn", "c_proj", "c_fc"]}
 SAMPLE = {"do_sample": True, "top_k": 0.0, "top_p": 1.0, "min_length": -1, "max_new_tokens": 6}
 
@@ -68,25 +65,3 @@ def some_responses(lengths=(5, 2, 6, 3), seed=1, start=()):
 
 def some_scores(count=4):
     return [torch.tensor(float(i % 3)) for i in range(count)]
-
-
-def fraction_of_liked(responses):
-    return sum(int((r == LIKED).sum()) for r in responses) / sum(len(r) for r in responses)
-
-
-def teach(architecture, *, lora, steps, learning_rate, batch_size=16, **options):
-    """Fraction of response tokens that are the liked one: at the start, at the end; the trainer."""
-    set_seed(0)
-    model = policy(architecture, lora=lora)
-    if architecture == "gpt2":  # its tied outputs are too small for a peaked distribution
-        model.backbone.get_input_embeddings().weight.data.mul_(5.0)
-    settings = {"mini_batch_size": 8, "init_kl_coef": 0.02, "learning_rate": learning_rate}
-    trainer = quiet_trainer(model, batch_size=batch_size, **(settings | options))
-    fractions, stats = [], []
-    for step in range(steps):
-        queries = some_queries(tuple(3 + i % 3 for i in range(batch_size)), seed=step)
-        responses = trainer.generate(queries, batch_size=batch_size, return_prompt=False, **SAMPLE)
-        scores = [4 * (r == LIKED).float().mean() for r in responses]
-        stats.append(trainer.step(queries, responses, scores))
-        fractions.append(fraction_of_liked(responses))
-    return np.mean(fractions[:4]), np.mean(fractions[-4:]), trainer, stats
