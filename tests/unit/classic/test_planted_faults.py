@@ -86,6 +86,7 @@ def fractions_of_a_run(architecture, lora, seed):
     return fractions
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("architecture", "lora"), list(RATES))
 def test_runs_from_several_seeds_raise_the_fraction_of_the_liked_tokens(architecture, lora):
     assert_learned([fractions_of_a_run(architecture, lora, seed) for seed in range(5)])
