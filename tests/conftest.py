@@ -9,10 +9,14 @@ os.environ["LORA_DETOX_CACHE"] = tempfile.mkdtemp(prefix="lora-detox-tests-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from tests.runs import FinishedRuns
 
 # Before the package is imported anywhere: every annotated function checks its shapes.
 install_import_hook(
@@ -24,8 +28,6 @@ install_import_hook(
 )
 torch.set_num_threads(1)
 
-from tests.runs import FinishedRuns  # noqa: E402 (the package, only once its hook is in)
-
 
 def pytest_collection_finish() -> None:
     """What the imports made stays out of the garbage collections that runs ask for."""
@@ -34,8 +36,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRuns:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> "FinishedRuns":
     """Call it with overrides: the folder of that run, trained once in a session."""
+    from tests.runs import FinishedRuns  # noqa: PLC0415 (xdist's own process needs no models)
+
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # what the workers have in common
         folder = folder.parent
