@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lora_detox.errors import ScorerError
 from lora_detox.scores import ClassifierScorer, check_classifier, check_scorer
-from lora_detox.scores.classifier import checked_text
+from lora_detox.scores.classifier import CPU_BATCH_TOKENS, _join, checked_text
+from lora_detox.scores.loading import identify, load_error
 
 TEXTS = ["the cat sat", "", "a", "the mat on the cat " * 3, "dog! dog?", "the cat sat"]
 
@@ -271,3 +273,96 @@ def test_lab_classifiers(lab, name, civil):
     scores = scorer.score([""] * 3, [long_text, long_text + insult, insult])
     assert scores.toxicity[0] < scores.toxicity[1]
     assert scores.toxicity[2] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "joined"),
+    [
+        ("the mat", "the cat", "the mat the cat"),
+        ("the mat ", "the cat", "the mat the cat"),
+        ("the mat", " the cat", "the mat the cat"),
+        ("the mat\n", " the cat", "the mat\n the cat"),
+        ("a b", "c d", "a b c d"),
+        ("", "the cat", "the cat"),
+        ("the mat", "", "the mat"),
+    ],
+)
+def test_one_white_space_parts_prompt_and_response(prompt, response, joined):
+    assert _join(prompt, response) == joined
+
+
+def batches_of(scorer, texts, monkeypatch):
+    """Shapes of the forward passes over some texts."""
+    shapes, forward = [], scorer._model.forward
+    monkeypatch.setattr(
+        scorer._model,
+        "forward",
+        lambda **batch: shapes.append(tuple(batch["input_ids"].shape)) or forward(**batch),
+    )
+    scorer.score(prompts_for(texts), texts)
+    return shapes
+
+
+def test_passes_hold_the_rows_that_were_asked_for(save_classifier, monkeypatch):
+    texts = [f"{place:02}" for place in range(65)]
+    folder = save_classifier()
+    sizes = [rows for rows, _ in batches_of(ClassifierScorer(folder), texts, monkeypatch)]
+    assert sizes == [64, 1]
+    for batch_size in (1, 0):
+        one = ClassifierScorer(folder, batch_size=batch_size)
+        assert [rows for rows, _ in batches_of(one, texts[:3], monkeypatch)] == [1, 1, 1]
+
+
+def test_passes_on_a_cpu_hold_no_more_tokens_than_its_caches(save_classifier, monkeypatch):
+    texts = [f"{place:02} " + "xyz " * 9 for place in range(60)]
+    scorer = ClassifierScorer(save_classifier(), device="cpu")
+    shapes = batches_of(scorer, texts, monkeypatch)
+    assert max(rows * tokens for rows, tokens in shapes) <= CPU_BATCH_TOKENS < 60 * shapes[0][1]
+
+
+def test_the_toxic_label_of_a_multi_label_head_by_name(save_classifier):
+    labels = {"labels": ("toxic", "insult"), "problem_type": "multi_label_classification"}
+    folder = save_classifier(**labels)
+    assert check_classifier(folder, "insult").toxic_indices == (1,)
+    assert check_classifier(folder).toxic_indices == (0,)
+
+
+def test_the_dtype_and_the_padding_are_those_asked_for_and_stored(save_classifier):
+    scorer = ClassifierScorer(save_classifier(), dtype="bfloat16")
+    assert scorer._model.dtype == torch.bfloat16
+    assert scorer._windower._tokenizer.pad_token == "<pad>"
+    bare = ClassifierScorer(save_classifier("gpt2"))
+    assert bare._windower._tokenizer.pad_token == "</s>"
+    assert bare._model.config.pad_token_id == 2
+
+
+def test_an_id_holds_the_commit_else_the_revision_else_the_branch(save_classifier):
+    def name(commit, revision):
+        model = SimpleNamespace(config=SimpleNamespace(_commit_hash=commit))
+        return identify("owner/name", "owner/name", model, revision)
+
+    assert name("abc", "v1") == "owner/name@abc"
+    assert name(None, "v1") == "owner/name@v1"
+    assert name(None, None) == "owner/name@main"
+    scorer_id = ClassifierScorer(save_classifier()).scorer_id
+    assert len(scorer_id.removeprefix("roberta-classifier@")) == 12
+
+
+def test_the_hub_is_asked_for_the_revision(monkeypatch):
+    asked = []
+
+    def refuse(self, path, *, revision=None, **_):
+        asked.append((path, revision))
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(ScorerError, match="hub cannot be reached"):
+        ClassifierScorer("no-one/nothing-here", revision="v1")
+    assert asked == [("no-one/nothing-here", "v1")]
+
+
+def test_an_error_of_several_lines_is_told_by_its_first():
+    error = load_error("owner/name", "judge", ValueError("\nfirst\nsecond"))
+    assert "cannot load the classifier owner/name: ValueError: first; want" in str(error)
+    assert "ValueError: ; want" in str(load_error("owner/name", "judge", ValueError()))

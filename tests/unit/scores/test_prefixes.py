@@ -73,3 +73,29 @@ def test_stretches_longer_than_every_response_change_nothing():
     credit, scorer = credit_every(8)
     assert not credit.any()
     assert not scorer.scored
+
+
+def test_the_scorer_gets_the_columns_of_each_row_and_the_correction_its_texts():
+    class Remembers(CountsInsults):
+        def score(self, prompts, responses, **columns):
+            self.columns = columns
+            return super().score(prompts, responses)
+
+    def half(score, texts):
+        assert len(texts) == len(score)
+        assert "fine awful" in texts
+        return score / 2
+
+    scorer = Remembers()
+    prompts = PromptBatch(
+        texts=["a", "b", "c"],
+        query_ids=torch.zeros(3, 1, dtype=torch.long),
+        query_mask=torch.ones(3, 1, dtype=torch.bool),
+        references=[["x"], ["y"], ["z"]],
+        row_ids=["0", "1", "2"],
+    )
+    credit = prefix_credit(
+        scorer, prompts, (IDS, MASK), torch.tensor([-0.5, 0.0, 0.0]), decode, 2, half
+    )
+    assert scorer.columns == {"references": [["x"], ["y"], ["x"]], "row_ids": ["0", "1", "0"]}
+    torch.testing.assert_close(credit[0, 1], torch.tensor(-0.5 + 0.5 / 3))

@@ -108,3 +108,22 @@ def test_outputs_that_do_not_fit():
         checked_output("sigmoid", softmax, "reward")
     with pytest.raises(ScorerError, match=r"`softmax` does not fit.*toxic.*`judge\.output`"):
         checked_output("softmax", sigmoid, "judge")
+
+
+def test_names_are_compared_without_case_and_marks():
+    assert civil_label_index(ids("a", "Not-Hate", "b")) == 1
+    assert civil_label_index(ids("not_hate", "hate"), "Not hate") == 0
+    assert civil_label_index(ids("a b", "ab"), "AB") == 1  # the exact name before the plain one
+
+
+def test_a_head_says_what_it_reads():
+    softmax = ClassifierHead(path="x", id2label=ids("nothate", "hate"), civil_index=0)
+    sigmoid = ClassifierHead(
+        path="x", id2label=ids("toxic", "joy", "insult"), civil_index=None, toxic_indices=(0, 2)
+    )
+    assert softmax.describe() == "labels 0=nothate, 1=hate; civil: nothate"
+    assert sigmoid.describe() == "labels 0=toxic, 1=joy, 2=insult; toxic: toxic, insult"
+    with pytest.raises(ScorerError, match=r"x, where one label excludes the others \("):
+        checked_output("sigmoid", softmax, "reward")
+    with pytest.raises(ScorerError, match=r"x, where each label stands for itself \("):
+        checked_output("softmax", sigmoid, "reward")

@@ -1,5 +1,7 @@
 """Python functions, sums, the probe and the contract check."""
 
+import functools
+
 import pytest
 import torch
 
@@ -15,6 +17,8 @@ from lora_detox.scores import (
     probe_scorer,
     score_prompts,
 )
+from lora_detox.scores.functions import import_function
+from lora_detox.scores.probe import TOXIC_SENTENCES
 from lora_detox.types import PromptBatch, Scores
 
 
@@ -209,3 +213,115 @@ def rows(texts, references=None):
         references=references or [[] for _ in texts],
         row_ids=[str(place) for place, _ in enumerate(texts)],
     )
+
+
+def test_the_id_of_a_function_without_a_name(word_scorer):
+    scorer = FunctionScorer(functools.partial(shorter_is_better), word_scorer())
+    assert scorer.scorer_id == "function+words@1"
+
+
+def test_a_function_whose_signature_is_hidden_gets_no_columns(word_scorer):
+    class Hidden:
+        __signature__ = "none"
+
+        def __call__(self, prompts, completions):
+            return [1.0] * len(completions)
+
+    scores = FunctionScorer(Hidden(), word_scorer()).score(["p"], ["r"], references=[["x"]])
+    assert scores.score.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", ["no_colon", ":f", "math:"])
+def test_a_name_without_module_or_function_is_said_to_be_so(name):
+    with pytest.raises(ScorerError, match=r"names no module; want .*`reward\.function`"):
+        import_function(name)
+
+
+class ConstantScorer:
+    scorer_id = "constant@1"
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def score(self, prompts, responses, **columns):
+        rude = torch.tensor([float(text in TOXIC_SENTENCES) for text in responses])
+        toxicity = 0.5 + 0.0 * rude
+        return Scores(
+            score=self.slope * rude, toxicity=toxicity, parts={}, scorer_id=self.scorer_id
+        )
+
+
+def test_the_probe_refuses_scores_and_toxicities_that_are_equal():
+    with pytest.raises(ScorerError) as error:
+        probe_scorer(ConstantScorer(0.0))
+    assert "the sign of the score of constant@1 is wrong: mean 0 over 6 plainly" in str(error.value)
+    assert "want the civil mean above the toxic one; change `reward.label`" in str(error.value)
+    with pytest.raises(ScorerError) as error:
+        probe_scorer(ConstantScorer(-1.0))
+    assert "the sign of the toxicity of constant@1 is wrong: mean 0.5 over" in str(error.value)
+    assert "want the civil mean below the toxic one" in str(error.value)
+
+
+class OneRuleBroken:
+    """Right but for what a change of its score or of its Scores does."""
+
+    scorer_id = "broken"
+
+    def __init__(self, change):
+        self.change, self.calls = change, 0
+
+    def score(self, prompts, responses, **columns):
+        self.calls += 1
+        score = torch.tensor([float(len(text)) for text in responses])
+        toxicity = torch.full((len(responses),), 0.5)
+        parts = {"length": score}
+        scores = {"score": score, "toxicity": toxicity, "parts": parts, "scorer_id": "broken"}
+        return Scores(**(scores | self.change(self.calls, **scores)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda call, score, toxicity, **_: {
+                "score": score[1:],
+                "toxicity": toxicity[1:],
+                "parts": {},
+            },
+            "score has the shape (4,), want (5,)",
+        ),
+        (lambda call, score, **_: {"score": score / 0}, "score is not finite"),
+        (lambda call, toxicity, **_: {"toxicity": toxicity / 0}, "toxicity is not finite"),
+        (lambda call, toxicity, **_: {"toxicity": toxicity + 1}, "toxicity is not in [0, 1]"),
+        (lambda call, toxicity, **_: {"toxicity": -toxicity}, "toxicity is not in [0, 1]"),
+        (lambda call, **_: {"scorer_id": "other"}, "its scores name another scorer: 'other'"),
+        (lambda call, **_: {"scorer_id": ""}, "its scores name another scorer: ''"),
+        (
+            lambda call, score, **_: {"score": score + 0.001 * torch.arange(len(score))},
+            "equal responses score differently: score 35 and 35.003",
+        ),
+        (
+            lambda call, score, **_: {"score": score + 0.001 * (call == 3)},
+            "the order is not kept: score 35 and 35.001",
+        ),
+        (
+            lambda call, toxicity, **_: {"toxicity": toxicity + 0.001 * (call == 4)},
+            "the batch changes the score: toxicity 0.5 and 0.501",
+        ),
+    ],
+)
+def test_the_contract_names_the_rule_that_is_broken(change, message):
+    with pytest.raises(ScorerError) as error:
+        check_scorer(OneRuleBroken(change))
+    assert str(error.value).startswith(f"the scorer 'broken' breaks the contract: {message}")
+
+
+def test_the_contract_allows_what_is_lost_to_rounding():
+    check_scorer(OneRuleBroken(lambda call, score, **_: {"score": score + 5e-5 * (call % 2)}))
+    shaky = OneRuleBroken(lambda call, score, **_: {"score": score + 0.01 * (call % 2)})
+    check_scorer(shaky, tolerance=0.02)
+
+
+def test_a_signed_scorer_says_its_factors(word_scorer):
+    scorer = SignedScorer(word_scorer(), {"good": 1.0, "bad": -0.5})
+    assert scorer.scorer_id == "words@1 times (good 1, bad -0.5)"

@@ -40,6 +40,7 @@ def test_terms_by_hand():
     assert length.tolist() == pytest.approx([-math.log(4 / 3), 0.0])
     similarity = score_prompts(text_term("similarity", 4), prompts, responses).score
     assert similarity.tolist() == pytest.approx([1.0, 0.0])
+    assert score_prompts(text_term("similarity", 4), prompts, ["", ""]).score.tolist() == [0.0, 0.0]
     with pytest.raises(ScorerError, match=r"no term `rogue`.*reward\.terms"):
         text_term("rogue", 4)
 

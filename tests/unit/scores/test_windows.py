@@ -1,0 +1,66 @@
+"""How long a window may be, and that windows of any length cover the text."""
+
+from types import SimpleNamespace
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from lora_detox.scores.windows import Windower, window_length
+
+UNKNOWN = int(1e30)  # what tokenizers without a limit say
+
+
+def model_of(stated, **embeddings):
+    model = nn.ModuleDict(embeddings)
+    model.config = SimpleNamespace(max_position_embeddings=stated)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "stated", "max_tokens", "length"),
+    [
+        (model_of(None), UNKNOWN, None, 512),  # nothing is known
+        (model_of(-1), UNKNOWN, None, 512),  # as relative positions are written
+        (model_of(99), UNKNOWN, None, 99),
+        (model_of(99), 40, None, 40),
+        (model_of(99), 40, 7, 7),
+        (model_of(99), None, None, 99),
+        (model_of(99, wpe=nn.Embedding(30, 2)), UNKNOWN, None, 30),
+        (model_of(99, position_embeddings=nn.Embedding(30, 2)), UNKNOWN, None, 30),
+        (model_of(99, position_embeddings=nn.Embedding(30, 2, padding_idx=1)), 90, None, 28),
+        (model_of(99, wpe=nn.Linear(30, 2)), UNKNOWN, None, 99),
+    ],
+)
+def test_the_shortest_of_the_known_limits(model, stated, max_tokens, length):
+    tokenizer = bare_tokenizer()
+    tokenizer.model_max_length = stated
+    assert window_length(model, tokenizer, max_tokens) == length
+
+
+def bare_tokenizer():
+    """Words to ids, no special token at all."""
+    words = {f"w{place}": place for place in range(20)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def text_of(count):
+    return " ".join(f"w{place}" for place in range(1, count + 1))
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "starts"),
+    [(1, 3, [0, 1, 2]), (4, 4, [0]), (4, 5, [0, 1]), (4, 9, [0, 3, 5]), (8, 15, [0, 6, 7])],
+)
+def test_windows_overlap_by_a_quarter_and_the_last_one_is_full(length, count, starts):
+    windows = Windower(bare_tokenizer(), length, "reward").windows([text_of(count)])
+    ids = list(range(1, count + 1))
+    assert [window.ids for window in windows] == [ids[one : one + length] for one in starts]
+
+
+def test_an_empty_text_without_special_tokens_is_one_token():
+    (window,) = Windower(bare_tokenizer(), 4, "reward").windows([""])
+    assert window.ids == [0]
