@@ -4,6 +4,7 @@ Nothing heavy is imported before the composed settings have been checked.
 """
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import DetoxError
-from lora_detox.settings import closest_keys, register_schema, settings_from
+from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
 from lora_detox.stages import run_stage
 
 _NO_ADVICE = "To append to your config use "
@@ -64,15 +65,18 @@ def _fail(message: str) -> int:
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
-    """Hydra's message, with its cause and the keys that a mistyped one may have meant."""
+    """Where renamed keys went; else Hydra's message, its cause and what a mistyped key meant."""
+    keys = [one.lstrip("+~").split("=", 1)[0].split("@", 1)[0] for one in overrides]
+    in_files = re.findall(r"full_key: (\S+)", f"{error} {error.__cause__}")
+    if moved := renamed(dict.fromkeys([*keys, *in_files])):
+        return "\n".join(moved)
     # The schema is closed, so that Hydra's advice to append an unknown key leads nowhere.
     lines = [one for one in str(error).strip().splitlines() if not one.startswith(_NO_ADVICE)]
     parts = ["\n".join(lines)]
     if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
         parts.append(str(error.__cause__).strip())
     groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
-    for override in overrides:
-        key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
+    for key in keys:
         if key in "".join(parts) and (close := closest_keys(key, groups)) and key not in close:
             parts.append(f"{key}: did you mean {', '.join(close)}?")
     return "\n".join(parts)

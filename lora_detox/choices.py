@@ -80,7 +80,7 @@ class KlControlType(StrEnum):
 
 
 class KlPenalty(StrEnum):
-    """Which estimate of the KL to the reference is charged."""
+    """Which estimate of the KL to the reference is charged in the rewards."""
 
     kl = "kl"
     abs = "abs"
@@ -88,35 +88,48 @@ class KlPenalty(StrEnum):
     full = "full"
 
 
+class KlCharge(StrEnum):
+    """How the KL to the reference is charged: an estimate in the rewards, or k3 in the loss."""
+
+    kl = "kl"
+    abs = "abs"
+    mse = "mse"
+    full = "full"
+    k3_loss = "k3_loss"
+
+
 class Baseline(StrEnum):
     """What is subtracted from the return of a token.
 
     `value`: the value head's estimate, by GAE. `leave_one_out`: mean return of the other responses
-    to the prompt. `group_mean`: mean return of all responses to the prompt. `running_mean`: that
-    of earlier iterations.
+    to the prompt. `group_mean`: mean return of all responses to the prompt. `group_zscore`: the
+    same, and what is above it is divided by the group's standard deviation. `running_mean`: mean
+    return of earlier iterations.
     """
 
     value = "value"
     leave_one_out = "leave_one_out"
     group_mean = "group_mean"
+    group_zscore = "group_zscore"
     running_mean = "running_mean"
 
 
-class KlLevel(StrEnum):
-    """Whether the KL is charged to each token or to the response as a whole."""
+class Action(StrEnum):
+    """What counts as one action: each token with its own return, or the response with one."""
 
     token = "token"
-    sequence = "sequence"
+    response = "response"
 
 
-class KlPlace(StrEnum):
-    """Where the KL is charged."""
+class ScoreNorm(StrEnum):
+    """How scores are brought to one scale by their running mean and standard deviation."""
 
-    reward = "reward"
-    loss = "loss"
+    none = "none"
+    scale = "scale"
+    whiten = "whiten"
 
 
-class BudgetResult(StrEnum):
+class Ship(StrEnum):
     """Which state a run with a budget ships."""
 
     best = "best"

@@ -35,7 +35,6 @@ class AdvantagePlan:
         whiten_advantages: mean 0, variance 1 over the batch.
         baseline: what returns are compared with.
         responses_per_prompt: size of a group, whose responses stand in a row.
-        group_std: divide by the standard deviation of a group's returns (GRPO; not Dr. GRPO).
         sequence_level: everything that a response earned lands on its last token, so that each of
             its tokens has the same return.
         kl_in_loss: the update charges the KL; the rewards do not.
@@ -49,7 +48,6 @@ class AdvantagePlan:
     whiten_advantages: bool = True
     baseline: Baseline = Baseline.value
     responses_per_prompt: int = 1
-    group_std: bool = False
     sequence_level: bool = False
     kl_in_loss: bool = False
     mean_by_response: bool = False
@@ -111,13 +109,13 @@ def _above_baseline(
     whole, group = returns[:, 0], plan.responses_per_prompt
     if plan.baseline is Baseline.leave_one_out:
         baseline = leave_one_out(whole, group)
-    elif plan.baseline is Baseline.group_mean:
+    elif plan.baseline in (Baseline.group_mean, Baseline.group_zscore):
         baseline = group_mean(whole, group)
     elif running_mean is None:
         raise ValueError("baseline=running_mean needs running_mean; got None")
     else:
         baseline = running_mean(whole)
     advantages = returns - baseline[:, None]
-    if plan.group_std:
+    if plan.baseline is Baseline.group_zscore:  # GRPO; Dr. GRPO leaves it out
         advantages = advantages / (group_std(whole, group) + GROUP_EPSILON)[:, None]
     return advantages

@@ -1,12 +1,11 @@
 """Settings -> the controllers that move between iterations."""
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from lora_detox.advantages import LengthCorrection, RunningMean, ScoreScaler
-from lora_detox.choices import KlControlType
+from lora_detox.choices import KlControlType, ScoreNorm
 from lora_detox.metrics import names
-from lora_detox.settings import AlgorithmSettings, Settings
+from lora_detox.settings import AlgorithmSettings, BudgetSettings, ScorerSettings, Settings
 from lora_detox.update import (
     AdaptiveKl,
     Bound,
@@ -21,100 +20,114 @@ from lora_detox.update import (
 
 
 def kl_control(algorithm: AlgorithmSettings) -> KlControl:
-    """Adaptive or fixed price of a nat."""
-    if algorithm.kl_control is KlControlType.fixed:
-        return FixedKl(kl_coef=algorithm.kl_coef)
-    return AdaptiveKl(
-        kl_coef=algorithm.kl_coef, target=algorithm.kl_target, horizon=algorithm.kl_horizon
-    )
+    """What sets the KL coefficient: a fixed number, or control towards a target."""
+    kl = algorithm.kl
+    if kl.control is KlControlType.fixed:
+        return FixedKl(kl_coef=kl.coef)
+    return AdaptiveKl(kl_coef=kl.coef, target=kl.target, horizon=kl.horizon)
 
 
 def budget_of(settings: Settings, *, references: bool) -> Budget:
-    """What is bound and held.
+    """What is bound, and held by multipliers in training.
 
     Args:
-        settings: conf/budget, and the length control of conf/algorithm.
+        settings: conf/budget, and the length controller of algorithm.expert.
         references: whether prompts have references, so that ROUGE-L is the quality; else it is
             the perplexity under the reference policy, and the length is bound too.
 
     Returns:
-        Constraints and bounds; none with budget=off and no length target.
+        Constraints and bounds; none with budget=off and budget.words=null.
     """
-    asked, algorithm = settings.budget, settings.algorithm
-    measured: list[tuple[PenaltyTerm, Bound]] = []
-    if references and asked.rouge_l is not None:
-        bound = Bound(measure=names.ROUGEL, above=False, allowed=asked.rouge_l)
-        measured.append((PenaltyTerm.QUALITY, bound))
-    if not references and asked.perplexity is not None:
-        bound = Bound(measure=names.PERPLEXITY, above=True, allowed=asked.perplexity)
-        measured.append((PenaltyTerm.REFERENCE, bound))
-    if asked.distinct_2 is not None:
-        bound = Bound(measure=names.DISTINCT_2, above=False, allowed=asked.distinct_2)
-        measured.append((PenaltyTerm.SURPRISE, bound))
+    budget, controller = settings.budget, settings.budget.controller
+    measured = _quality_bounds(budget, references=references)
     held = [
         Constraint(
-            bound=_aimed(bound, asked.aim),
+            bound=_with_margin(bound, controller.margin),
             term=term,
-            gain=asked.distinct_2_gain if term is PenaltyTerm.SURPRISE else asked.gain,
-            damping=asked.damping,
-            smoothing=asked.smoothing,
+            gain=controller.distinct_2_gain if term is PenaltyTerm.SURPRISE else controller.gain,
+            damping=controller.damping,
+            smoothing=controller.smoothing,
         )
         for term, bound in measured
     ]
     bounds = [bound for _, bound in measured]
-    if asked.kl is not None:
-        bounds.append(Bound(measure=names.REF_KL, above=True, limit_at=asked.kl))
+    if budget.kl is not None:
+        bounds.append(Bound(measure=names.REF_KL, above=True, limit_at=budget.kl))
         held.append(
             Constraint(
                 bound=bounds[-1],
                 term=PenaltyTerm.KL,
-                gain=asked.gain,
-                damping=asked.damping,
+                gain=controller.gain,
+                damping=controller.damping,
                 start=0.0,
             )
         )
-    least = None if references else asked.length
+    least = None if references else budget.length
     if least is not None:
         for measure in (names.RESPONSE_TOKENS, names.RESPONSE_WORDS):
             bounds.append(Bound(measure=measure, above=False, allowed=1 - least))
-    shares = [share for share in (least, algorithm.length_target) if share is not None]
-    if shares:
-        length = Bound(measure=names.TYPICAL_WORDS, above=False, allowed=1 - max(shares))
-        held.append(
-            Constraint(
-                bound=length,
-                term=PenaltyTerm.WORD,
-                gain=algorithm.length_gain,
-                damping=algorithm.length_damping,
-                both_ways=algorithm.length_both_ways,
-            )
+    return Budget(held + _held_words(settings, least), bounds)
+
+
+def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[PenaltyTerm, Bound]]:
+    """Bounds on quality and diversity, each with what its multiplier weighs."""
+    measured = []
+    if references and budget.rouge_l is not None:
+        bound = Bound(measure=names.ROUGEL, above=False, allowed=budget.rouge_l)
+        measured.append((PenaltyTerm.QUALITY, bound))
+    if not references and budget.perplexity is not None:
+        bound = Bound(measure=names.PERPLEXITY, above=True, allowed=budget.perplexity)
+        measured.append((PenaltyTerm.REFERENCE, bound))
+    if budget.distinct_2 is not None:
+        bound = Bound(measure=names.DISTINCT_2, above=False, allowed=budget.distinct_2)
+        measured.append((PenaltyTerm.SURPRISE, bound))
+    return measured
+
+
+def _held_words(settings: Settings, length: float | None) -> list[Constraint]:
+    """The words of a response, held by budget.words, at no less than the bound on the length."""
+    least, most = settings.budget.words or (None, None)
+    fractions = [fraction for fraction in (length, least) if fraction is not None]
+    if not fractions:
+        return []
+    measure, expert = names.TYPICAL_WORDS, settings.algorithm.expert
+    upper = None if most is None else Bound(measure=measure, above=True, allowed=most - 1)
+    return [
+        Constraint(
+            bound=Bound(measure=measure, above=False, allowed=1 - max(fractions)),
+            term=PenaltyTerm.WORD,
+            gain=expert.length_gain,
+            damping=expert.length_damping,
+            most=upper,
         )
-    return Budget(held, bounds)
+    ]
 
 
-def _aimed(bound: Bound, aim: float) -> Bound:
-    """What training aims at: a share of what is allowed; an improvement that is asked for stays."""
-    return replace(bound, allowed=aim * bound.allowed) if bound.allowed > 0 else bound
+def _with_margin(bound: Bound, margin: float) -> Bound:
+    """What training aims at: inside what is allowed; a required improvement stays as it is."""
+    return replace(bound, allowed=(1 - margin) * bound.allowed) if bound.allowed > 0 else bound
 
 
 def guard_of(settings: Settings) -> CollapseGuard | None:
-    """What counts as collapse; None where nobody watches."""
-    asked = settings.guard
-    if not asked.enabled:
+    """What counts as collapse; None where it is off."""
+    guard = settings.guard
+    if not guard.enabled:
         return None
-    return CollapseGuard(limits=asked, retries=asked.retries)
+    return CollapseGuard(limits=guard, retries=guard.retries)
 
 
 def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:
     """How scores are brought to one scale."""
     return ScoreScaler(
-        scale=algorithm.scale_scores, center=algorithm.center_scores, clip=algorithm.score_clip
+        scale=algorithm.score_norm is not ScoreNorm.none,
+        center=algorithm.score_norm is ScoreNorm.whiten,
+        clip=algorithm.expert.score_clip,
     )
 
 
-def length_correction(algorithm: AlgorithmSettings) -> LengthCorrection:
+def length_correction(reward: ScorerSettings) -> LengthCorrection:
     """Whether scores are freed of what length predicts."""
-    return LengthCorrection(enabled=algorithm.length_neutral)
+    return LengthCorrection(enabled=reward.length_debias)
 
 
 def step_control(algorithm: AlgorithmSettings) -> StepControl:
@@ -124,9 +137,4 @@ def step_control(algorithm: AlgorithmSettings) -> StepControl:
 
 def running_mean(algorithm: AlgorithmSettings) -> RunningMean:
     """The baseline of earlier iterations; unused by the other baselines."""
-    return RunningMean(decay=algorithm.baseline_decay)
-
-
-def same_names(kind: type, group: Any) -> dict[str, Any]:
-    """The values of a settings group under the names of a dataclass's fields."""
-    return {entry.name: getattr(group, entry.name) for entry in fields(kind)}
+    return RunningMean(decay=algorithm.expert.baseline_decay)

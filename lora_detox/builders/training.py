@@ -8,8 +8,7 @@ import torch
 from transformers import get_scheduler
 
 from lora_detox.advantages import AdvantagePlan
-from lora_detox.builders.controls import same_names
-from lora_detox.choices import KlLevel, KlPenalty, KlPlace, LossMean, Schedule
+from lora_detox.choices import Action, KlCharge, KlPenalty, LossMean, Schedule
 from lora_detox.errors import SettingsError
 from lora_detox.machine import resolve_device
 from lora_detox.policy.policy import LoraPolicy
@@ -54,7 +53,9 @@ def sampling_of(settings: Settings) -> Sampling:
 def plan_of(settings: Settings, dtype: torch.dtype) -> Plan:
     """The plan of a detox run with a backbone of some dtype."""
     algorithm, generation = settings.algorithm, settings.generation
-    penalty = algorithm.kl_penalty
+    charge, expert = algorithm.kl.charge, algorithm.expert
+    in_loss = charge is KlCharge.k3_loss
+    penalty = KlPenalty.kl if in_loss else KlPenalty(charge.value)
     least, most = generation.response_tokens
     return Plan(
         iterations=algorithm.iterations,
@@ -67,18 +68,25 @@ def plan_of(settings: Settings, dtype: torch.dtype) -> Plan:
         },
         advantages=AdvantagePlan(
             kl_penalty=penalty,
-            gamma=algorithm.gamma,
+            gamma=expert.gamma,
             gae_lambda=algorithm.gae_lambda,
-            whiten_rewards=algorithm.whiten_rewards,
-            whiten_advantages=algorithm.whiten_advantages,
+            whiten_rewards=expert.whiten_rewards,
+            whiten_advantages=expert.whiten_advantages,
             baseline=algorithm.baseline,
             responses_per_prompt=algorithm.responses_per_prompt,
-            group_std=algorithm.group_std,
-            sequence_level=algorithm.kl_level is KlLevel.sequence,
-            kl_in_loss=algorithm.kl_place is KlPlace.loss,
+            sequence_level=algorithm.action is Action.response,
+            kl_in_loss=in_loss,
             mean_by_response=algorithm.loss_mean is LossMean.response,
         ),
-        ppo=PpoPlan(**same_names(PpoPlan, algorithm)),
+        ppo=PpoPlan(
+            ppo_epochs=algorithm.ppo_epochs,
+            clip_range=algorithm.clip_range,
+            value_clip_range=expert.value_clip_range,
+            value_coef=expert.value_coef,
+            max_grad_norm=algorithm.max_grad_norm,
+            ratio_threshold=expert.ratio_threshold,
+            target_kl=expert.target_kl,
+        ),
     )
 
 
@@ -86,7 +94,9 @@ def passes(settings: Settings, dtype: torch.dtype) -> Passes:
     """How rows are cut into forward passes on the device of the run, in the backbone's dtype."""
     algorithm = settings.algorithm
     device = resolve_device(settings.device)
-    return Passes.on(device, algorithm.microbatch_size, algorithm.microbatch_tokens, dtype=dtype)
+    return Passes.on(
+        device, algorithm.microbatch_size, algorithm.expert.microbatch_tokens, dtype=dtype
+    )
 
 
 def learning_rate_schedule(algorithm: AlgorithmSettings) -> Callable[[int], float]:
@@ -114,7 +124,7 @@ def learning_rate_schedule(algorithm: AlgorithmSettings) -> Callable[[int], floa
 
 def make_optimizer(algorithm: AlgorithmSettings, policy: LoraPolicy) -> torch.optim.Optimizer:
     """AdamW over the adapter and, where there is one, the value head with its own rate."""
-    head_rate = algorithm.value_learning_rate or algorithm.learning_rate
+    head_rate = algorithm.expert.value_learning_rate or algorithm.learning_rate
     groups = [
         {"params": list(parameters), "lr": rate}
         for parameters, rate in (
@@ -123,7 +133,7 @@ def make_optimizer(algorithm: AlgorithmSettings, policy: LoraPolicy) -> torch.op
         )
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, weight_decay=algorithm.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, weight_decay=algorithm.expert.weight_decay, fused=True)
 
 
 def check_trainer_fits(settings: Settings, *, encoder_decoder: bool) -> None:

@@ -19,8 +19,8 @@ _SHOWN = (
     "algorithm.rollout_batch_size",
     "algorithm.ppo_epochs",
     "algorithm.learning_rate",
-    "algorithm.kl_coef",
-    "algorithm.kl_target",
+    "algorithm.kl.coef",
+    "algorithm.kl.target",
     "generation.response_tokens",
     "seed",
 )

@@ -22,7 +22,7 @@ from lora_detox.builders.training import (
     make_optimizer,
     plan_of,
 )
-from lora_detox.choices import BudgetResult, Stage, TaskKind
+from lora_detox.choices import Ship, Stage, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.embedded.tiny import remove_tiny_policy
 from lora_detox.environment import prepare_process
@@ -171,15 +171,16 @@ def _controls(
         kl=control.kl_control(algorithm),
         step=control.step_control(algorithm),
         scaler=control.score_scaler(algorithm),
-        length=control.length_correction(algorithm),
+        length=control.length_correction(settings.reward),
         baseline=control.running_mean(algorithm),
         budget=control.budget_of(settings, references=references),
         guard=control.guard_of(settings),
         word_starts=word_starts(policy.tokenizer, policy.vocabulary).to(policy.device),
     )
-    if algorithm.credit_every is None:
+    every = algorithm.expert.prefix_credit_every
+    if every is None:
         return controls
-    credit = _prefix_credit(policy, reward, controls, algorithm.credit_every)
+    credit = _prefix_credit(policy, reward, controls, every)
     return replace(controls, credit=credit)
 
 
@@ -216,7 +217,7 @@ def _selector(settings: Settings, state: TrainingState, controls: Controls) -> C
         controls.guard,
         target=settings.budget.target,
         patience=settings.budget.patience,
-        ships_end=settings.budget.result is BudgetResult.end,
+        ships_end=settings.budget.ship is Ship.end,
     )
 
 

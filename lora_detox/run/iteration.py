@@ -35,9 +35,9 @@ def learn_start(job: Job) -> None:
     Their prompts and draws come after those of the plan, so that training never sees them.
 
     Args:
-        job: before its first iteration; `budget.start_rollouts` are sampled.
+        job: before its first iteration; `budget.controller.start_rollouts` are sampled.
     """
-    plan, measured, count = job.plan, [], job.settings.budget.start_rollouts
+    plan, measured, count = job.plan, [], job.settings.budget.controller.start_rollouts
     responses_in_all = count * job.settings.algorithm.rollout_batch_size
     what = "measuring what the budget compares with"
     with job.clock("evaluate"), phase(what, responses_in_all, "responses"):
@@ -127,7 +127,7 @@ def check_alive(row: dict[str, Any]) -> None:
         raise DivergenceError(
             f"iteration {iteration}: all {row['skipped_steps']} optimizer steps were skipped "
             f"(mean ratio {row['ratio']:.3g}, policy loss {row['policy_loss']:.3g}); lower "
-            "algorithm.learning_rate, or raise algorithm.kl_coef"
+            "algorithm.learning_rate, or raise algorithm.kl.coef"
         )
     broken = [key for key in (names.SCORE, names.REF_KL) if not math.isfinite(row[key])]
     if broken:

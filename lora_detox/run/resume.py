@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from lora_detox.errors import DivergenceError, SettingsError
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import phase
-from lora_detox.settings import Settings, flat, settings_yaml
+from lora_detox.settings import Settings, flat, renamed, settings_yaml
 
 _FREE = ("resume", "threads", "device", "run_dir", "tracker", "checkpoint")
 """Keys that may differ when a run is resumed: they change no number of it."""
@@ -34,6 +34,11 @@ def check_same_settings(settings: Settings, run_dir: Path) -> None:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and key.split(".")[0] not in _FREE
     ]
+    if moved := renamed(sorted(old)):
+        raise SettingsError(
+            f"resume=true, but {run_dir} was begun by an earlier version ({'; '.join(moved)}); "
+            "begin it anew in another hydra.run.dir"
+        )
     if changed:
         raise SettingsError(
             f"resume=true, but {run_dir} was begun with other settings ({'; '.join(changed)}); "

@@ -28,9 +28,11 @@ from lora_detox.settings.groups import (
 )
 from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.preflight import check_export
+from lora_detox.settings.renamed import RENAMED, renamed
 from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
 
 __all__ = [
+    "RENAMED",
     "AdapterSettings",
     "AlgorithmSettings",
     "BudgetSettings",
@@ -59,6 +61,7 @@ __all__ = [
     "flat",
     "known_keys",
     "register_schema",
+    "renamed",
     "settings_from",
     "settings_yaml",
 ]

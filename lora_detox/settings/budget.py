@@ -2,9 +2,21 @@
 
 from dataclasses import dataclass, field
 
-from lora_detox.choices import BudgetResult
+from lora_detox.choices import Ship
 from lora_detox.limits import CollapseLimits
 from lora_detox.ranges import change, fraction, not_negative, positive
+
+
+@dataclass
+class ControllerSettings:
+    """budget.controller: how the multipliers follow what is outside."""
+
+    margin: float = fraction(0.0)
+    gain: float = positive(0.1)
+    damping: float = not_negative(25.0)
+    smoothing: float = fraction(0.3)
+    start_rollouts: int = not_negative(3, "rollouts")
+    distinct_2_gain: float = positive(1.0)
 
 
 @dataclass
@@ -17,16 +29,12 @@ class BudgetSettings:
     distinct_2: float | None = fraction(None)
     length: float | None = positive(None, "as a fraction of the start's")
     kl: float | None = positive(None, "nats per response")
-    aim: float = fraction(1.0)
-    gain: float = positive(0.1)
-    damping: float = not_negative(25.0)
-    distinct_2_gain: float = positive(1.0)
-    start_rollouts: int = not_negative(3, "rollouts")
-    smoothing: float = fraction(0.3)
+    words: list[float | None] | None = None
     target: float | None = fraction(None)
     patience: int | None = positive(None, "evaluations")
-    interpolate: list[float] = field(default_factory=list)
-    result: BudgetResult = BudgetResult.best
+    ship: Ship = Ship.best
+    fallback: list[float] = field(default_factory=list)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
 
 
 @dataclass

@@ -4,11 +4,9 @@ import math
 from dataclasses import asdict
 
 from lora_detox.choices import (
+    Action,
     AdapterType,
     Baseline,
-    KlLevel,
-    KlPenalty,
-    KlPlace,
     Protocol,
     QuantizationType,
     Stage,
@@ -32,7 +30,7 @@ def check_settings(settings: Settings) -> None:
     """
     check_ranges(settings)
     _check_batches(settings.algorithm)
-    _check_fallback(settings)
+    _check_budget(settings)
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
     _check_reward_terms(settings)
@@ -62,31 +60,21 @@ def _check_batches(algorithm: AlgorithmSettings) -> None:
             )
 
 
-GROUPED = (Baseline.leave_one_out, Baseline.group_mean)
+GROUPED = (Baseline.leave_one_out, Baseline.group_mean, Baseline.group_zscore)
 
 
 def _check_algorithm(algorithm: AlgorithmSettings) -> None:
     baseline, group = algorithm.baseline, algorithm.responses_per_prompt
-    if group < 2 and (baseline in GROUPED or algorithm.group_std):
-        asked = f"baseline={baseline.value}" if baseline in GROUPED else "group_std=true"
+    if group < 2 and baseline in GROUPED:
         raise SettingsError(
-            f"algorithm.responses_per_prompt: got {group}; algorithm.{asked} compares responses to "
-            "the same prompt, so want 2 or more"
+            f"algorithm.responses_per_prompt: got {group}; algorithm.baseline={baseline.value} "
+            "compares responses to the same prompt, so want 2 or more"
         )
-    if algorithm.group_std and baseline is Baseline.value:
+    every = algorithm.expert.prefix_credit_every
+    if every and algorithm.action is Action.response:
         raise SettingsError(
-            "algorithm.group_std: divides what stands above a group's baseline; want false with "
-            "algorithm.baseline=value"
-        )
-    if algorithm.kl_place is KlPlace.loss and algorithm.kl_penalty is not KlPenalty.kl:
-        raise SettingsError(
-            f"algorithm.kl_penalty: got {algorithm.kl_penalty.value}; algorithm.kl_place=loss "
-            "charges k3, so want kl there"
-        )
-    if algorithm.credit_every and algorithm.kl_level is KlLevel.sequence:
-        raise SettingsError(
-            f"algorithm.credit_every: got {algorithm.credit_every}; algorithm.kl_level=sequence "
-            "gives every token the same return, so want null there"
+            f"algorithm.expert.prefix_credit_every: got {every}; algorithm.action=response gives "
+            "every token the same return, so want null there"
         )
 
 
@@ -107,12 +95,22 @@ def _check_trainer(settings: Settings) -> None:
         )
 
 
-def _check_fallback(settings: Settings) -> None:
-    fractions = list(settings.budget.interpolate)
+def _check_budget(settings: Settings) -> None:
+    words = settings.budget.words
+    least, most = words if words is not None and len(words) == 2 else (None, None)
+    in_order = least is not None and least > 0 and (most is None or most >= least)
+    if words is not None and not in_order:
+        raise SettingsError(
+            f"budget.words: got {words}, want [least, most] as fractions of the start's words, "
+            "most null or no less than least, as in [1.0,null]; or null"
+        )
+    if settings.judge.length_debias:
+        raise SettingsError("judge.length_debias: only training reads it; want false")
+    fractions = list(settings.budget.fallback)
     falling = sorted(set(fractions), reverse=True)
     if fractions != falling or any(not 0 < fraction < 1 for fraction in fractions):
         raise SettingsError(
-            f"budget.interpolate: got {fractions}, want falling numbers between 0 and 1, or []"
+            f"budget.fallback: got {fractions}, want falling numbers between 0 and 1, or []"
         )
 
 

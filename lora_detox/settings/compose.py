@@ -1,9 +1,10 @@
 """What Hydra composed -> plain dataclasses, once; below this nobody sees a DictConfig."""
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import get_origin
+from typing import Any, get_origin
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_detox.errors import SettingsError
 from lora_detox.settings.checks import check_settings
 from lora_detox.settings.groups import Settings
+from lora_detox.settings.renamed import renamed
 
 
 @cache
@@ -46,8 +48,31 @@ def settings_from(config: DictConfig) -> Settings:
         raise SettingsError(str(error)) from error
     if not isinstance(settings, Settings):
         raise TypeError(f"the composed configuration is a {type(settings).__name__}, not Settings")
+    _check_known(settings)
     check_settings(settings)
     return settings
+
+
+def _check_known(settings: Settings) -> None:
+    """`+KEY=VALUE` adds a key that nobody reads; OmegaConf keeps it beside the fields."""
+    unknown = list(_added_keys(settings))
+    if moved := renamed(unknown):
+        raise SettingsError("\n".join(moved))
+    for key in unknown:
+        close = closest_keys(key, [])
+        advice = f"; did you mean {', '.join(close)}?" if close else ""
+        raise SettingsError(f"{key}: there is no such key{advice}")
+
+
+def _added_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a settings tree that are no field of its dataclasses."""
+    if not is_dataclass(node):
+        return
+    known = {entry.name for entry in fields(node)}
+    for name, value in vars(node).items():
+        if name not in known:
+            yield prefix + name
+        yield from _added_keys(value, f"{prefix}{name}.")
 
 
 def known_keys(node: type = Settings, prefix: str = "") -> list[str]:

@@ -134,6 +134,7 @@ class ScorerSettings:
     terms: TermSettings = field(default_factory=TermSettings)
     length_words: int = positive(20, "words")
     signs: dict[str, float] = field(default_factory=dict)
+    length_debias: bool = False
 
 
 @dataclass

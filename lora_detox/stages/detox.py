@@ -64,7 +64,7 @@ def train(job: Job) -> None:
             except DivergenceError as error:
                 row = {"iteration": iteration + 1, "error": str(error)}
             after_iteration(job, iteration, row, progress)
-        fractions = job.settings.budget.interpolate
+        fractions = job.settings.budget.fallback
         for message in job.selector.interpolate(job.plan.iterations, fractions, job.validate):
             progress.message(message)
 

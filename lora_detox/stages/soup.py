@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lora_detox.builders.controls import budget_of
-from lora_detox.choices import Baseline, BudgetResult, TaskKind
+from lora_detox.choices import Baseline, Ship, TaskKind
 from lora_detox.policy.soup import apply_soup, average_adapters
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import read_jsonl
@@ -37,7 +37,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
     algorithm = replace(settings.algorithm, average=None, baseline=Baseline.running_mean)
-    budget = replace(settings.budget, result=BudgetResult.best)  # the runs' may be their end
+    budget = replace(settings.budget, ship=Ship.best)  # the runs' may be their end
     settings_of_mean = replace(
         settings,
         adapter=adapter,
@@ -101,6 +101,6 @@ def _hold_to_budget(job: Job) -> None:
     job.record({"iteration": done, "evaluation": evaluation})
     if outside is not None:
         print_line(f"mean: {outside}")
-    for line in job.selector.interpolate(done, job.settings.budget.interpolate, job.validate):
+    for line in job.selector.interpolate(done, job.settings.budget.fallback, job.validate):
         print_line(line)
     job.selector.load_best()

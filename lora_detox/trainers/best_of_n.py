@@ -36,7 +36,7 @@ def train(job: Job) -> dict[str, Any]:
         learning_rate=algorithm.learning_rate,
         schedule=algorithm.schedule,
         warmup_steps=algorithm.warmup_iterations,
-        weight_decay=algorithm.weight_decay,
+        weight_decay=algorithm.expert.weight_decay,
         max_grad_norm=algorithm.max_grad_norm or 0.0,
         batch_size=algorithm.microbatch_size,
         gradient_accumulation=algorithm.minibatch_size // algorithm.microbatch_size,

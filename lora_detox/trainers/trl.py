@@ -249,7 +249,7 @@ def _common(job: Job, *, steps_per_iteration: int) -> dict[str, Any]:
         "learning_rate": algorithm.learning_rate,
         "lr_scheduler_type": name,
         "warmup_steps": warmup,
-        "weight_decay": algorithm.weight_decay,
+        "weight_decay": algorithm.expert.weight_decay,
         "max_grad_norm": algorithm.max_grad_norm or 0.0,
         "per_device_train_batch_size": algorithm.microbatch_size,
         "gradient_accumulation_steps": algorithm.minibatch_size // algorithm.microbatch_size,

@@ -78,13 +78,14 @@ class Constraint:
         gain: score units per unit of excess and iteration, > 0 (K_I).
         damping: weight of the excess of now beside the sum of those so far (K_P / K_I).
         smoothing: weight of the newest rollout in the running level, in (0, 1].
-        both_ways: hold the measure at its limit, also from the side that is inside.
+        most: where the measure is held from the other side too; between the two bounds the pressure
+            goes back to 0. None leaves that side free.
         start: the measure at the start; None takes the first rollout, sampled by the policy of
             the start.
         level: running mean of the measure over rollouts, drawn halfway to each paired evaluation.
-        pressure: integral of the excess, score units, >= 0 unless `both_ways`.
+        pressure: integral of the excess, score units; below 0 only above `most`.
         multiplier: weight of the term in the next iteration, score units for 100 % of the
-            measure; >= 0 unless `both_ways`.
+            measure; below 0 only above `most`.
     """
 
     bound: Bound
@@ -92,7 +93,7 @@ class Constraint:
     gain: float
     damping: float = 2.0
     smoothing: float = 1.0
-    both_ways: bool = False
+    most: Bound | None = None
     start: float | None = None
     level: float | None = None
     pressure: float = 0.0
@@ -103,16 +104,37 @@ class Constraint:
         self.start = value if self.start is None else self.start
         before = value if self.level is None else self.level
         self.level = before + self.smoothing * (value - before)
-        step = self.gain * self.excess()
-        least = -math.inf if self.both_ways else 0.0
-        self.pressure = max(least, self.pressure + step)
-        self.multiplier = max(least, self.pressure + self.damping * step)
+        excess = self.excess()
+        step = self.gain * excess
+        inside = self.most is not None and self._beyond_most() < 0 and self._short() < 0
+        low = 0.0 if self.most is None or (inside and self.pressure >= 0) else -math.inf
+        high = 0.0 if inside and self.pressure <= 0 else math.inf
+        self.pressure = min(high, max(low, self.pressure + step))
+        self.multiplier = min(high, max(low, self.pressure + self.damping * step))
 
     def excess(self) -> float:
-        """Fraction of the limit by which the running level is outside; 0 before a rollout."""
+        """Fraction of the limit by which the running level is outside; 0 before a rollout.
+
+        Below 0 it is inside, or above `most`. Within a band it has the sign that takes the pressure
+        back to 0.
+        """
         if self.level is None or self.start is None:
             return 0.0
-        return self.bound.excess(self.level, self.start)
+        short = self._short()
+        if self.most is None or short > 0:
+            return short
+        beyond = self._beyond_most()
+        if beyond >= 0:
+            return -beyond
+        return short if self.pressure > 0 else -beyond if self.pressure < 0 else 0.0
+
+    def _short(self) -> float:
+        return self.bound.excess(self.level or 0.0, self.start or 0.0)
+
+    def _beyond_most(self) -> float:
+        if self.most is None:
+            return -math.inf
+        return self.most.excess(self.level or 0.0, self.start or 0.0)
 
     def correct(self, value: float, start: float) -> None:
         """Learn the measure on validation prompts and what it was there at the start.

@@ -115,13 +115,13 @@ TASKS = {
         member=(
             "algorithm.iterations=60",
             "algorithm.learning_rate=3e-4",
-            "algorithm.kl_coef=0.04",
-            "budget.result=end",
+            "algorithm.kl.coef=0.04",
+            "budget.ship=end",
         ),
         mean=(
             "evaluation.validation_samples=4",
             "budget.kl=10",  # the average is as long as its members and its KL is higher
-            "budget.interpolate=[0.95,0.9,0.85,0.8,0.75,0.7,0.6,0.5]",
+            "budget.fallback=[0.95,0.9,0.85,0.8,0.75,0.7,0.6,0.5]",
         ),
         judging=continuation_sets,
         goals=(

@@ -16,6 +16,6 @@ done
   data=local data.path="$shared/data/imdb.val.jsonl.gz" \
   reward=local reward.path="$out/reward/classifier" reward.label=positive reward.probe=false \
   judge=local judge.path="$out/judge/classifier" judge.label=positive judge.probe=false \
-  algorithm.learning_rate=5e-4 algorithm.kl_coef=0.2 algorithm.length_target=1.0 \
+  algorithm.learning_rate=5e-4 algorithm.kl.coef=0.2 'budget.words=[1.0,null]' \
   algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
   algorithm.iterations=40 evaluation.every=20 evaluation.test_prompts=300 "$@"

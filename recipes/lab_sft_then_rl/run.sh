@@ -13,7 +13,7 @@ lab=("${summary[@]}" data.test_path="$shared/data/toxic_turn.test.jsonl.gz"
   data.path="$shared/data/toxic_turn.train.jsonl.gz" \
   data.validation_path="$shared/data/toxic_turn.dev.jsonl.gz" \
   algorithm.iterations=25 algorithm.rollout_batch_size=16 algorithm.learning_rate=5e-4 \
-  algorithm.length_target=1.0 evaluation.every=25
+  'budget.words=[1.0,null]' evaluation.every=25
 "$python" -m lora_detox stage=evaluate "${lab[@]}" hydra.run.dir="$out/table" \
   data.path="$shared/data/toxic_turn.train.jsonl.gz" \
   "evaluation.models=['$shared/lab/t5-dialogue','$out/sft','$out/rl']"

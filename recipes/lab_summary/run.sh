@@ -8,7 +8,7 @@ exec "$python" -m lora_detox "${summary[@]}" \
   adapter.scope=decoder 'adapter.targets=[all-linear]' algorithm.iterations=80 \
   algorithm.rollout_batch_size=64 algorithm.minibatch_size=32 algorithm.microbatch_size=16 \
   algorithm.ppo_epochs=2 algorithm.learning_rate=3e-4 algorithm.schedule=linear \
-  algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.credit_every=3 \
-  algorithm.kl_place=loss algorithm.kl_control=fixed algorithm.kl_coef=0.05 algorithm.length_both_ways=true \
-  algorithm.length_target=0.9 algorithm.length_neutral=true \
+  algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.expert.prefix_credit_every=3 \
+  algorithm.kl.charge=k3_loss algorithm.kl.control=fixed algorithm.kl.coef=0.05 \
+  'budget.words=[0.9,0.9]' reward.length_debias=true \
   evaluation.every=10 evaluation.validation_prompts=300 evaluation.test_prompts=218 "$@"

@@ -4,7 +4,7 @@ source "$(dirname "$0")/../lab/checkout.sh"
 lab=("${continuation[@]}" 'data.split_fractions=[0.7,0.1,0.2]')
 
 "$python" -m lora_detox "${lab[@]}" budget=off guard=off hydra.run.dir="$out/rl" algorithm.iterations=25 \
-  algorithm.rollout_batch_size=32 algorithm.learning_rate=1e-3 algorithm.kl_coef=0.3 \
+  algorithm.rollout_batch_size=32 algorithm.learning_rate=1e-3 algorithm.kl.coef=0.3 \
   evaluation.every=25 evaluation.test_prompts=200 "$@"
 "$python" -m lora_detox stage=evaluate "${lab[@]}" hydra.run.dir="$out/table" \
   evaluation.protocol=three_sets evaluation.prompts=400 \

@@ -22,7 +22,7 @@ METHODS: dict[str, list[str]] = {
     "ppo_credit": [
         "algorithm=ppo",
         "budget=default",
-        "algorithm.credit_every=2",
+        "algorithm.expert.prefix_credit_every=2",
         "algorithm.average=0.9",
         "algorithm.schedule=linear",
     ],

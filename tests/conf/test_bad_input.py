@@ -12,6 +12,7 @@ import pytest
 from lora_detox.__main__ import main
 from lora_detox.embedded import embedded_path
 from lora_detox.run import build
+from lora_detox.settings import RENAMED, known_keys
 
 ROWS = [{"prompt": f"Well, listen to number {i}", "toxicity": i / 60} for i in range(60)]
 SPLIT_ROWS = {"rows.jsonl": ROWS, "empty.jsonl": [], "other.jsonl": [{"titel": "x", "score": 1}]}
@@ -62,11 +63,15 @@ LOCAL = ("task=gptj_continuation", "data=local", "data.path=rows.jsonl")
 COMPOSING = {
     "unknown key": (["algorithm.leraning_rate=1"], "did you mean algorithm.learning_rate"),
     "unknown term": (["reward.terms.rogue=1"], "did you mean reward.terms.rouge"),
+    "added key": (
+        ["+algorithm.leraning_rate=1"],
+        "leraning_rate: there is no such key; did",
+    ),
     "unknown top key": (["polcy=mini"], "polcy: did you mean policy"),
     "unknown option": (["policy=flan_t6"], "'policy/flan_t6'.*flan_t5_base"),
     "unknown stage": (["stage=detx"], r"stage.*\n?.*'detx', expected one of \[detox"),
     "wrong type": (["algorithm.iterations=many"], "algorithm.iterations.*\n.*'many'.*Integer"),
-    "unknown choice": (["algorithm.kl_penalty=l2"], "'l2', expected one of .*kl, abs, mse, full"),
+    "unknown choice": (["algorithm.kl.charge=l2"], "'l2', expected one of .*kl, abs, mse, full"),
     "no value": (["policy=local"], "policy.path: no value given"),
     "minibatch": (
         ["algorithm.minibatch_size=5"],
@@ -82,7 +87,10 @@ COMPOSING = {
     ),
     "full weights": (["adapter=none"], "adapter=none asks for full-weight training"),
     "negative": (["algorithm.learning_rate=-1"], "algorithm.learning_rate: got -1.0, want a num"),
-    "no number": (["algorithm.gamma=nan"], "algorithm.gamma: got nan, want a number from 0 to 1"),
+    "no number": (
+        ["algorithm.expert.gamma=nan"],
+        "algorithm.expert.gamma: got nan, want a number from 0 to 1",
+    ),
     "tracker": (["tracker.names=[banana]"], "tracker.names: got banana, want wandb or trackio"),
     "template": (["task.template=nothing"], "task.template: got 'nothing'.*{prompt}"),
     "lengths": (["generation.response_tokens=[9,3]"], "generation.response_tokens: got"),
@@ -204,3 +212,16 @@ def test_the_command_itself_exits_with_status_2_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
     assert "did you mean algorithm.learning_rate" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_an_old_key_says_where_it_went(refuse, old):
+    for prefix in ("", "+", "++"):
+        assert_says(refuse(f"{prefix}{old}=1"), re.escape(f"{old}: renamed to {RENAMED[old]}"))
+    for target in re.findall(r"(?:algorithm|budget|reward)[a-z0-9_.]+", RENAMED[old]):
+        assert target in known_keys()
+
+
+def test_several_old_keys_are_answered_together(refuse):
+    message = refuse("algorithm.kl_coef=0.1", "budget.result=end")
+    assert_says(message, "kl_coef: renamed to algorithm.kl.coef\nbudget.result: renamed to")

@@ -43,8 +43,8 @@ def hackable(tmp_path, name):
     return [
         f"reward.function={tmp_path / 'rewards.py'}:{name}",
         "reward.probe=false",
-        "algorithm.kl_coef=0.01",
-        "algorithm.length_target=null",
+        "algorithm.kl.coef=0.01",
+        "budget.words=null",
     ]
 
 
@@ -74,7 +74,7 @@ def test_a_planted_word_is_noticed_as_the_judge_does_not_follow(tmp_path):
     options = [*SMALL, *hackable(tmp_path, "trigger"), "algorithm.learning_rate=2e-3"]
     options += ["algorithm.rollout_batch_size=32", "algorithm.minibatch_size=16"]
     options += ["algorithm.microbatch_size=16", "algorithm.iterations=10", "evaluation.every=5"]
-    options += ["algorithm.kl_coef=0.1", "guard.reward_rise=0.5"]  # in 10 iterations, not in 30
+    options += ["algorithm.kl.coef=0.1", "guard.reward_rise=0.5"]  # in 10 iterations, not in 30
     summary = run(options, tmp_path / "run")
     assert_honest(tmp_path / "run", summary, ["the judge's toxicity"])
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lora_detox.api import compose_settings
-from lora_detox.choices import Baseline, KlLevel, KlPenalty, KlPlace
+from lora_detox.choices import Action, Baseline
 from lora_detox.errors import SettingsError
 from lora_detox.ranges import (
     change,
@@ -109,12 +109,12 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"generation.response_tokens": [0, 4]}, "generation.response_tokens: got"),
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
-        ({"budget.interpolate": [1.0, 0.5]}, "budget.interpolate: got .* between 0 and 1"),
-        ({"budget.interpolate": [0.5, 0.9]}, "budget.interpolate: got .* want falling numbers"),
+        ({"budget.fallback": [1.0, 0.5]}, "budget.fallback: got .* between 0 and 1"),
+        ({"budget.fallback": [0.5, 0.9]}, "budget.fallback: got .* want falling numbers"),
         ({"task.template": "{prompt} {prompt}"}, "task.template: got"),
         (
-            {"algorithm.credit_every": 2, "algorithm.kl_level": KlLevel.sequence},
-            "algorithm.credit_every: got 2; algorithm.kl_level=sequence",
+            {"algorithm.expert.prefix_credit_every": 2, "algorithm.action": Action.response},
+            "algorithm.expert.prefix_credit_every: got 2; algorithm.action=response",
         ),
         ({"algorithm.average": 1.0}, "algorithm.average: got 1.0, want a number between 0 and 1"),
         (
@@ -122,20 +122,17 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
             "algorithm.responses_per_prompt: got 1; algorithm.baseline=leave_one_out",
         ),
         (
-            {"algorithm.baseline": Baseline.running_mean, "algorithm.group_std": True},
-            "algorithm.responses_per_prompt: got 1; algorithm.group_std=true",
+            {"algorithm.baseline": Baseline.group_zscore},
+            "algorithm.responses_per_prompt: got 1; algorithm.baseline=group_zscore",
         ),
-        (
-            {"algorithm.responses_per_prompt": 2, "algorithm.group_std": True},
-            "algorithm.group_std: .* want false with algorithm.baseline=value",
-        ),
+        ({"budget.words": [1.0]}, r"budget.words: got \[1.0\], want \[least, most\]"),
+        ({"budget.words": [1.0, 0.9]}, "budget.words: got .* most null or no less than least"),
+        ({"budget.words": [None, 1.0]}, "budget.words: got"),
+        ({"budget.words": [0.0, None]}, "budget.words: got"),
+        ({"judge.length_debias": True}, "judge.length_debias: only training reads it"),
         (
             {"algorithm.responses_per_prompt": 5},
             "algorithm.responses_per_prompt=5 does not divide algorithm.rollout_batch_size=32",
-        ),
-        (
-            {"algorithm.kl_place": KlPlace.loss, "algorithm.kl_penalty": KlPenalty.full},
-            "algorithm.kl_penalty: got full; algorithm.kl_place=loss",
         ),
         ({"reward.terms.rouge": float("nan")}, "reward.terms.rouge: got nan, want a finite"),
         ({"reward.terms.toxicity": 0.0}, "reward.terms: every weight is 0"),

@@ -97,9 +97,8 @@ def test_rloo_advantages_are_those_of_a_loop(sequence):
 def test_grpo_advantages_are_standardised_scores_and_leave_the_kl_to_the_loss():
     plan = AdvantagePlan(
         **PLAIN,
-        baseline=Baseline.group_mean,
+        baseline=Baseline.group_zscore,
         responses_per_prompt=3,
-        group_std=True,
         kl_in_loss=True,
     )
     found = estimate_advantages(rollout_of(MASK), SCORE, 0.3, plan)
@@ -162,8 +161,6 @@ def test_a_mean_by_response_is_by_hand():
 
 def test_a_group_without_spread_is_divided_by_epsilon():
     """Returns 0 and 1.5e-4: the deviation is 1.0607e-4, the divisor 2.0607e-4."""
-    plan = AdvantagePlan(
-        **PLAIN, baseline=Baseline.group_mean, responses_per_prompt=2, group_std=True
-    )
+    plan = AdvantagePlan(**PLAIN, baseline=Baseline.group_zscore, responses_per_prompt=2)
     found = estimate_advantages(rollout_of(mask_of(1, 1)), torch.tensor([0.0, 1.5e-4]), 0.0, plan)
     assert found.advantages[:, 0].tolist() == pytest.approx([-0.36397, 0.36397], rel=1e-3)

@@ -5,11 +5,12 @@ import pytest
 from lora_detox.api import compose_settings
 from lora_detox.builders.controls import budget_of, kl_control, score_scaler
 from lora_detox.builders.training import learning_rate_schedule
-from lora_detox.choices import KlControlType, Schedule
+from lora_detox.choices import KlControlType, Schedule, ScoreNorm
 from lora_detox.limits import CollapseLimits
 from lora_detox.metrics import names
 from lora_detox.run.controls import Controls
 from lora_detox.settings import AlgorithmSettings
+from lora_detox.settings.algorithm import ExpertSettings, KlSettings
 from lora_detox.update import AdaptiveKl, CollapseGuard, FixedKl, StepControl
 
 
@@ -42,24 +43,34 @@ def test_the_cosine_schedule_halves_in_the_middle_and_ends_near_zero():
 
 
 def test_the_kl_control_is_the_one_that_was_asked_for():
-    adaptive = kl_control(algorithm(kl_coef=0.3, kl_target=2.0, kl_horizon=500.0))
+    adaptive = kl_control(algorithm(kl=KlSettings(coef=0.3, target=2.0, horizon=500.0)))
     assert adaptive == AdaptiveKl(kl_coef=0.3, target=2.0, horizon=500.0)
-    fixed = kl_control(algorithm(kl_control=KlControlType.fixed, kl_coef=0.3))
+    fixed = kl_control(algorithm(kl=KlSettings(control=KlControlType.fixed, coef=0.3)))
     assert fixed == FixedKl(kl_coef=0.3)
 
 
 def test_the_scaler_is_the_one_that_was_asked_for():
-    scaler = score_scaler(algorithm(scale_scores=False, center_scores=True, score_clip=2.0))
-    assert (scaler.scale, scaler.center, scaler.clip) == (False, True, 2.0)
+    for norm, expected in (
+        ("none", (False, False)),
+        ("scale", (True, False)),
+        ("whiten", (True, True)),
+    ):
+        clip = ExpertSettings(score_clip=2.0)
+        scaler = score_scaler(algorithm(score_norm=ScoreNorm(norm), expert=clip))
+        assert (scaler.scale, scaler.center, scaler.clip) == (*expected, 2.0)
 
 
 @pytest.mark.parametrize(
-    ("allowed", "aim", "aimed"),
-    [(0.05, 1.0, 0.05), (0.05, 0.2, 0.01), (0.05, 0, 0), (-0.04, 0, -0.04)],
+    ("allowed", "margin", "aimed"),
+    [(0.05, 0, 0.05), (0.05, 0.8, 0.01), (0.05, 1, 0), (-0.04, 1, -0.04)],
 )
-def test_training_aims_inside_what_the_result_is_held_to(allowed, aim, aimed):
+def test_training_aims_inside_what_the_result_is_held_to(allowed, margin, aimed):
     settings = compose_settings(
-        ["task=gptj_continuation", f"budget.perplexity={allowed}", f"budget.aim={aim}"]
+        [
+            "task=gptj_continuation",
+            f"budget.perplexity={allowed}",
+            f"budget.controller.margin={margin}",
+        ]
     )
     budget = budget_of(settings, references=False)
     assert budget.bounds[names.PERPLEXITY].allowed == allowed
@@ -67,14 +78,18 @@ def test_training_aims_inside_what_the_result_is_held_to(allowed, aim, aimed):
 
 
 def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_asked():
-    asked = ["task=gptj_continuation", "budget.distinct_2_gain=7", "budget.gain=0.3"]
+    asked = [
+        "task=gptj_continuation",
+        "budget.controller.distinct_2_gain=7",
+        "budget.controller.gain=0.3",
+    ]
     held = budget_of(compose_settings(asked), references=False).constraints
     assert (held[names.DISTINCT_2].gain, held[names.PERPLEXITY].gain) == (7, 0.3)
-    assert not held[names.TYPICAL_WORDS].both_ways
-    asked.append("algorithm.length_both_ways=true")
+    assert held[names.TYPICAL_WORDS].most is None
+    asked.append("budget.words=[1.0,1.2]")
     held = budget_of(compose_settings(asked), references=False).constraints
-    assert held[names.TYPICAL_WORDS].both_ways
-    assert not held[names.PERPLEXITY].both_ways
+    assert held[names.TYPICAL_WORDS].most.limit(10.0) == pytest.approx(12.0)
+    assert held[names.PERPLEXITY].most is None
 
 
 def test_the_controllers_are_on_top_of_the_schedule():

@@ -28,8 +28,7 @@ ALGORITHMS = {
     "grpo": AdvantagePlan(
         **COMMON,
         **GROUPED,
-        baseline=Baseline.group_mean,
-        group_std=True,
+        baseline=Baseline.group_zscore,
         kl_in_loss=True,
         mean_by_response=True,
     ),

@@ -114,7 +114,7 @@ def test_a_soup_outside_the_budget_is_followed_back_to_the_start(tmp_path, finis
     task = "task=gptj_continuation"
     folders = [finished_run(task, *ONE_RUN, *seed) for seed in ([], ["seed=1"])]
     overrides = [task, *SMALL]
-    asked = ["stage=soup", f"soup=[{folders[0]},{folders[1]}]", "budget.interpolate=[0.5]"]
+    asked = ["stage=soup", f"soup=[{folders[0]},{folders[1]}]", "budget.fallback=[0.5]"]
     never = "budget.perplexity=-0.9"  # a tenth of the start's
     held = api.run([*overrides, *asked, never], tmp_path / "held")
     assert held["budget"]["chosen_iteration"] == 0

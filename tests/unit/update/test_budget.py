@@ -49,10 +49,30 @@ def test_the_length_is_held_as_by_hand():
 
 
 def test_a_measure_held_both_ways_is_pulled_back_from_too_far_inside():
-    control = held_length(start=20.0, both_ways=True)
+    most = Bound(measure="response_tokens", above=True, allowed=0.0)
+    control = held_length(start=20.0, most=most)
     for words, sign in ((40.0, -1), (20.0, -1), (10.0, 1)):
         control.observe(words)
         assert control.multiplier * sign > 0
+
+
+def test_between_the_ends_of_a_band_the_pull_goes_back_to_nothing():
+    """Gain 0.5, damping 2, a band of 20 to 30 tokens; worked by hand."""
+    most = Bound(measure="response_tokens", above=True, allowed=0.5)
+    control = held_length(start=20.0, most=most)
+    for tokens, _excess, pressure, multiplier in (
+        (25.0, 0.0, 0.0, 0.0),  # inside from the start: nothing to undo
+        (60.0, -1.0, -0.5, -1.5),  # twice the most
+        (27.0, 0.1, -0.45, -0.35),  # inside: a tenth of the way to the most
+        (21.0, 0.3, -0.3, 0.0),  # the pull ends at nothing, it does not turn round
+        (10.0, 0.5, -0.05, 0.45),  # half of the least
+        (5.0, 0.75, 0.325, 1.075),
+        (26.0, -0.3, 0.175, 0.0),
+        (29.0, -0.45, 0.0, 0.0),
+    ):
+        control.observe(tokens)
+        assert control.pressure == pytest.approx(pressure), tokens
+        assert control.multiplier == pytest.approx(multiplier), tokens
 
 
 def test_only_tokens_that_begin_a_word_are_paid_the_wth_one_by_w():
