@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lora_detox.choices import Baseline
+from lora_detox.choices import Baseline, TrainerKind
 from lora_detox.embedded import embedded_path
 from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.policy.adapter import AdapterPlan
@@ -39,8 +39,15 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
         device=settings.device,
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
-        value_head=settings.algorithm.baseline is Baseline.value,
+        value_head=has_value_head(settings),
     )
+
+
+def has_value_head(settings: Settings) -> bool:
+    """Whether values are estimated: on the main path, where they are the baseline."""
+    algorithm = settings.algorithm
+    native = algorithm.trainer.kind is TrainerKind.native
+    return native and algorithm.baseline is Baseline.value
 
 
 def adapter_plan(settings: Settings) -> AdapterPlan:

@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from lora_detox.builders.controls import budget_of
-from lora_detox.builders.policy import adapter_plan
+from lora_detox.builders.policy import adapter_plan, has_value_head
 from lora_detox.builders.training import sampling_of
-from lora_detox.choices import Baseline, TaskKind
+from lora_detox.choices import TaskKind
 from lora_detox.errors import DetoxError
 from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy
@@ -125,7 +125,7 @@ def memory_backbone(
         device="cpu",
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
-        value_head=settings.algorithm.baseline is Baseline.value,
+        value_head=has_value_head(settings),
     )
     if plan.dtype == "auto" and machine.device == "cuda":
         return replace(plan, dtype="bfloat16")

@@ -71,7 +71,7 @@ class AlgorithmSettings:
     rollout_batch_size: int = positive(MISSING, "responses")
     minibatch_size: int = positive(MISSING, "responses")
     microbatch_size: int = positive(MISSING, "responses")
-    ppo_epochs: int = positive(MISSING)
+    ppo_epochs: int = positive(4)
     learning_rate: float = positive(MISSING)
     schedule: Schedule = Schedule.constant
     warmup_iterations: int = not_negative(0, "iterations")

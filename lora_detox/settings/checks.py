@@ -16,6 +16,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.ranges import check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.groups import Settings, TermSettings
+from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
 
 
@@ -89,10 +90,44 @@ def _check_trainer(settings: Settings) -> None:
             f"algorithm.responses_per_prompt: got {algorithm.responses_per_prompt}; "
             f"algorithm={name} compares responses to the same prompt, so want 2 or more"
         )
+    for key in _unread(algorithm):
+        raise SettingsError(f"algorithm.{key}: algorithm={name} does not read it; leave it out")
     if settings.resume:
         raise SettingsError(
             f"resume: algorithm={name} keeps no checkpoints; name another hydra.run.dir"
         )
+
+
+READ_BY_ALL = (
+    "name",
+    "trainer",
+    "iterations",
+    "rollout_batch_size",
+    "responses_per_prompt",
+    "minibatch_size",
+    "microbatch_size",
+    "ppo_epochs",
+    "learning_rate",
+    "schedule",
+    "warmup_iterations",
+    "max_grad_norm",
+    "expert.weight_decay",
+)
+"""Keys of `algorithm` that the methods beside the main path read; the rest is the main path's."""
+READ_ONLINE = (*READ_BY_ALL, "clip_range")
+"""The same for those that sample while they train."""
+
+
+def _unread(algorithm: AlgorithmSettings) -> list[str]:
+    """Keys that were given a value of their own and that the method does not read."""
+    online = algorithm.trainer.kind in (TrainerKind.trl_grpo, TrainerKind.trl_rloo)
+    read = READ_ONLINE if online else READ_BY_ALL
+    given, default = (flat(asdict(one)) for one in (algorithm, AlgorithmSettings()))
+    return [
+        key
+        for key, value in given.items()
+        if value != default[key] and not key.startswith("trainer.") and key not in read
+    ]
 
 
 def _check_budget(settings: Settings) -> None:

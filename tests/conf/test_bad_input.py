@@ -67,6 +67,10 @@ COMPOSING = {
         ["+algorithm.leraning_rate=1"],
         "leraning_rate: there is no such key; did",
     ),
+    "key of another method": (
+        ["algorithm=trl_dpo", "task=gptj_continuation", "algorithm.gae_lambda=0.5"],
+        "algorithm.gae_lambda: algorithm=trl_dpo does not read it",
+    ),
     "unknown top key": (["polcy=mini"], "polcy: did you mean policy"),
     "unknown option": (["policy=flan_t6"], "'policy/flan_t6'.*flan_t5_base"),
     "unknown stage": (["stage=detx"], r"stage.*\n?.*'detx', expected one of \[detox"),

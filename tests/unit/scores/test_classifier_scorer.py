@@ -10,8 +10,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lora_detox.errors import ScorerError
+from lora_detox.machine import CPU_BATCH_TOKENS
 from lora_detox.scores import ClassifierScorer, check_classifier, check_scorer
-from lora_detox.scores.classifier import CPU_BATCH_TOKENS, _join, checked_text
+from lora_detox.scores.classifier import _join, checked_text
 from lora_detox.scores.loading import identify, load_error
 
 TEXTS = ["the cat sat", "", "a", "the mat on the cat " * 3, "dog! dog?", "the cat sat"]
