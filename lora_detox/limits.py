@@ -1,4 +1,4 @@
-"""What counts as collapse: the limits that the collapse guard watches, as settings hold them."""
+"""What counts as collapse: the limits that the collapse guard checks, as settings hold them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from lora_detox.ranges import fraction, positive
 
 @dataclass(kw_only=True)
 class CollapseLimits:
-    """Limits of the collapse guard; None leaves a sign unwatched. "Start" is the first rollout.
+    """Limits of the collapse guard; None leaves a sign unchecked. "Start" is the first rollout.
 
     Attributes:
         kl: most KL to the reference (k3), nats per response.

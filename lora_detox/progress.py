@@ -66,7 +66,7 @@ class Phase:
         self._task = TaskID(0)
 
     def start(self) -> None:
-        """Begin to watch the time."""
+        """Begin to count the time."""
         self._thread.start()
 
     def stop(self) -> None:

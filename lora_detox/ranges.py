@@ -73,8 +73,8 @@ def change(default: Any, unit: str = "") -> Any:
 
 def range_of(entry: Any) -> Range | None:
     """The range of a dataclass field; None where it has none."""
-    found: Range | None = entry.metadata.get(_RANGE)
-    return found
+    allowed: Range | None = entry.metadata.get(_RANGE)
+    return allowed
 
 
 def check_ranges(node: Any, prefix: str = "") -> None:

@@ -187,12 +187,12 @@ def _check_columns(raw_rows: Sequence[RawRow], fields: FieldMap, needs_toxicity:
 
 
 def _columns_found(raw_rows: Sequence[RawRow]) -> list[str]:
-    found: dict[str, None] = {}
+    columns: dict[str, None] = {}
     for raw in raw_rows[:_ROWS_SEARCHED_FOR_COLUMNS]:
         for name, value in raw.columns.items():
             nested = [f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else []
-            found.update(dict.fromkeys(nested or [str(name)]))
-    return list(found)
+            columns.update(dict.fromkeys(nested or [str(name)]))
+    return list(columns)
 
 
 def _look_up(columns: Mapping[str, Any], column: str) -> Any:

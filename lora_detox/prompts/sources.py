@@ -186,15 +186,15 @@ def _dataset_sources(
     split_names: tuple[str, str, str],
     columns: set[str],
 ) -> dict[str, Source]:
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for split, name in zip(SPLITS, split_names, strict=True):
         names = (name, *SPLIT_WORDS[split]) if name == split else (name,)
         match = next((one for one in names if one in datasets), None)
         if match is not None:
-            found[split] = match
-    if not found and len(datasets) == 1:
-        found["train"] = next(iter(datasets))
-    if not found:
+            chosen[split] = match
+    if not chosen and len(datasets) == 1:
+        chosen["train"] = next(iter(datasets))
+    if not chosen:
         raise DataError(
             f"the data set `{path}` has the splits {', '.join(datasets)}, "
             f"want {', '.join(split_names)}; change `data.split_names`"
@@ -202,7 +202,7 @@ def _dataset_sources(
     return _only_one_is_train(
         {
             split: _dataset_source(path, datasets[name], name, columns)
-            for split, name in found.items()
+            for split, name in chosen.items()
         }
     )
 

@@ -74,10 +74,10 @@ def parse_template(template: str) -> PromptTemplate:
         ) from error
     fields = [(name, spec, conversion) for _, name, spec, conversion in pieces if name is not None]
     if fields != [("prompt", "", None)]:
-        found = ", ".join(f"{{{name}}}" for name, _, _ in fields) or "none"
+        placeholders = ", ".join(f"{{{name}}}" for name, _, _ in fields) or "none"
         raise DataError(
-            f"the template {template!r} has the fields: {found}; want {PLACEHOLDER} exactly once; "
-            "change `task.template`"
+            f"the template {template!r} has the fields: {placeholders}; want {PLACEHOLDER} exactly "
+            "once; change `task.template`"
         )
     at = next(i for i, piece in enumerate(pieces) if piece[1] is not None)
     head = "".join(piece[0] for piece in pieces[: at + 1])

@@ -59,7 +59,7 @@ class Controls:
     word_starts: Bool[Tensor, "V"] | None = None
 
     def shape(self, rollout: Rollout, scores: Scores, quality: RolloutQuality) -> Shaped:
-        """Scores as training sees them, with what is charged and paid beside them.
+        """Scores as training sees them, with what is charged and earned beside them.
 
         Args:
             rollout: B responses.

@@ -28,7 +28,7 @@ def flat(node: object, prefix: str = "") -> dict[str, object]:
     """Nested dicts as one, by dotted keys; everything else is a value."""
     if not isinstance(node, dict):
         return {prefix.rstrip("."): node}
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in node.items():
-        found.update(flat(value, f"{prefix}{key}."))
-    return found
+        values.update(flat(value, f"{prefix}{key}."))
+    return values

@@ -161,5 +161,5 @@ def check_soup(settings: Settings) -> None:
 
 def _compared(config: DictConfig | ListConfig) -> dict[str, object]:
     """The keys that have to be the same, dotted."""
-    found = flat(OmegaConf.to_container(config))
-    return {k: v for k, v in found.items() if k.split(".")[0] in _SAME or k in _SAME_ADAPTER}
+    values = flat(OmegaConf.to_container(config))
+    return {k: v for k, v in values.items() if k.split(".")[0] in _SAME or k in _SAME_ADAPTER}
