@@ -218,14 +218,12 @@ def test_the_command_itself_exits_with_status_2_and_no_traceback(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("old", sorted(RENAMED))
-def test_an_old_key_says_where_it_went(refuse, old):
-    for prefix in ("", "+", "++"):
-        assert_says(refuse(f"{prefix}{old}=1"), re.escape(f"{old}: renamed to {RENAMED[old]}"))
-    for target in re.findall(r"(?:algorithm|budget|reward)[a-z0-9_.]+", RENAMED[old]):
-        assert target in known_keys()
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+def test_old_keys_say_where_they_went(refuse, prefix):
+    lines = refuse(*(f"{prefix}{old}=1" for old in RENAMED)).replace("error: ", "").splitlines()
+    assert set(lines) >= {f"{old}: renamed to {new}" for old, new in RENAMED.items()}
 
 
-def test_several_old_keys_are_answered_together(refuse):
-    message = refuse("algorithm.kl_coef=0.1", "budget.result=end")
-    assert_says(message, "kl_coef: renamed to algorithm.kl.coef\nbudget.result: renamed to")
+def test_where_old_keys_went_is_there():
+    for new in RENAMED.values():
+        assert set(re.findall(r"(?:algorithm|budget|reward)[a-z0-9_.]+", new)) <= set(known_keys())
