@@ -99,7 +99,7 @@ TABLE = {
     "fault: dropout": "test_dropout_is_off_in_every_pass",
     "fault: generate_ref_response": "test_reference_responses",
     "strict_trl_masks": "test_strict_masks_reproduce_the_old_one_and_can_be_set_on_either",
-    "learning": "test_a_rigged_score_raises_the_liked_token",
+    "learning": "test_one_step_makes_liked_responses_likelier",
     "planted faults": "test_a_planted_fault_is_found",
 }
 

@@ -20,7 +20,6 @@ def _measured(**changes):
         "scores": [-2.0, 1.0, 0.0, 0.5, 1.0, 0.5],
         "response_tokens": [5, 3, 1, 6, 3, 4],
         "reference_nll": None,
-        "seconds": {"generate": 1.5},
     }
     return measure_responses(**{**arguments, **changes})
 
