@@ -34,8 +34,8 @@ type: setup  ## mypy --strict
 test: setup  ## all CPU tests
 	$(PYTEST) $(ARGS)
 
-test-fast: setup  ## unit tests and golden numbers that train no model from start to end and need no hub
-	$(PYTEST) -m "not training and not slow and not hub" tests/unit tests/golden $(ARGS)
+test-fast: setup  ## unit tests and golden numbers, without whole trainings, memory predictions and the hub
+	$(PYTEST) -m "not training and not slow and not hub and not prediction" tests/unit tests/golden $(ARGS)
 
 # beside .venv's own packages; constraints keep those as they are
 mutants: setup  ## which small changes to the core no test notices, half an hour, not in CI (ARGS='lora_detox.update.*')

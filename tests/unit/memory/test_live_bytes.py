@@ -15,6 +15,8 @@ from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.types import Sampling
 from tests.tiny import move, tiny_backbone, tiny_prompts, tiny_responses, tiny_tokenizer
 
+pytestmark = pytest.mark.prediction
+
 ADAPTER = AdapterPlan(rank=2, alpha=4.0)
 SHAPE = PassShape(rows=4, query=9, response=7)
 

@@ -14,6 +14,8 @@ from lora_detox.memory.predict import Machine, Prediction, predict, scorer_bytes
 from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.stages.plan import longest_query, policy_config
 
+pytestmark = pytest.mark.prediction
+
 GIB = 2**30
 CPU = Machine(device="cpu", available=8 * GIB, baseline=GIB // 2)
 GPU = Machine(device="cuda", available=24 * GIB, baseline=GIB // 2)
