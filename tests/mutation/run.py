@@ -3,7 +3,7 @@
 mutmut makes the mutants and runs for each one the tests that reach the changed function. Here:
 functions under common decorators are mutated too, a sample of fixed seed keeps the run near half an
 hour on one core, survivors that `equivalent.toml` explains are set apart, and figures are summed by
-package. mutmut keeps its work in `mutants/`, so that a second run tries only what changed.
+package. mutmut keeps its work in `mutants/`: a second run tries what was not found or has changed.
 
     python tests/mutation/run.py [PATTERN ...]      'lora_detox.update.*': all mutants there
 """
@@ -58,21 +58,22 @@ def mutate_decorated_functions() -> None:
     file_mutation.function_trampoline_arrangement = below
 
 
-def chosen(patterns: list[str]) -> list[str]:
-    """Names of the mutants to try: all that match, or a sample of each file."""
+def chosen(patterns: list[str]) -> dict[str, int | None]:
+    """The mutants to try, with the exit codes so far: all that match, or a sample of each file."""
     Path("mutants").mkdir(exist_ok=True)
     mutmut.copy_src_dir()
     mutmut.copy_also_copy_files()
     mutmut.create_mutants(1)
     _, files = mutmut.collect_source_file_mutation_data(mutant_names=[])
-    names = []
+    codes = {}
     for path, data in sorted(files.items()):
-        every = list(data.exit_code_by_key)
+        names = list(data.exit_code_by_key)
         if patterns:
-            names += [one for one in every if any(fnmatch(one, pattern) for pattern in patterns)]
+            names = [one for one in names if any(fnmatch(one, pattern) for pattern in patterns)]
         else:
-            names += random.Random(path).sample(every, round(SAMPLE * len(every)))
-    return names
+            names = random.Random(path).sample(names, round(SAMPLE * len(names)))
+        codes |= {one: data.exit_code_by_key[one] for one in names}
+    return codes
 
 
 def living(names: set[str]) -> Iterator[tuple[str, str, bool]]:
@@ -95,7 +96,8 @@ def main() -> int:
     start = time.monotonic()
     mutate_decorated_functions()
     names = chosen(sys.argv[1:])
-    mutmut._run(names, 1)
+    if untried := [name for name, code in names.items() if code not in FOUND]:
+        mutmut._run(untried, 1)
     known = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["equivalent"]
     counts: dict[str, Counter[str]] = {}
     for path, name, lives in living(set(names)):

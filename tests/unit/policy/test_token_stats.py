@@ -22,7 +22,7 @@ CHANCE = 1e-4
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    temperature=st.sampled_from([1.0, 0.1, 0.7, 1.3, 5.0]),
+    temperature=st.sampled_from([1.0, 0.1, 0.7, 2.0, 5.0]),
     top_k=st.sampled_from([0, 1, 2, 5, 11, 12, 50]),
     top_p=st.sampled_from([1.0, 0.05, 0.5, 0.8, 0.9, 0.99]),
     min_new_tokens=st.integers(0, 3),
@@ -150,3 +150,12 @@ def test_exact_kl_is_the_sum_over_the_vocabulary(monkeypatch, rows):
     found = exact_kl(hidden, other, positions, to_logits, 12)
     assert found.tolist() == pytest.approx(slow, rel=1e-4, abs=1e-5)
     assert not exact_kl(hidden, hidden, positions, to_logits, 12).any()
+
+
+@pytest.mark.parametrize("min_new_tokens", [0, 1, 2, 4])
+def test_end_of_sequence_is_possible_from_the_least_length_on(min_new_tokens):
+    logits = torch.randn(4, 6)
+    sampling = Sampling(min_new_tokens=min_new_tokens)
+    left = sampling_logits(logits.clone(), torch.arange(4), sampling, EOS).isfinite()
+    assert left[:, EOS].tolist() == [position >= min_new_tokens for position in range(4)]
+    assert left.sum() == 4 * 6 - min_new_tokens

@@ -6,7 +6,7 @@ import torch
 from lora_detox import machine
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.rollout.passes import partition_rows
-from lora_detox.rollout.sampling import BLOCK, draw
+from lora_detox.rollout.sampling import BLOCK, draw, sample_responses
 from lora_detox.types import Sampling
 from tests.tiny import ARCHITECTURES, MORE_ARCHITECTURES, tiny_policy, tiny_prompts
 
@@ -246,3 +246,39 @@ def test_equally_long_rows_keep_the_order_of_the_shuffle():
     ((rows,),) = partition_rows(same, same, minibatch_size=64, passes=Passes(rows=64), seed=3)
     shuffle = torch.randperm(64, generator=torch.Generator().manual_seed(3))
     assert torch.equal(rows, shuffle)
+
+
+def test_bounds_and_then_fp64_uniforms_are_drawn_from_the_seed():
+    policy = tiny_policy("gptj")
+    prompts, responses = generate(policy, response_tokens=(2, 6), seed=4)
+    generator = torch.Generator().manual_seed(4)
+    bounds = torch.randint(2, 7, (6,), generator=generator)
+    uniforms = torch.rand(6, 6, generator=generator, dtype=torch.float64)
+    ids, mask, logprobs = sample_responses(
+        policy, prompts.query_ids, prompts.query_mask, PLAIN, bounds, uniforms
+    )
+    width = responses.ids.shape[1]
+    assert torch.equal(responses.ids, ids[:, :width])
+    assert torch.equal(responses.mask, mask[:, :width])
+    torch.testing.assert_close(responses.logprobs, logprobs[:, :width], rtol=1e-4, atol=1e-5)
+
+
+def test_each_row_ends_at_its_own_bound():
+    policy = tiny_policy("gptj")
+    with torch.no_grad():  # end-of-sequence never
+        policy.backbone.lm_head.bias[1] = -100.0
+    prompts, bounds = tiny_prompts(policy, LENGTHS), torch.tensor([1, 6, 2, 3, 6, 1])
+    uniforms = torch.rand(6, 6, dtype=torch.float64)
+    _, mask, _ = sample_responses(
+        policy, prompts.query_ids, prompts.query_mask, PLAIN, bounds, uniforms
+    )
+    assert mask.sum(dim=1).tolist() == bounds.tolist()
+
+
+def test_the_tail_of_a_vocabulary_is_drawn_where_fp32_sums_would_lose_it():
+    probabilities = torch.zeros(3 * BLOCK)
+    probabilities[[0, BLOCK, 2 * BLOCK]] = torch.tensor([1.0, 1e-9, 1e-9])
+    whole = 1 + 2e-9
+    uniforms = torch.tensor([1 - 1e-9, 1 + 0.5e-9, 1 + 1.5e-9], dtype=torch.float64) / whole
+    tokens = draw(probabilities.log().expand(3, -1), uniforms, greedy=False)
+    assert tokens.tolist() == [0, BLOCK, 2 * BLOCK]
