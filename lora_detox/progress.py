@@ -88,9 +88,9 @@ class Phase:
     def line(self) -> str:
         """What there is to say now, without a terminal."""
         seconds = self._elapsed()
-        if self.total is None or self.counted <= 0:
-            return f"{self.what}: {self._amount()}{seconds:.0f} s"
         done = self.counted / self.passes
+        if self.total is None or done < 0.01 * self.total:  # too little to tell the time left by
+            return f"{self.what}: {self._amount()}{seconds:.0f} s"
         left = seconds / done * max(0.0, self.total - done)
         rate = done / seconds if seconds else 0.0
         return (
