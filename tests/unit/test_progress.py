@@ -54,6 +54,7 @@ def test_a_phase_whose_end_nobody_knows_shows_its_seconds(at_once):
     file, console = written()
     with phase("loading", console=console):
         wait_for("loading: 0 s", file)
+    assert file.getvalue().splitlines()[-1] == "loading: done in 0 s"
 
 
 def test_quick_work_says_nothing():
