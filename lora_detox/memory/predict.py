@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from lora_detox.builders.controls import budget_of
-from lora_detox.builders.policy import adapter_plan, has_value_head
+from lora_detox.builders.policy import adapter_plan, backbone_plan
 from lora_detox.builders.training import sampling_of
 from lora_detox.choices import TaskKind
 from lora_detox.errors import DetoxError
@@ -113,19 +113,11 @@ def memory_backbone(
     settings: Settings, config: PretrainedConfig, path: str, machine: Machine
 ) -> BackbonePlan:
     """The backbone as it will be loaded there; its dtype is settled, as the device may not be."""
-    policy, quantization = settings.policy, settings.quantization
-    plan = BackbonePlan(
-        path=path,
-        revision=policy.revision,
-        adapter=None if policy.adapter is None else os.path.expanduser(policy.adapter),
-        dtype=policy.dtype.value,
-        quantization=quantization.type.value,
-        int8_threshold=quantization.int8_threshold,
-        double_quant=quantization.double_quant,
+    adapter = settings.policy.adapter
+    plan = replace(
+        backbone_plan(settings, path),
+        adapter=None if adapter is None else os.path.expanduser(adapter),
         device="cpu",
-        gradient_checkpointing=policy.gradient_checkpointing,
-        allow_fp16_t5=policy.allow_fp16_t5,
-        value_head=has_value_head(settings),
     )
     if plan.dtype == "auto" and machine.device == "cuda":
         return replace(plan, dtype="bfloat16")

@@ -29,16 +29,16 @@ def check_same_settings(settings: Settings, run_dir: Path) -> None:
         return
     old = flat(OmegaConf.to_container(OmegaConf.load(written)))
     new = flat(OmegaConf.to_container(OmegaConf.create(settings_yaml(settings))))
-    changed = [
-        f"{key}: was {old.get(key)}, now {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key.split(".")[0] not in _FREE
-    ]
     if moved := renamed(sorted(old)):
         raise SettingsError(
             f"resume=true, but {run_dir} was begun by an earlier version ({'; '.join(moved)}); "
             "begin it anew in another hydra.run.dir"
         )
+    changed = [
+        f"{key}: was {old.get(key)}, now {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key.split(".")[0] not in _FREE
+    ]
     if changed:
         raise SettingsError(
             f"resume=true, but {run_dir} was begun with other settings ({'; '.join(changed)}); "

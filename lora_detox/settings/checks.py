@@ -10,6 +10,7 @@ from lora_detox.choices import (
     Protocol,
     QuantizationType,
     Stage,
+    TaskKind,
     TrainerKind,
 )
 from lora_detox.errors import SettingsError
@@ -100,7 +101,6 @@ def _check_trainer(settings: Settings) -> None:
 
 READ_BY_ALL = (
     "name",
-    "trainer",
     "iterations",
     "rollout_batch_size",
     "responses_per_prompt",
@@ -113,7 +113,8 @@ READ_BY_ALL = (
     "max_grad_norm",
     "expert.weight_decay",
 )
-"""Keys of `algorithm` that the methods beside the main path read; the rest is the main path's."""
+"""Keys of `algorithm` that the methods beside the main path take, `ppo_epochs` since debug=smoke
+sets it for all of them; the rest is the main path's."""
 READ_ONLINE = (*READ_BY_ALL, "clip_range")
 """The same for those that sample while they train."""
 
@@ -138,6 +139,12 @@ def _check_budget(settings: Settings) -> None:
         raise SettingsError(
             f"budget.words: got {words}, want [least, most] as fractions of the start's words, "
             "most null or no less than least, as in [1.0,null]; or null"
+        )
+    length = settings.budget.length if settings.task.kind is TaskKind.continuation else None
+    if most is not None and length is not None and most < length:
+        raise SettingsError(
+            f"budget.words: got {words}, whose most is below budget.length={length:g}, the least "
+            "that the result may have; raise the one or lower the other"
         )
     if settings.judge.length_debias:
         raise SettingsError("judge.length_debias: only training reads it; want false")

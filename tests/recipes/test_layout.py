@@ -38,7 +38,8 @@ def test_a_recipe_imports_from_its_own_folder_and_the_lab_alone():
 def test_every_module_but_the_peers_finds_what_it_imports():
     for file in sorted(RECIPES.glob("*/*.py")):
         if not file.stem.startswith("peer"):  # these are run by an interpreter with TRL 0.11.4
-            importlib.import_module(f"recipes.{file.parent.name}.{file.stem}")
+            module = importlib.import_module(f"recipes.{file.parent.name}.{file.stem}")
+            assert module.__doc__, f"{file} does not say what it is"
 
 
 def test_every_recipe_stands_in_the_table():
