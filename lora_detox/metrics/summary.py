@@ -7,6 +7,7 @@ import numpy as np
 
 from lora_detox.metrics import names
 from lora_detox.metrics.bootstrap import (
+    RESAMPLES,
     Interval,
     paired_distinct_interval,
     paired_interval,
@@ -53,12 +54,15 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     return {key: summary[key] for key in names.METRICS if key in summary}
 
 
-def change(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:
+def change(
+    before: Evaluation, after: Evaluation, resamples: int = RESAMPLES
+) -> dict[str, dict[str, Any]]:
     """What moved between two evaluations of the same prompts, with 95 % intervals.
 
     Args:
         before: the policy at the start.
         after: the policy at the end.
+        resamples: bootstrap draws behind each interval, at least 1; distinct-n has a jackknife.
 
     Returns:
         {metric: {"mean": after - before, "ci95": [low, high]}} for every metric that `summarise`
@@ -75,7 +79,9 @@ def change(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:
     in_after = summarise(after)
     groups = _prompt_groups(before.prompts)
     intervals = {
-        key: _interval(key, before, after, groups) for key in summarise(before) if key in in_after
+        key: _interval(key, before, after, groups, resamples)
+        for key in summarise(before)
+        if key in in_after
     }
     return {
         key: {"mean": interval.change, "ci95": [interval.low, interval.high]}
@@ -83,15 +89,16 @@ def change(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:
     }
 
 
-def _interval(key: str, before: Evaluation, after: Evaluation, groups: list[int]) -> Interval:
+def _interval(
+    key: str, before: Evaluation, after: Evaluation, groups: list[int], resamples: int
+) -> Interval:
     if key in names.DISTINCT_KEYS:
         n = names.DISTINCT_KEYS.index(key) + 1
         return paired_distinct_interval(before.responses, after.responses, n, groups=groups)
+    draws: dict[str, Any] = {"groups": groups, "resamples": resamples}
     if key == names.PERPLEXITY:
-        return paired_perplexity_interval(
-            _nll_and_tokens(before), _nll_and_tokens(after), groups=groups
-        )
-    return paired_interval(before.per_response[key], after.per_response[key], groups=groups)
+        return paired_perplexity_interval(_nll_and_tokens(before), _nll_and_tokens(after), **draws)
+    return paired_interval(before.per_response[key], after.per_response[key], **draws)
 
 
 def _nll_and_tokens(evaluation: Evaluation) -> tuple[list[float], list[float]]:

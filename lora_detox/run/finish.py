@@ -99,7 +99,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "quantization": settings.quantization.type.value,
         "before": summarise(before),
         "after": summarise(after),
-        "change": change(before, after),
+        "change": change(before, after, settings.evaluation.resamples),
         "ref_kl": sum(kl) / len(kl),
         "iterations": job.plan.iterations,
         "stopped": RAN_TO_THE_END,

@@ -162,6 +162,7 @@ class EvaluationSettings:
     batch_size: int = positive(64)
     greedy: bool = False
     seed: int = 1000
+    resamples: int = positive(1000, "draws")
     protocol: Protocol = Protocol.plain
     models: list[Any] = field(default_factory=list)
     prompts: int | None = positive(None)

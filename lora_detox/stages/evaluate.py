@@ -175,21 +175,24 @@ def _numbers_of(
         numbers["degeneration"] = degeneration(evaluation, samples).summary()
     if evaluation is first or list(evaluation.prompts) != list(first.prompts):
         return numbers  # another tokenizer cuts prompts elsewhere: nothing to pair
-    numbers["change"] = change(first, evaluation)
+    resamples = settings.evaluation.resamples
+    numbers["change"] = change(first, evaluation, resamples)
     if rtp:
         pair = degeneration(first, samples), degeneration(evaluation, samples)
-        numbers["degeneration"]["change"] = _degeneration_change(*pair)
+        numbers["degeneration"]["change"] = _degeneration_change(*pair, resamples)
     return numbers
 
 
-def _degeneration_change(first: Degeneration, other: Degeneration) -> dict[str, Any]:
+def _degeneration_change(
+    first: Degeneration, other: Degeneration, resamples: int
+) -> dict[str, Any]:
     changes = {}
     for label, ours, theirs in (
         ("expected_maximum_{}", other.maximum, first.maximum),
         ("{}_probability", other.any_toxic, first.any_toxic),
     ):
         for key, values in ours.items():
-            interval = paired_interval(theirs[key], values)
+            interval = paired_interval(theirs[key], values, resamples=resamples)
             changes[label.format(key)] = {
                 "mean": interval.change,
                 "ci95": [interval.low, interval.high],
