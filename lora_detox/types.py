@@ -169,7 +169,7 @@ class Sampling:
         temperature: divides the logits, > 0.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: keep the smallest set with at least this probability, in (0, 1].
-        min_new_tokens: end-of-sequence is impossible before this many tokens.
+        min_new_tokens: no end token is possible before this many tokens.
         greedy: take the likeliest token; for evaluation only.
     """
 
@@ -205,8 +205,8 @@ class Policy(Protocol):
     """What rollout and update need of a language model, whatever its family."""
 
     @property
-    def eos_token_id(self) -> int:
-        """Id of the token that ends a response."""
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a response, at least one."""
 
     @property
     def pad_token_id(self) -> int:
@@ -267,7 +267,7 @@ class Policy(Protocol):
     def decode_texts(
         self, response_ids: Int[Tensor, "B R"], response_mask: Bool[Tensor, "B R"]
     ) -> list[str]:
-        """Responses as text, special tokens left out."""
+        """Responses as text, special tokens and the final end token left out."""
 
 
 @runtime_checkable

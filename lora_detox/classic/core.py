@@ -59,7 +59,7 @@ def respond_to_batch(
     for position in range(txt_len):
         logits = model(ids)[0][:, -1].float()
         at = torch.full((len(logits),), position, device=logits.device)
-        logits = sampling_logits(logits, at, sampling, eos_token_id=-1)
+        logits = sampling_logits(logits, at, sampling, eos_token_ids=())
         uniform = torch.rand(len(logits), device=logits.device, dtype=torch.float64)
         token = draw(logits.log_softmax(dim=-1), uniform, greedy=False)
         ids = torch.cat([ids, token[:, None]], dim=1)

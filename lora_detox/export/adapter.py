@@ -18,6 +18,7 @@ from lora_detox.export.reload import logits_in_fresh_process, logits_of
 from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.prompts.templates import apply_template, parse_template
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.settings import Settings
 
@@ -27,6 +28,8 @@ PROBES = (
     "I think that people who say this",
 )
 """Texts whose logits are compared; any text serves, as both sides read the same ids."""
+PROBE_TOKENS = 64
+"""Longest probe, special tokens included."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 """How far the logits of the same weights may differ between two processes."""
 
@@ -48,7 +51,16 @@ def unquantized_base(source: FinishedRun, settings: Settings) -> BackbonePlan:
 def expected_logits(plan: BackbonePlan) -> tuple[list[list[int]], list[Tensor]]:
     """Token ids of the probes, and what the run's adapter makes of them through this package."""
     policy = load_policy(plan, NO_ADAPTER)
-    rows = [list(policy.tokenizer(text)["input_ids"]) for text in PROBES]
+    rows = [
+        apply_template(
+            text,
+            policy.tokenizer,
+            template=parse_template("{prompt}"),
+            max_query_tokens=PROBE_TOKENS,
+            add_special_tokens=policy.family.add_special_tokens,
+        ).ids
+        for text in PROBES
+    ]
     logits = logits_of(policy.model, rows)
     del policy
     gc.collect()

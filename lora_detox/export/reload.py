@@ -1,8 +1,9 @@
 """Load a model as its users will, in a process of its own, and write down its logits.
 
 `python -m lora_detox.export.reload REQUEST.json` uses Transformers and PEFT alone. The request
-names `base`, `revision`, `adapter` (or null), `encoder_decoder`, `dtype`, `device`, `rows` (token
-ids of some texts) and `out`, the file that the logits go to.
+names `base`, `revision`, `adapter` (or null), `encoder_decoder`, `decoder_start_token_id` (of an
+encoder-decoder), `dtype`, `device`, `rows` (token ids of some texts) and `out`, the file that the
+logits go to.
 """
 
 import json
@@ -57,6 +58,8 @@ def load_plain(request: dict[str, Any]) -> Any:
         dtype=getattr(torch, request["dtype"]),
         use_safetensors=True,
     ).to(request["device"])
+    if request["encoder_decoder"]:  # its config.json may lack what the run began with
+        model.config.decoder_start_token_id = request["decoder_start_token_id"]
     if request["adapter"]:
         model = PeftModel.from_pretrained(model, request["adapter"])
     return model

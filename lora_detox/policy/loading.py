@@ -21,6 +21,7 @@ from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
+from lora_detox.policy.token_ids import end_token_ids, generation_defaults
 from lora_detox.policy.tokenizer import load_tokenizer
 
 
@@ -40,7 +41,9 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     """
     config = check_backbone(plan, adapter)
     tokenizer = load_tokenizer(plan, config)
+    ends = end_token_ids(tokenizer, config, generation_defaults(plan.path, plan.revision))
     backbone = _load_backbone(plan, config)
+    backbone.generation_config.eos_token_id = list(ends)  # trainers that sample on their own
     if plan.adapter is None:
         model: Any = get_peft_model(backbone, lora_config(adapter, config))
         model.peft_config["default"].base_model_name_or_path = plan.path
@@ -53,7 +56,9 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
     make_lean(model)
-    policy = LoraPolicy(model, tokenizer, family_of(config), with_value_head=plan.value_head)
+    head = plan.value_head
+    family = family_of(config)
+    policy = LoraPolicy(model, tokenizer, family, with_value_head=head, eos_token_ids=ends)
     if not any(p.requires_grad for p in model.parameters()):
         raise SettingsError(
             "policy.adapter: the adapter has no trainable parameter, so nothing would be learned"

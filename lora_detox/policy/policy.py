@@ -15,6 +15,7 @@ from lora_detox.policy.families import Family, language_logits
 from lora_detox.policy.frozen import FrozenPart, merged
 from lora_detox.policy.session import SampledWriting
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
+from lora_detox.policy.token_ids import end_token_ids
 from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
 from lora_detox.policy.value_head import ValueHead
 from lora_detox.types import DecodingSession, FrozenStates, ResponseOutputs, Sampling
@@ -35,6 +36,7 @@ class LoraPolicy:
         tokenizer: padded on the family's side, with pad and end-of-sequence tokens.
         family: encoder-decoder or decoder-only.
         with_value_head: False for algorithms that estimate no values; these are 0 then.
+        eos_token_ids: all ids that end a response; None takes those of tokenizer and backbone.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LoraPolicy:
         family: Family,
         *,
         with_value_head: bool = True,
+        eos_token_ids: tuple[int, ...] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.backbone = model.get_base_model()
@@ -52,6 +55,7 @@ class LoraPolicy:
         self.value_head = ValueHead(hidden_size, device=self.device) if with_value_head else None
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
         self.frozen_part = FrozenPart(self.backbone)
+        self.eos_token_ids = eos_token_ids or end_token_ids(tokenizer, self.backbone.config, {})
         self.static_cache: bool | None = None  # while decoding; None on GPUs
         self.model.eval()
 
@@ -62,13 +66,8 @@ class LoraPolicy:
         return device
 
     @property
-    def eos_token_id(self) -> int:
-        """Id of the token that ends a response."""
-        return int(self.tokenizer.eos_token_id)
-
-    @property
     def pad_token_id(self) -> int:
-        """Id that fills padding; may equal `eos_token_id`, so masks never come from ids."""
+        """Id that fills padding; may be an end token too, so masks never come from ids."""
         return int(self.tokenizer.pad_token_id)
 
     @property
@@ -100,7 +99,7 @@ class LoraPolicy:
             writing = write_statically(self.backbone, query_ids, query_mask, room)
         else:
             writing = self.family.write(self.backbone, query_ids, query_mask)
-        return SampledWriting(self.backbone, writing, sampling, self.eos_token_id)
+        return SampledWriting(self.backbone, writing, sampling, self.eos_token_ids)
 
     def respond(
         self,
@@ -198,7 +197,7 @@ class LoraPolicy:
 
         def to_logits(hidden: Tensor, positions: Tensor) -> Tensor:
             logits = language_logits(self.backbone, hidden)
-            return sampling_logits(logits, positions, sampling, self.eos_token_id)
+            return sampling_logits(logits, positions, sampling, self.eos_token_ids)
 
         return to_logits
 
@@ -275,8 +274,9 @@ class LoraPolicy:
     def decode_texts(
         self, response_ids: Int[Tensor, "B R"], response_mask: Bool[Tensor, "B R"]
     ) -> list[str]:
-        """Responses as text, special tokens left out, from the kept ids alone."""
+        """Responses as text, special tokens and the final end left out, from the kept ids alone."""
         rows = [ids[mask].tolist() for ids, mask in zip(response_ids, response_mask, strict=True)]
+        rows = [row[:-1] if row and row[-1] in self.eos_token_ids else row for row in rows]
         texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         return texts
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftConfig
 from transformers import AutoConfig, PretrainedConfig
 
@@ -12,6 +13,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.hub import HubError, hub_files, hub_reason
 from lora_detox.machine import DTYPES, gains_by_bf16, has_fast_bf16, resolve_device
 from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
+from lora_detox.policy.token_ids import complete_ids, generation_defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,11 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
         config: PretrainedConfig = AutoConfig.from_pretrained(
             os.path.expanduser(plan.path), revision=plan.revision
         )
+    except StrictDataclassError as error:
+        raise SettingsError(
+            f"{key}: {plan.path} has a config.json with a value of the wrong type "
+            f"({' '.join(str(error).split())}); correct it there"
+        ) from error
     except (OSError, ValueError) as error:
         if looks_local:
             raise SettingsError(
@@ -114,6 +121,7 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
             ) from error
         reason = hub_reason(error, plan.path, plan.revision)
         raise _hub_error(plan.path, key, reason) from error
+    complete_ids(config, generation_defaults(plan.path, plan.revision), key)
     for name, value in vars(config).items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
             setattr(config, name, 0.0)

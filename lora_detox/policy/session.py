@@ -17,21 +17,25 @@ class SampledWriting:
         backbone: whose output matrix turns states into logits.
         writing: the cache.
         sampling: the distribution that tokens are drawn from.
-        eos_token_id: the token that a minimum length forbids.
+        eos_token_ids: the tokens that a minimum length forbids.
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, writing: Writing, sampling: Sampling, eos_token_id: int
+        self,
+        backbone: PreTrainedModel,
+        writing: Writing,
+        sampling: Sampling,
+        eos_token_ids: tuple[int, ...],
     ) -> None:
         self.backbone, self.writing, self.sampling = backbone, writing, sampling
-        self.eos_token_id, self.position = eos_token_id, 0
+        self.eos_token_ids, self.position = eos_token_ids, 0
 
     def next_logits(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B V"]:
         """Append one token to each row, None at the start; logits of the next."""
         logits = language_logits(self.backbone, self.writing.step(token_ids))
         positions = torch.full((len(logits),), self.position, device=logits.device)
         self.position += 1
-        return sampling_logits(logits, positions, self.sampling, self.eos_token_id)
+        return sampling_logits(logits, positions, self.sampling, self.eos_token_ids)
 
     def keep(self, rows: Int[Tensor, "K"]) -> None:
         """Drop every row that is not in `rows`."""

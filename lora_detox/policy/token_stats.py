@@ -17,22 +17,23 @@ def sampling_logits(
     logits: Float[Tensor, "N V"],
     positions: Int[Tensor, "N"],
     sampling: Sampling,
-    eos_token_id: int,
+    eos_token_ids: tuple[int, ...],
 ) -> Float[Tensor, "N V"]:
     """The logits that tokens are drawn from; sampler and scorer both use this function.
 
     Args:
-        logits: raw logits, fp32; their end-of-sequence column may be overwritten.
+        logits: raw logits, fp32; their columns of end tokens may be overwritten.
         positions: index of each token within its response, from 0.
         sampling: temperature, top-k, top-p and minimum length.
-        eos_token_id: the token that `min_new_tokens` forbids at early positions.
+        eos_token_ids: the end tokens, which `min_new_tokens` forbids at early positions.
 
     Returns:
         Logits over temperature, -inf where a token cannot be drawn.
     """
     if sampling.min_new_tokens > 0:
         early = positions < sampling.min_new_tokens
-        logits[early, eos_token_id] = -torch.inf  # one column: no pass over the vocabulary
+        for end in eos_token_ids:  # single columns: no pass over the vocabulary
+            logits[early, end] = -torch.inf
     if sampling.temperature != 1.0:
         logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:

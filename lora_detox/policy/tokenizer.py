@@ -1,24 +1,71 @@
 """The policy's tokenizer, as its family and its batches need it."""
 
 import os
+from typing import Any
 
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from lora_detox.errors import SettingsError
 from lora_detox.policy.families import family_of
 from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.policy.token_ids import end_token_ids, generation_defaults
+from lora_detox.special_tokens import embedding_rows, is_inside, tokens_around
 
 
 def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTokenizerBase:
-    """The policy's tokenizer, padded as its family needs, with a pad token."""
+    """The policy's tokenizer, padded as its family needs, with a pad token.
+
+    Args:
+        plan: where it is.
+        config: of the model; ids outside its embedding are found here.
+
+    Returns:
+        The tokenizer. A padding token that is missing or outside the embedding is replaced by
+        end-of-sequence: padding is masked by lengths.
+
+    Raises:
+        SettingsError: there is no end-of-sequence token, or a token that every prompt or response
+            holds is outside the embedding.
+    """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         os.path.expanduser(plan.path), revision=plan.revision
     )
-    tokenizer.padding_side = family_of(config).padding_side
+    family = family_of(config)
+    tokenizer.padding_side = family.padding_side
     if tokenizer.eos_token_id is None:
-        raise SettingsError(
-            f"policy.path: the tokenizer of {plan.path} has no end-of-sequence token"
-        )
-    if tokenizer.pad_token_id is None:
+        ends = end_token_ids(tokenizer, config, generation_defaults(plan.path, plan.revision))
+        if not ends:
+            raise SettingsError(
+                f"policy.path: the tokenizer of {plan.path} has no end-of-sequence token"
+            )
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    queries, responses = (embedding_rows(config, decoder=part) for part in (False, True))
+    before, after = tokens_around(tokenizer)
+    check_inside(tokenizer, before + (after if family.add_special_tokens else []), queries)
+    check_inside(tokenizer, [tokenizer.eos_token_id], responses)
+    pad = tokenizer.pad_token_id
+    if pad is None or not (is_inside(pad, queries) and is_inside(pad, responses)):
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_inside(tokenizer: PreTrainedTokenizerBase, ids: list[int], rows: int | None) -> None:
+    """Every id has a row of the embedding.
+
+    Args:
+        tokenizer: that made the ids, for the message.
+        ids: token ids.
+        rows: of the embedding; None where the configuration does not say.
+
+    Raises:
+        SettingsError: an id is outside; names it, its token and what to do.
+    """
+    outside = next((one for one in ids if not is_inside(one, rows)), None)
+    if outside is None:
+        return
+    token: Any = tokenizer.convert_ids_to_tokens(outside)
+    raise SettingsError(
+        f"policy.path: the tokenizer gives token {token!r} the id {outside}, but the model's "
+        f"embedding has {rows} rows (ids 0 to {(rows or 1) - 1}); want a model that was resized to "
+        "its tokenizer (model.resize_token_embeddings(len(tokenizer)) and save_pretrained)"
+    )

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from lora_detox.prompts.templates import (
     apply_template,
     parse_template,
 )
+from lora_detox.special_tokens import tokens_around
 from lora_detox.types import PromptBatch
 
 PaddingSide = Literal["left", "right"]
@@ -34,6 +36,11 @@ class _Encoder:
     query_tokens: tuple[int, int] | None
     padding_side: PaddingSide
     add_special_tokens: bool
+
+    @cached_property
+    def prefix(self) -> list[int]:
+        """What the tokenizer puts before a text."""
+        return tokens_around(self.tokenizer)[0]
 
     def encode(self, rows: Sequence[PromptRow], draws: Sequence[random.Random]) -> PromptBatch:
         """Encode B rows, each with its own source of chance for the cut."""
@@ -55,6 +62,7 @@ class _Encoder:
             max_query_tokens=self.max_query_tokens,
             prompt_tokens=None if self.query_tokens is None else draw.randint(*self.query_tokens),
             add_special_tokens=self.add_special_tokens,
+            prefix=self.prefix,
         )
 
     def _pad(self, ids: list[list[int]]) -> tuple[Int[Tensor, "B Q"], Bool[Tensor, "B Q"]]:
@@ -92,7 +100,7 @@ class PromptSampler:
         padding_side: "left" for decoder-only, "right" for encoder-decoder models.
         batch_size: prompts per iteration (B).
         seed: of the permutations and the cuts.
-        add_special_tokens: True for encoder-decoder models.
+        add_special_tokens: True for encoder-decoder models; False puts only BOS before a prompt.
 
     Raises:
         DataError: if there are no rows, or an argument is out of its range.
@@ -187,7 +195,7 @@ def fixed_batches(  # noqa: PLR0913 - flat arguments, one per setting
         padding_side: "left" for decoder-only, "right" for encoder-decoder models.
         batch_size: prompts per batch; the last batch may be smaller.
         seed: of the cuts and of the choice of `count` rows.
-        add_special_tokens: True for encoder-decoder models.
+        add_special_tokens: True for encoder-decoder models; False puts only BOS before a prompt.
         count: choose this many rows; None takes all. A smaller count is a subset of a larger.
 
     Returns:

@@ -4,6 +4,7 @@ The whole text is encoded once and then cut by ids: tokens leave from the end of
 so the template's tail ("Summary:") stays whole and no token is made twice.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.errors import DataError
+from lora_detox.special_tokens import tokens_around
 
 PLACEHOLDER = "{prompt}"
 
@@ -92,6 +94,7 @@ def apply_template(
     max_query_tokens: int,
     prompt_tokens: int | None = None,
     add_special_tokens: bool,
+    prefix: Sequence[int] | None = None,
 ) -> EncodedPrompt:
     """Encode a prompt in its template, cutting the prompt field where the window asks for it.
 
@@ -101,7 +104,10 @@ def apply_template(
         template: what stands around the prompt.
         max_query_tokens: the window: ids returned, special tokens included, at most.
         prompt_tokens: tokens of the prompt field to keep at most, >= 1; None keeps all.
-        add_special_tokens: True lets the tokenizer add its own (encoder-decoder models).
+        add_special_tokens: True lets the tokenizer add all of its own (encoder-decoder models).
+            False takes what it puts before a text (BOS), never what it puts after: a decoder-only
+            model goes on writing there.
+        prefix: what the tokenizer puts before a text, where that is known; None finds it.
 
     Returns:
         Ids and the text that they encode: the original text where nothing was cut, else the kept
@@ -112,6 +118,11 @@ def apply_template(
     """
     text = template.head + prompt + template.tail
     encoding = _encode(text, prompt, template, tokenizer, add_special_tokens)
+    if not add_special_tokens:
+        before = tokens_around(tokenizer)[0] if prefix is None else list(prefix)
+        encoding = _put_before(before, encoding)
+    if not encoding.ids:  # a normaliser may leave nothing of an odd text; a query needs a token
+        encoding = _put_before([tokenizer.eos_token_id], encoding)
     whole_field = encoding.field_end - encoding.field_start
     room = max_query_tokens - (len(encoding.ids) - whole_field)
     if room < 1 and len(encoding.ids) > max_query_tokens:
@@ -163,11 +174,22 @@ def _encode(
         for i, (first, last) in enumerate(offsets)
         if not encoded["special_tokens_mask"][i] and first >= start and last <= end and first < last
     ]
-    if not ids:  # a normaliser may leave nothing of an odd text, but a query needs a token
-        ids, offsets, field = [tokenizer.eos_token_id], [(0, 0)], []
     field_start = field[0] if field else 0
     field_end = field[-1] + 1 if field else 0
     return _Encoding(ids=ids, offsets=offsets, field_start=field_start, field_end=field_end)
+
+
+def _put_before(prefix: list[int], encoding: _Encoding) -> _Encoding:
+    """The ids behind a prefix, unless the text begins with it already, as a template may."""
+    count = len(prefix)
+    if not count or encoding.ids[:count] == prefix:
+        return encoding
+    return _Encoding(
+        ids=[*prefix, *encoding.ids],
+        offsets=[(0, 0)] * count + encoding.offsets,
+        field_start=encoding.field_start + count,
+        field_end=encoding.field_end + count,
+    )
 
 
 def _whole_characters(encoding: _Encoding, kept: int) -> int:

@@ -22,7 +22,7 @@ def sample_responses(
 ) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"], Float[Tensor, "B R"]]:
     """Write a response to each query with a key-value cache.
 
-    A row ends with end-of-sequence (kept: it is an action) or at its own `max_new_tokens`. When
+    A row ends with an end token (kept: it is an action) or at its own `max_new_tokens`. When
     half of the rows have ended, the batch is compacted to those that go on.
 
     Args:
@@ -46,6 +46,7 @@ def sample_responses(
     lengths = torch.zeros_like(max_new_tokens)
     rows = torch.arange(len(query_ids), device=query_ids.device)  # rows still in the session
     going = torch.ones_like(rows, dtype=torch.bool)
+    ends = torch.tensor(policy.eos_token_ids, device=query_ids.device)
     token_ids: Tensor | None = None
     for position in range(most):
         logits = session.next_logits(token_ids)
@@ -56,7 +57,7 @@ def sample_responses(
         drawn_with = log_p.gather(-1, token_ids[:, None])[:, 0]
         logprobs[alive, position] = drawn_with[going]
         lengths[alive] = position + 1
-        going = going & (token_ids != policy.eos_token_id) & (position + 1 < max_new_tokens[rows])
+        going = going & ~torch.isin(token_ids, ends) & (position + 1 < max_new_tokens[rows])
         count = int(going.sum())
         advance(len(query_ids) / most)
         if count == 0:

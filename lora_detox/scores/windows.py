@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.errors import ScorerError
+from lora_detox.special_tokens import tokens_around
 
 _NO_LIMIT_ABOVE = 1_000_000  # tokenizers without a limit say 1e30
 _DEFAULT_WINDOW = 512
@@ -87,7 +88,7 @@ class Windower:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int, key: str) -> None:
         self._tokenizer = tokenizer
-        self._prefix, self._suffix = self._special_tokens()
+        self._prefix, self._suffix = tokens_around(tokenizer)
         self._room = length - len(self._prefix) - len(self._suffix)
         if self._room < 1:
             raise ScorerError(
@@ -98,7 +99,7 @@ class Windower:
     def windows(self, texts: Sequence[str]) -> list[TokenWindow]:
         """Windows of each text in order, at least one per text, an empty text included."""
         windows = []
-        for index, ids in enumerate(self._encode(texts, add_special_tokens=False)):
+        for index, ids in enumerate(self._encode(texts)):
             for start in self._starts(len(ids)):
                 piece = [*self._prefix, *ids[start : start + self._room], *self._suffix]
                 windows.append(TokenWindow(text_index=index, ids=piece or [self._stand_in()]))
@@ -145,28 +146,19 @@ class Windower:
         last = length - self._room
         return [*range(0, last, stride), last]  # the last window is full as well
 
-    def _encode(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[int]]:
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in one call: fast tokenizers read a list on all cores."""
         if not texts:
             return []
         # Stored tokenizers may carry a truncation of their own: a long text would end unread.
         encoded: Any = self._tokenizer(
             list(texts),
-            add_special_tokens=add_special_tokens,
+            add_special_tokens=False,
             truncation=False,
             padding=False,
             verbose=False,
         )
         return [list(ids) for ids in encoded["input_ids"]]
-
-    def _special_tokens(self) -> tuple[list[int], list[int]]:
-        """Special tokens before and after a text, seen on an example."""
-        (bare,) = self._encode(["text"], add_special_tokens=False)
-        (whole,) = self._encode(["text"], add_special_tokens=True)
-        for start in range(len(whole) - len(bare) + 1):
-            if whole[start : start + len(bare)] == bare:
-                return whole[:start], whole[start + len(bare) :]
-        return [], []
 
     def _stand_in(self) -> int:
         tokenizer = self._tokenizer

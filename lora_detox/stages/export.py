@@ -58,6 +58,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         "revision": revision,
         "adapter": str(written),
         "encoder_decoder": source.encoder_decoder,
+        "decoder_start_token_id": getattr(config, "decoder_start_token_id", None),
         "dtype": str(resolve_dtype(plan, config)).removeprefix("torch."),
         "device": str(resolve_device(settings.device)),
         "threads": settings.threads,

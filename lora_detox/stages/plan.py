@@ -17,6 +17,7 @@ from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
 from lora_detox.memory.advice import Advice, advise
 from lora_detox.memory.predict import Machine, Prediction, predict
 from lora_detox.policy.preflight import BackbonePlan, read_config
+from lora_detox.policy.token_ids import complete_ids
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches
@@ -111,6 +112,7 @@ def policy_config(settings: Settings, path: str) -> tuple[PretrainedConfig, list
                 "its config.json"
             ) from error
     config: PretrainedConfig = AutoConfig.for_model(**shape)
+    complete_ids(config, {}, "policy.shape")
     for name, value in vars(config).items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
             setattr(config, name, 0.0)

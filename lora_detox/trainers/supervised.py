@@ -20,6 +20,7 @@ from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, apply_template
 from lora_detox.prompts.templates import parse_template
 from lora_detox.settings import Settings
+from lora_detox.special_tokens import tokens_around
 from lora_detox.trainers.arguments import Row, complete_trainer, trainer_arguments
 
 Example = dict[str, list[int]]
@@ -55,6 +56,7 @@ def training_examples(
         )
     template = parse_template(settings.task.template)
     eos, most = int(tokenizer.eos_token_id), settings.sft.max_response_tokens
+    prefix, _ = tokens_around(tokenizer)
     examples = []
     for row in track(rows, "tokenizing", len(rows)):
         targets = row.references or ([] if encoder_decoder else [""])
@@ -65,6 +67,7 @@ def training_examples(
                 template=template,
                 max_query_tokens=settings.data.max_query_tokens,
                 add_special_tokens=encoder_decoder,
+                prefix=prefix,
             ).ids
             target_ids = tokenizer(target, add_special_tokens=False, truncation=False)["input_ids"]
             response = [*list(target_ids)[: most - 1], eos]

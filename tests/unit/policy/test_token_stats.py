@@ -36,7 +36,7 @@ def test_each_position_has_the_distribution_of_the_library(
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(5, 12, generator=generator, dtype=torch.float64)
     positions = torch.tensor([2, 0, 3, 1, 2])
-    ours = sampling_logits(logits.clone(), positions, sampling, EOS)
+    ours = sampling_logits(logits.clone(), positions, sampling, (EOS,))
     for row, position in enumerate(positions.tolist()):
         library = library_logits(logits[row : row + 1], position, sampling, EOS)
         assert torch.equal(ours[row : row + 1], library)
@@ -46,7 +46,7 @@ def test_each_position_has_the_distribution_of_the_library(
 def test_the_nucleus_by_hand(top_p, kept):
     """Probabilities 1/2, 1/4, 1/8, 1/8: a set that reaches the bound exactly is not enlarged."""
     logits = math.log(2) * torch.tensor([[-3.0, -1.0, -3.0, -2.0]], dtype=torch.float64)
-    left = sampling_logits(logits, torch.tensor([0]), Sampling(top_p=top_p), EOS).isfinite()
+    left = sampling_logits(logits, torch.tensor([0]), Sampling(top_p=top_p), (EOS,)).isfinite()
     assert left[0, [1, 3]].tolist() == [True, kept > 1]
     assert int(left.sum()) == kept
 
@@ -89,7 +89,7 @@ def test_a_token_of_probability_nothing_is_not_drawn_at_either_end():
 
 def linear(weight, sampling):
     """Logits of states by a matrix, warped as when sampling."""
-    return lambda states, at: sampling_logits(states @ weight, at, sampling, EOS)
+    return lambda states, at: sampling_logits(states @ weight, at, sampling, (EOS,))
 
 
 def random_states(count=9, width=4, vocabulary=12, seed=0):
@@ -156,6 +156,6 @@ def test_exact_kl_is_the_sum_over_the_vocabulary(monkeypatch, rows):
 def test_end_of_sequence_is_possible_from_the_least_length_on(min_new_tokens):
     logits = torch.randn(4, 6)
     sampling = Sampling(min_new_tokens=min_new_tokens)
-    left = sampling_logits(logits.clone(), torch.arange(4), sampling, EOS).isfinite()
+    left = sampling_logits(logits.clone(), torch.arange(4), sampling, (EOS,)).isfinite()
     assert left[:, EOS].tolist() == [position >= min_new_tokens for position in range(4)]
     assert left.sum() == 4 * 6 - min_new_tokens

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from lora_detox.errors import DataError
 from lora_detox.prompts import PromptRow, PromptSampler, fixed_batches
 from lora_detox.prompts.templates import apply_template, parse_template
+from tests.unit.prompts.conftest import train_tokenizer
 
 TEMPLATE = "Summarize the following conversation.\n\n{prompt}\n\nSummary:\n"
 PROMPT = "one two three four five six seven eight nine ten " * 6
@@ -169,6 +171,35 @@ def test_fixed_batches_do_not_depend_on_order_or_count(tokenizer):
         )
     other = fixed_batches(data, tokenizer, **settings, seed=1)
     assert [b.texts for b in other] != [b.texts for b in batches]
+
+
+@pytest.mark.parametrize("single", ["<bos> $A", "<bos> $A </s>", "</s> $A", "<bos> <unk> $A </s>"])
+def test_what_a_tokenizer_puts_before_a_text_is_put_before_a_decoders_prompt(single):
+    special = [("<bos>", 2), ("</s>", 1), ("<unk>", 2)]
+    own = train_tokenizer(processors.TemplateProcessing(single=single, special_tokens=special))
+    whole = encode("the cat sat", own, special=True)
+    ids = whole[:-1] if single.endswith("</s>") else whole  # a suffix would end the text
+    before = len(ids) - len(encode("the cat sat", own))
+    encoded = apply("the cat sat", own, "{prompt}")
+    assert (encoded.ids, encoded.text) == (ids, "the cat sat")
+    assert apply("the cat sat", own, "{prompt}", special=True).ids == whole
+    long = apply(PROMPT, own, window=48)
+    assert len(long.ids) == 48
+    assert long.ids[:before] == ids[:before]
+    assert long.text.startswith("Summarize the following")
+    cut = apply(PROMPT, own, "{prompt}", prompt_tokens=7)
+    assert cut.ids == [*ids[:before], *encode(PROMPT, own)[:7]]
+    assert apply("", own, "{prompt}").ids == ids[:before]
+    batch = make_sampler(own, rows(6), query_tokens=(3, 3)).batch(0)
+    assert batch.query_mask.sum(dim=1).tolist() == [before + 3] * 4
+    assert batch.query_ids[:, :before].tolist() == [ids[:before]] * 4
+
+
+def test_a_template_that_begins_with_bos_has_it_once():
+    tokenizer = train_tokenizer(
+        processors.TemplateProcessing(single="<unk> $A", special_tokens=[("<unk>", 2)])
+    )
+    assert apply("the cat", tokenizer, "<unk>{prompt}").ids == encode("<unk>the cat", tokenizer)
 
 
 def test_wrong_arguments(tokenizer):
