@@ -28,6 +28,7 @@ from lora_detox.memory.passes import (
     update_bytes,
 )
 from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors, weight_bytes
+from lora_detox.policy.frozen import mergeable_layers
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
 from lora_detox.scores.loading import resolve_classifier
@@ -185,10 +186,8 @@ def _merged_bytes(policy: LoraPolicy, weights: WeightBytes, plan: BackbonePlan) 
     """Weights that exist twice while the adapter is merged for decoding (see `frozen.merged`)."""
     if plan.dtype != "float32" or weights.quantized:
         return 0
-    adapted = [m for m in policy.backbone.modules() if hasattr(m, "lora_A")]
-    if any(True in getattr(layer, "use_dora", {}).values() for layer in adapted):
-        return 0
-    return sum(4 * layer.get_base_layer().weight.numel() for layer in adapted)
+    layers = mergeable_layers(policy.backbone)
+    return sum(4 * layer.get_base_layer().weight.numel() for layer in layers)
 
 
 def _loading(

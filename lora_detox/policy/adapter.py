@@ -42,6 +42,7 @@ class AdapterPlan:
         scope: "all", "decoder", or "last_N" for the last N layers (of the decoder).
         rslora: rank-stabilised scaling (Kalajdzievski 2023).
         dora: weight-decomposed adaptation (Liu et al. 2024).
+        force_init: take a start from singular vectors of the base, which collapses.
     """
 
     rank: int
@@ -51,6 +52,7 @@ class AdapterPlan:
     scope: str = "all"
     rslora: bool = False
     dora: bool = False
+    force_init: bool = False
 
 
 NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last_1")

@@ -1,19 +1,23 @@
 """Numbers of a backbone that no adapter can change, computed once and used again.
 
 Where the adapter sits in the decoder only, the encoder's states of a query never change; where it
-sits in the last N layers, nor do the states that enter them. For given rows they are taken in the
-first pass and replayed in every later one: reference, and each epoch of the update. The replayed
-numbers are the very tensors of the first pass, so nothing is rounded differently.
+sits in the last N layers, nor do the states that enter them, unless embeddings learn too. For given
+rows they are taken in the first pass and replayed in every later one: reference, and each epoch of
+the update. The replayed numbers are the very tensors of the first pass, so nothing is rounded
+differently.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from lora_detox.types import FrozenStates
 
@@ -27,13 +31,16 @@ class FrozenPart:
 
     def __init__(self, model: PreTrainedModel) -> None:
         seq2seq = model.config.is_encoder_decoder
-        self.encoder = seq2seq and not _has_adapter(model.get_encoder())
+        self.encoder = seq2seq and not _changes(model.get_encoder().modules())
         stack = model.get_decoder() if seq2seq else model.base_model
         self.owner, self.name = _layer_list(stack)
         layers = getattr(self.owner, self.name)
-        adapted = [index for index, layer in enumerate(layers) if _has_adapter(layer)]
-        # A decoder layer reads the encoder, so it is frozen only where the encoder is.
-        self.depth = adapted[0] if adapted and (self.encoder or not seq2seq) else 0
+        adapted = [index for index, layer in enumerate(layers) if _changes(layer.modules())]
+        inside = set(layers.modules())
+        beside = [module for module in stack.modules() if module not in inside]
+        # A decoder layer reads the encoder and the embeddings, so it is frozen only where they are.
+        fixed_below = (self.encoder or not seq2seq) and not _changes(beside)
+        self.depth = adapted[0] if adapted and fixed_below else 0
 
     @property
     def exists(self) -> bool:
@@ -84,8 +91,47 @@ class _Replay(nn.Module):
         return self.output
 
 
-def _has_adapter(module: nn.Module) -> bool:
-    return any(isinstance(part, BaseTunerLayer) for part in module.modules())
+def _changes(modules: Iterable[nn.Module]) -> bool:
+    """Whether an adapter is among the modules, or a parameter of theirs that learns."""
+    return any(
+        isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+        or any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+        for module in modules
+    )
+
+
+def adapted_names(model: nn.Module, names: Iterable[str]) -> set[str]:
+    """Those names of a state dict that belong to an adapter, and not to the weights below it.
+
+    Args:
+        model: a backbone with adapter layers in place.
+        names: of its parameters and buffers.
+
+    Returns:
+        What stands beside the wrapped layer: factors of any kind, copies of `modules_to_save`,
+        rows of trained tokens.
+    """
+    wrappers = {
+        path: "original_module" if isinstance(part, ModulesToSaveWrapper) else "base_layer"
+        for path, part in model.named_modules()
+        if isinstance(part, BaseTunerLayer | ModulesToSaveWrapper)
+    }
+
+    def belongs(name: str) -> bool:
+        parts = name.split(".")
+        above = [(".".join(parts[:depth]), parts[depth]) for depth in range(len(parts))]
+        return any(path in wrappers and child != wrappers[path] for path, child in above)
+
+    return {name for name in names if belongs(name)}
+
+
+def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Parameters that act on the last states of a model: those of its output matrix."""
+    seq2seq = model.config.is_encoder_decoder
+    stacks = [model.get_encoder(), model.get_decoder()] if seq2seq else [model.base_model]
+    below = {id(p) for stack in stacks for p in stack.parameters()}
+    above = [p for p in model.parameters() if id(p) not in below]
+    return above + [p for p in model.get_output_embeddings().parameters() if id(p) in below]
 
 
 def _layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
@@ -107,23 +153,18 @@ def _detached(output: Any) -> Any:
 
 @contextmanager
 def merged(model: PreTrainedModel) -> Iterator[None]:
-    """Within this context the adapter is added into the weights it sits on, for fast decoding.
+    """Within this context LoRA is added into the weights that it sits on, for fast decoding.
 
-    The original tensors are put back as they were, by reference: not a bit changes. Only fp32
-    weights are merged, as a small update would be lost in the rounding of bf16, and quantized
-    weights cannot hold it; elsewhere the context does nothing.
+    The original tensors are put back as they were, by reference: not a bit changes. Layers that
+    cannot be merged (see `mergeable_layers`) work as they are.
 
     Args:
         model: the backbone with adapter layers in place.
     """
-    layers = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
-    if not all(_can_merge(layer) for layer in layers):
-        yield
-        return
     originals = []
     try:
         with torch.no_grad():
-            for layer in layers:
+            for layer in mergeable_layers(model):
                 weight = layer.get_base_layer().weight
                 originals.append((layer, weight, weight.data))
                 for adapter in layer.active_adapters:
@@ -136,7 +177,34 @@ def merged(model: PreTrainedModel) -> Iterator[None]:
             layer._disable_adapters = False
 
 
+def mergeable_layers(model: nn.Module) -> list[Any]:
+    """LoRA layers whose update is a sum of products, on a weight of fp32 that is theirs alone.
+
+    A small update would be lost in the rounding of bf16, quantized weights cannot hold it, and what
+    is merged into a matrix that serves as embedding and output would act twice.
+
+    Args:
+        model: a backbone with adapter layers in place.
+
+    Returns:
+        The layers, in the order of the model.
+    """
+    layers: list[Any] = [part for part in model.modules() if isinstance(part, LoraLayer)]
+    owners: dict[int, int] = {}
+    for part in model.modules():
+        for parameter in part.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    return [one for one in layers if _can_merge(one) and owners[id(_weight(one))] == 1]
+
+
 def _can_merge(layer: Any) -> bool:
-    weight = layer.get_base_layer().weight
-    plain = weight.dtype == torch.float32 and not layer.disable_adapters and not layer.merged
-    return plain and not any(getattr(layer, "use_dora", {}).values())
+    base = layer.get_base_layer()
+    if not isinstance(base, nn.Linear | Conv1D) or base.weight.dtype != torch.float32:
+        return False
+    plain = not (layer.lora_variant or any(layer.lora_bias.values()))
+    return plain and not layer.disable_adapters and not layer.merged
+
+
+def _weight(layer: Any) -> nn.Parameter:
+    weight: nn.Parameter = layer.get_base_layer().weight
+    return weight

@@ -83,6 +83,7 @@ def _lora_forward(layer: Any, plain: Callable[..., Tensor], x: Tensor, **keyword
         and len(active) == 1
         and not (keywords or layer.merged or layer.disable_adapters or layer.lora_variant)
         and not (layer.training and getattr(layer.lora_dropout[active[0]], "p", 0.0))
+        and layer.lora_B[active[0]].bias is None
     )
     if not simple or base.weight.requires_grad:
         return plain(x, **keywords)

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -19,8 +19,11 @@ from lora_detox.machine import attention_of, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
-from lora_detox.policy.policy import REFERENCE_ADAPTER, LoraPolicy
+from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
+from lora_detox.policy.reference import Reference
+from lora_detox.policy.start_check import check_start, plain_logprobs, probe_row
+from lora_detox.policy.stored_adapter import load_stored
 from lora_detox.policy.token_ids import end_token_ids, generation_defaults
 from lora_detox.policy.tokenizer import load_tokenizer
 
@@ -44,27 +47,41 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     ends = end_token_ids(tokenizer, config, generation_defaults(plan.path, plan.revision))
     backbone = _load_backbone(plan, config)
     backbone.generation_config.eos_token_id = list(ends)  # trainers that sample on their own
-    if plan.adapter is None:
-        model: Any = get_peft_model(backbone, lora_config(adapter, config))
-        model.peft_config["default"].base_model_name_or_path = plan.path
-    else:
-        start = os.path.expanduser(plan.adapter)
-        model = PeftModel.from_pretrained(backbone, start, is_trainable=True)
-        if plan.frozen_reference:
-            model.load_adapter(start, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
-            model.set_adapter("default")
+    model, reference = _with_adapter(backbone, plan, adapter)
+    row = probe_row(model)
+    plain = None if plan.adapter is None else plain_logprobs(model, row)
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
     make_lean(model)
-    head = plan.value_head
-    family = family_of(config)
-    policy = LoraPolicy(model, tokenizer, family, with_value_head=head, eos_token_ids=ends)
+    policy = LoraPolicy(
+        model,
+        tokenizer,
+        family_of(config),
+        with_value_head=plan.value_head,
+        eos_token_ids=ends,
+        reference=reference,
+    )
     if not any(p.requires_grad for p in model.parameters()):
         raise SettingsError(
             "policy.adapter: the adapter has no trainable parameter, so nothing would be learned"
         )
+    if plan.adapter is not None and plain is not None:
+        check_start(policy, plan.adapter, row, plain)
     trim_heap()
     return policy
+
+
+def _with_adapter(
+    backbone: PreTrainedModel, plan: BackbonePlan, adapter: AdapterPlan
+) -> tuple[Any, Reference]:
+    """The backbone with the stored adapter, or else a fresh one, and how it is the reference."""
+    if plan.adapter is not None:
+        return load_stored(
+            backbone, plan.adapter, keep_start=plan.frozen_reference, force_init=adapter.force_init
+        )
+    model: Any = get_peft_model(backbone, lora_config(adapter, backbone.config))
+    model.peft_config["default"].base_model_name_or_path = plan.path
+    return model, Reference()
 
 
 def enable_checkpointing(backbone: PreTrainedModel) -> None:

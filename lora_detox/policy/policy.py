@@ -12,16 +12,14 @@ from transformers import PreTrainedTokenizerBase
 
 from lora_detox.policy.checksum import checksum
 from lora_detox.policy.families import Family, language_logits
-from lora_detox.policy.frozen import FrozenPart, merged
+from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
+from lora_detox.policy.reference import Reference, exchanged
 from lora_detox.policy.session import SampledWriting
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
 from lora_detox.policy.token_ids import end_token_ids
-from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
+from lora_detox.policy.token_stats import ToLogits, exact_kl, sampling_logits, token_logprobs
 from lora_detox.policy.value_head import ValueHead
 from lora_detox.types import DecodingSession, FrozenStates, ResponseOutputs, Sampling
-
-REFERENCE_ADAPTER = "reference"
-"""Name of the frozen copy of the adapter that training started from."""
 
 
 class LoraPolicy:
@@ -32,11 +30,12 @@ class LoraPolicy:
     that. The value head reads the policy's states. There is one copy of the backbone.
 
     Args:
-        model: PEFT model with a trainable adapter "default" and maybe a frozen "reference".
+        model: PEFT model with a trainable adapter "default".
         tokenizer: padded on the family's side, with pad and end-of-sequence tokens.
         family: encoder-decoder or decoder-only.
         with_value_head: False for algorithms that estimate no values; these are 0 then.
         eos_token_ids: all ids that end a response; None takes those of tokenizer and backbone.
+        reference: what the model holds as the reference; nothing where that is the adapter off.
     """
 
     def __init__(
@@ -47,6 +46,7 @@ class LoraPolicy:
         *,
         with_value_head: bool = True,
         eos_token_ids: tuple[int, ...] | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.backbone = model.get_base_model()
@@ -56,6 +56,7 @@ class LoraPolicy:
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
         self.frozen_part = FrozenPart(self.backbone)
         self.eos_token_ids = eos_token_ids or end_token_ids(tokenizer, self.backbone.config, {})
+        self._reference, self._head = reference or Reference(), head_parameters(self.backbone)
         self.static_cache: bool | None = None  # while decoding; None on GPUs
         self.model.eval()
 
@@ -69,6 +70,11 @@ class LoraPolicy:
     def pad_token_id(self) -> int:
         """Id that fills padding; may be an end token too, so masks never come from ids."""
         return int(self.tokenizer.pad_token_id)
+
+    @property
+    def head_learns(self) -> bool:
+        """Whether the adapter trains the output matrix, or anything else above the last state."""
+        return any(p.requires_grad for p in self._head)
 
     @property
     def has_value_head(self) -> bool:
@@ -139,6 +145,7 @@ class LoraPolicy:
             self.to_logits(sampling),
             self.vocabulary,
             with_entropy=with_entropy,
+            head_learns=self.head_learns,
         )
         return ResponseOutputs(
             logprobs=_unpack(logprobs, response_mask),
@@ -168,8 +175,19 @@ class LoraPolicy:
         with self.reference():
             ref_hidden = self._hidden_at_tokens(*batch, frozen)
         positions = _positions_in_response(response_mask)
-        kl = exact_kl(hidden, ref_hidden, positions, self.to_logits(sampling), self.vocabulary)
+        logits = self.to_logits(sampling)
+        ref_logits = self._reference_logits(logits) if self.head_learns else logits
+        kl = exact_kl(hidden, ref_hidden, positions, logits, self.vocabulary, ref_logits)
         return _unpack(kl, response_mask)
+
+    def _reference_logits(self, to_logits: ToLogits) -> ToLogits:
+        """The same by the reference's output matrix, where the policy's own learns."""
+
+        def reference_logits(hidden: Tensor, positions: Tensor) -> Tensor:
+            with self.reference():
+                return to_logits(hidden, positions)
+
+        return reference_logits
 
     def _hidden_at_tokens(
         self,
@@ -213,15 +231,12 @@ class LoraPolicy:
     def reference(self) -> Iterator[None]:
         """Within this context the model is the reference policy; no gradient is kept."""
         with torch.no_grad():
-            if REFERENCE_ADAPTER not in self.model.peft_config:
-                with self.model.disable_adapter():
+            if self._reference.start:
+                with exchanged(self._reference.start):
                     yield
                 return
-            self.model.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
-            try:
+            with self.model.disable_adapter(), exchanged(self._reference.originals):
                 yield
-            finally:
-                self.model.set_adapter("default")
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -249,8 +264,9 @@ class LoraPolicy:
     def base_checksum(self) -> str:
         """BLAKE2b digest of every weight and buffer that is not an adapter's, by name and bytes."""
         weights = self.backbone.state_dict(keep_vars=True)
+        adapted = adapted_names(self.backbone, weights)
         return checksum(
-            {n: w for n, w in weights.items() if isinstance(w, Tensor) and "lora_" not in n}
+            {n: w for n, w in weights.items() if isinstance(w, Tensor) and n not in adapted}
         )
 
     def count_parameters(self) -> dict[str, int]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from peft import PeftConfig
 from transformers import AutoConfig, PretrainedConfig
 
 from lora_detox.errors import SettingsError
 from lora_detox.hub import HubError, hub_files, hub_reason
 from lora_detox.machine import DTYPES, gains_by_bf16, has_fast_bf16, resolve_device
-from lora_detox.policy.adapter import AdapterPlan, is_named, linear_names, lora_config
+from lora_detox.policy.adapter import AdapterPlan, empty_model, is_named, lora_config
+from lora_detox.policy.stored_adapter import check_tensors, check_use, read_stored
 from lora_detox.policy.token_ids import complete_ids, generation_defaults
 
 
@@ -174,7 +174,7 @@ def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig
         lora_config(adapter, config)
     else:
         _check_adapter_folder(plan.adapter)
-        _check_adapter_fits(plan.adapter, config)
+        _check_adapter_fits(plan, plan.adapter, config)
     return config
 
 
@@ -209,19 +209,22 @@ def _check_adapter_folder(path: str) -> None:
             )
 
 
-def _check_adapter_fits(path: str, config: PretrainedConfig) -> None:
-    """The modules that a stored adapter names are in the model."""
+def _check_adapter_fits(plan: BackbonePlan, path: str, config: PretrainedConfig) -> None:
+    """A stored adapter trains here, and its modules and tensors are those of the model."""
     key = "policy.adapter"
     if not Path(path).expanduser().is_dir():
         _check_hub(path, None, key)
     try:
-        stored = PeftConfig.from_pretrained(os.path.expanduser(path))
-    except (OSError, ValueError) as error:
+        stored = read_stored(path)
+    except OSError as error:
         raise _hub_error(path, key, hub_reason(error, path)) from error
     targets = getattr(stored, "target_modules", None)
-    names = linear_names(config)
+    names = [name for name, _ in empty_model(config).named_modules()]
     if isinstance(targets, set | list) and not any(is_named(n, t) for n in names for t in targets):
         raise SettingsError(
             f"{key}: {path} sits on {', '.join(sorted(targets))}, of which this "
             f"{config.model_type} model has none; want an adapter that was made for it"
         )
+    dtype = resolve_dtype(plan, config) if plan.frozen_reference else torch.float32
+    check_use(path, stored, config, dtype, quantized=plan.quantization != "none")
+    check_tensors(path, stored, config)

@@ -1,11 +1,13 @@
 """From logits to what training needs of each token, in chunks so that [B, R, V] never exists."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from lora_detox.machine import chunk_elements
 from lora_detox.types import Sampling
@@ -60,18 +62,24 @@ def token_logprobs(
     vocabulary: int,
     *,
     with_entropy: bool = True,
+    head_learns: bool = False,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Log-probability of each token and entropy of its distribution, both in nats.
 
     The logits of a chunk exist once and for a moment only: where a gradient is wanted, each
     token's derivative is taken in the forward pass, so that neither the memory nor the work of the
-    backward pass grows with the vocabulary. The entropy carries no gradient: it is reported, not
-    trained; without `with_entropy` it is 0.
+    backward pass grows with the vocabulary. With `head_learns`, `to_logits` has parameters that
+    want a gradient too, and a chunk's logits are computed again in the backward pass. The entropy
+    carries no gradient: it is reported, not trained; without `with_entropy` it is 0.
     """
     size = _chunk_rows(hidden, vocabulary)
     parts = list(zip(hidden.split(size), token_ids.split(size), positions.split(size), strict=True))
-    if not (torch.is_grad_enabled() and hidden.requires_grad):
-        stats = [_chunk_stats(*part, to_logits, with_entropy=with_entropy) for part in parts]
+    learns = torch.is_grad_enabled() and (hidden.requires_grad or head_learns)
+    if not learns or head_learns:
+        chunk_stats = partial(_chunk_stats, to_logits=to_logits, with_entropy=with_entropy)
+        if learns:
+            chunk_stats = partial(checkpoint, chunk_stats, use_reentrant=False)
+        stats = [chunk_stats(*part) for part in parts]
         return torch.cat([logprobs for logprobs, _ in stats]), torch.cat([e for _, e in stats])
     logprobs, entropies, derivatives = [], [], []
     for states, ids, at in parts:
@@ -141,14 +149,19 @@ def exact_kl(
     positions: Int[Tensor, "N"],
     to_logits: ToLogits,
     vocabulary: int,
+    to_ref_logits: ToLogits | None = None,
 ) -> Float[Tensor, "N"]:
-    """KL(policy || reference) over the whole vocabulary at each position, nats, >= 0."""
+    """KL(policy || reference) over the whole vocabulary at each position, nats, >= 0.
+
+    `to_ref_logits` is for a reference with an output matrix of its own.
+    """
+    to_ref_logits = to_ref_logits or to_logits
     size = _chunk_rows(hidden, 2 * vocabulary)
     parts = []
     for states, ref_states, at in zip(
         hidden.split(size), ref_hidden.split(size), positions.split(size), strict=True
     ):
         log_p = to_logits(states, at).log_softmax(dim=-1).clamp(min=-1e4)
-        ref_log_p = to_logits(ref_states, at).log_softmax(dim=-1).clamp(min=-1e4)
+        ref_log_p = to_ref_logits(ref_states, at).log_softmax(dim=-1).clamp(min=-1e4)
         parts.append((log_p.exp() * (log_p - ref_log_p)).sum(dim=-1))
     return torch.cat(parts)
