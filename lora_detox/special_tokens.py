@@ -74,3 +74,22 @@ def ids_outside(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> dict[st
         if rows is None or highest < rows:
             return {}
     return {token: index for token, index in tokenizer.get_vocab().items() if index >= rows}
+
+
+def choose_padding(
+    tokenizer: PreTrainedTokenizerBase, rows: int | None, candidates: list[int | None]
+) -> None:
+    """Give a tokenizer a padding token that a model has a row for, where its own is not one.
+
+    Padding is masked by lengths, so that any token serves.
+
+    Args:
+        tokenizer: changed in place.
+        rows: of the model's embedding; None where that is not known.
+        candidates: ids to take in its place, best first.
+    """
+    if is_inside(tokenizer.pad_token_id, rows):
+        return
+    chosen = next((one for one in candidates if is_inside(one, rows)), None)
+    if chosen is not None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chosen)

@@ -21,7 +21,9 @@ def policy_path(settings: Settings) -> str:
     """Folder or hub id of the policy's base; debug.tiny_model writes one into the run folder."""
     if settings.debug.tiny_model:
         miniature = embedded_path(settings.task.miniature)
-        return str(write_tiny_policy(miniature, Path(settings.run_dir)))
+        most = max(settings.generation.response_tokens[1], settings.sft.max_response_tokens)
+        tokens = settings.data.max_query_tokens + most
+        return str(write_tiny_policy(miniature, Path(settings.run_dir), tokens))
     return model_path(settings.policy.path, settings)
 
 

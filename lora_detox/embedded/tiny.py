@@ -25,12 +25,13 @@ _T5 = {
 _GPTJ = {"n_embd": 16, "n_layer": 2, "n_head": 2, "rotary_dim": 4}
 
 
-def write_tiny_policy(miniature: Path, run_dir: Path) -> Path:
+def write_tiny_policy(miniature: Path, run_dir: Path, tokens: int = 0) -> Path:
     """Write a tiny random model with the miniature's tokenizer into a run directory.
 
     Args:
         miniature: folder of the embedded model whose class and vocabulary are taken.
         run_dir: where `tiny_model/` is made.
+        tokens: most tokens of a prompt and its response together, which it gets positions for.
 
     Returns:
         The folder, loadable like any other model.
@@ -39,6 +40,8 @@ def write_tiny_policy(miniature: Path, run_dir: Path) -> Path:
     config = AutoConfig.from_pretrained(miniature)
     for name, value in (_T5 if config.is_encoder_decoder else _GPTJ).items():
         setattr(config, name, value)
+    if not config.is_encoder_decoder:
+        config.n_positions = max(config.n_positions, tokens)
     torch.manual_seed(0)
     model: PreTrainedModel
     if config.is_encoder_decoder:

@@ -9,7 +9,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.policy.families import family_of
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.policy.token_ids import end_token_ids, generation_defaults
-from lora_detox.special_tokens import embedding_rows, is_inside, tokens_around
+from lora_detox.special_tokens import choose_padding, embedding_rows, is_inside, tokens_around
 
 
 def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTokenizerBase:
@@ -43,9 +43,8 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
     before, after = tokens_around(tokenizer)
     check_inside(tokenizer, before + (after if family.add_special_tokens else []), queries)
     check_inside(tokenizer, [tokenizer.eos_token_id], responses)
-    pad = tokenizer.pad_token_id
-    if pad is None or not (is_inside(pad, queries) and is_inside(pad, responses)):
-        tokenizer.pad_token = tokenizer.eos_token
+    for rows in (queries, responses):
+        choose_padding(tokenizer, rows, [tokenizer.eos_token_id])
     return tokenizer
 
 

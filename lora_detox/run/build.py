@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 
 from lora_detox.builders import controls as control
 from lora_detox.builders.data import encode_prompts, load_data
+from lora_detox.builders.lengths import check_run
 from lora_detox.builders.policy import adapter_plan, backbone_plan, policy_path
 from lora_detox.builders.scorers import check_scorers, load_scorers
 from lora_detox.builders.training import (
@@ -102,7 +103,9 @@ def build_job(settings: Settings) -> Job:
     data = load_data(settings)
     tokenizer = load_tokenizer(backbone, config)
     seq2seq = bool(config.is_encoder_decoder)
-    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=seq2seq).to(device)
+    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=seq2seq)
+    check_run(settings, config, tokenizer, data, encoded)
+    encoded = encoded.to(device)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
     with phase(f"loading {settings.policy.path}"):

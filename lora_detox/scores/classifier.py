@@ -13,6 +13,7 @@ from lora_detox.progress import advance
 from lora_detox.scores.heads import ClassifierHead, ScoreOutput, checked_output, read_head
 from lora_detox.scores.loading import check_classifier, identify, load_classifier, resolve_dtype
 from lora_detox.scores.windows import TokenWindow, Windower, window_length
+from lora_detox.special_tokens import embedding_rows
 from lora_detox.types import Scores
 
 ScoredText = Literal["response", "prompt_response"]
@@ -73,7 +74,7 @@ class ClassifierScorer:
             key=key,
         )
         length = window_length(self._model, tokenizer, max_tokens)
-        self._windower = Windower(tokenizer, length, key)
+        self._windower = Windower(tokenizer, length, key, embedding_rows(self._model.config))
         self._scorer_id = identify(path, self._head.path, self._model, revision)
 
     @property

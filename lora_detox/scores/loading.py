@@ -22,6 +22,7 @@ from lora_detox.scores.heads import (
     is_sigmoid_head,
     toxic_label_indices,
 )
+from lora_detox.special_tokens import choose_padding, embedding_rows, is_inside, tokens_around
 
 EMBEDDED_PREFIX = "embedded:"
 
@@ -164,16 +165,44 @@ def load_classifier(
             f"the weights of {place} lack {', '.join(lacking[:4])}: want a trained sequence "
             f"classifier; change `{key}.path`"
         )
-    _agree_on_padding(model, tokenizer)
+    _check_special_tokens(model, tokenizer, key)
+    agree_on_padding(model, tokenizer)
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 
-def _agree_on_padding(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Decoder-only classifiers read the last token before padding, so they must know its id."""
-    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+def _check_special_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, key: str) -> None:
+    """The tokens around every text have a row in the embedding."""
+    rows = embedding_rows(model.config)
+    before, after = tokens_around(tokenizer)
+    for token_id in (*before, *after):
+        if not is_inside(token_id, rows):
+            token = tokenizer.convert_ids_to_tokens(token_id)
+            raise ScorerError(
+                f"the tokenizer puts {token!r}, id {token_id}, around every text, but the model's "
+                f"embedding has {rows} rows; want a classifier that was resized to its tokenizer; "
+                f"change `{key}.path`"
+            )
+
+
+def agree_on_padding(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """One padding id for both, inside the embedding.
+
+    Decoder-only classifiers read the last token before padding, so they must know its id; it is not
+    one that the tokenizer puts behind every text, where there is another.
+
+    Args:
+        model: a classifier, whose configuration may be changed.
+        tokenizer: its tokenizer, whose padding token may be changed.
+    """
+    rows, config = embedding_rows(model.config), model.config
+    if tokenizer.pad_token_id is None and is_inside(tokenizer.eos_token_id, rows):
         tokenizer.pad_token = tokenizer.eos_token
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    _, after = tokens_around(tokenizer)
+    others = [config.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
+    free = [one for one in others if one not in after]
+    choose_padding(tokenizer, rows, [*free, *others, 0])
+    if not is_inside(config.pad_token_id, rows):
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def identify(path: str, place: str, model: Any, revision: str | None) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.errors import ScorerError
-from lora_detox.special_tokens import tokens_around
+from lora_detox.positions import position_limit
+from lora_detox.special_tokens import is_inside, tokens_around
 
 _NO_LIMIT_ABOVE = 1_000_000  # tokenizers without a limit say 1e30
 _DEFAULT_WINDOW = 512
@@ -58,20 +59,29 @@ def window_length(model: Any, tokenizer: PreTrainedTokenizerBase, max_tokens: in
     Returns:
         The smallest of the limits that are known; 512 where none is.
     """
-    limits = [limit for limit in (_position_limit(model), max_tokens) if limit]
+    limits = [limit for limit in (position_limit_of(model), max_tokens) if limit]
     stated = getattr(tokenizer, "model_max_length", None)
     if stated and stated < _NO_LIMIT_ABOVE:
         limits.append(int(stated))
     return min(limits, default=_DEFAULT_WINDOW)
 
 
-def _position_limit(model: Any) -> int | None:
+def position_limit_of(model: Any) -> int | None:
+    """Tokens that a classifier has positions for, by its tables and its configuration.
+
+    Args:
+        model: a sequence classifier.
+
+    Returns:
+        The smaller where both say one; None where neither does.
+    """
+    limits = [limit for limit in (position_limit(model.config),) if limit]
     for name, module in model.named_modules():
         if name.endswith(("position_embeddings", "wpe")) and isinstance(module, nn.Embedding):
             padding = -1 if module.padding_idx is None else module.padding_idx
-            return int(module.num_embeddings) - padding - 1
-    limit = getattr(model.config, "max_position_embeddings", None)
-    return int(limit) if limit and limit > 0 else None
+            limits.append(int(module.num_embeddings) - padding - 1)
+            break
+    return min(limits, default=None)
 
 
 class Windower:
@@ -81,13 +91,16 @@ class Windower:
         tokenizer: of the classifier.
         length: longest window, special tokens included.
         key: settings group of the scorer, for messages.
+        rows: of the classifier's embedding; None where that is not known.
 
     Raises:
         ScorerError: if the special tokens leave no room.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int, key: str) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, length: int, key: str, rows: int | None = None
+    ) -> None:
+        self._tokenizer, self._key, self._rows = tokenizer, key, rows
         self._prefix, self._suffix = tokens_around(tokenizer)
         self._room = length - len(self._prefix) - len(self._suffix)
         if self._room < 1:
@@ -133,10 +146,19 @@ class Windower:
             mask = torch.arange(int(lengths.max())) < lengths[:, None]
             input_ids = torch.full(mask.shape, pad_id)
             input_ids[mask] = torch.tensor([token for i in chosen for token in windows[i].ids])
+            self._check_inside(int(input_ids.max()))
             yield WindowBatch(
                 window_indices=torch.tensor(chosen),
                 input_ids=input_ids,
                 attention_mask=mask.long(),
+            )
+
+    def _check_inside(self, highest: int) -> None:
+        if not is_inside(highest, self._rows):
+            raise ScorerError(
+                f"a text holds the token {self._tokenizer.convert_ids_to_tokens(highest)!r}, id "
+                f"{highest}, but the classifier's embedding has {self._rows} rows; want one that "
+                f"was resized to its tokenizer; change `{self._key}.path`"
             )
 
     def _starts(self, length: int) -> list[int]:

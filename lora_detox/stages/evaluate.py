@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from lora_detox.builders.lengths import check_batch
 from lora_detox.builders.scorers import check_scorers, load_scorers
 from lora_detox.choices import Protocol, TaskKind
 from lora_detox.clock import Clock
@@ -23,9 +25,10 @@ from lora_detox.metrics import change, names, summarise
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
 from lora_detox.policy.adapter import NO_ADAPTER
+from lora_detox.policy.families import Family, family_of
 from lora_detox.policy.loading import load_policy
-from lora_detox.policy.policy import LoraPolicy
-from lora_detox.policy.preflight import check_backbone
+from lora_detox.policy.preflight import check_backbone, read_config
+from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.console import print_line
@@ -59,6 +62,8 @@ def run(settings: Settings) -> tuple[float, ...]:
     sets = prompt_sets(settings, numbers)
     for one in sets:
         print_line(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
+    for model in models:
+        _check_lengths(settings, model, sets, numbers)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
     results = []
@@ -107,7 +112,8 @@ def _answers(
     )
     evaluations = {}
     for one in sets:
-        prompts = repeat_prompts(_encode(settings, one, policy), numbers.samples)
+        batch = _encode(settings, one, policy.tokenizer, policy.family)
+        prompts = repeat_prompts(batch, numbers.samples)
         evaluations[one.role] = evaluate(prompts.to(policy.device), f"evaluating on {one.name}")
     del policy, evaluate
     gc.collect()
@@ -116,19 +122,34 @@ def _answers(
     return evaluations
 
 
-def _encode(settings: Settings, one: PromptSet, policy: LoraPolicy) -> PromptBatch:
+def _check_lengths(
+    settings: Settings, model: EvaluatedModel, sets: list[PromptSet], numbers: Numbers
+) -> None:
+    """Prompts and responses fit one of the models, before any weight loads."""
+    plan = model.backbone(settings)
+    config = read_config(plan)
+    tokenizer = load_tokenizer(plan, config)
+    for one in sets:
+        batch = _encode(settings, one, tokenizer, family_of(config))
+        response = numbers.response_tokens[1]
+        check_batch(config, tokenizer, batch, response, response_key="evaluation.new_tokens")
+
+
+def _encode(
+    settings: Settings, one: PromptSet, tokenizer: PreTrainedTokenizerBase, family: Family
+) -> PromptBatch:
     data = one.data
     (batch,) = fixed_batches(
         one.rows,
-        policy.tokenizer,
+        tokenizer,
         template=settings.task.template,
         max_query_tokens=data.max_query_tokens,
         query_tokens=None
         if data.query_tokens is None
         else (data.query_tokens[0], data.query_tokens[1]),
-        padding_side=policy.family.padding_side,
+        padding_side=family.padding_side,
         batch_size=len(one.rows),
-        add_special_tokens=policy.family.add_special_tokens,
+        add_special_tokens=family.add_special_tokens,
     )
     return batch
 

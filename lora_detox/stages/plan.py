@@ -19,6 +19,7 @@ from lora_detox.memory.predict import Machine, Prediction, predict
 from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.policy.token_ids import complete_ids
 from lora_detox.policy.tokenizer import load_tokenizer
+from lora_detox.positions import check_positions
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
@@ -51,6 +52,10 @@ def run(settings: Settings) -> tuple[float, ...]:
     path = model_path(settings.policy.path, settings)
     config, notes = policy_config(settings, path)
     query, more = longest_query(settings, config, path, readable=not notes)
+    if not more:  # read from the data, or stated for the plan
+        stated = settings.plan.query_tokens is not None
+        key = "plan.query_tokens" if stated else "data.max_query_tokens"
+        check_positions(config, query, settings.generation.response_tokens[1], query_key=key)
 
     def predicted(changed: Settings) -> Prediction:
         return predict(changed, config, path, query, machine)

@@ -4,17 +4,14 @@ The run directory is that of stage=detox: `adapter/`, `summary.json` with the sa
 and after, samples and report.
 """
 
+from lora_detox.builders.examples import training_examples
 from lora_detox.progress import phase
 from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.job import Job
 from lora_detox.settings import Settings
 from lora_detox.trainers.arguments import train_from_newest
-from lora_detox.trainers.supervised import (
-    make_trainer,
-    mean_loss,
-    training_examples,
-)
+from lora_detox.trainers.supervised import make_trainer, mean_loss
 
 
 def run(settings: Settings) -> tuple[float, ...]:

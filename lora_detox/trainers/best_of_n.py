@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+from lora_detox.builders.examples import Example
 from lora_detox.run.job import Job
 from lora_detox.trainers.groups import best_responses, score_groups
-from lora_detox.trainers.supervised import Example, make_trainer
+from lora_detox.trainers.supervised import make_trainer
 
 
 def train(job: Job) -> dict[str, Any]:

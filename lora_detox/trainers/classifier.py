@@ -22,7 +22,8 @@ from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
-from lora_detox.scores.loading import load_error
+from lora_detox.scores.loading import agree_on_padding, load_error
+from lora_detox.scores.windows import position_limit_of
 from lora_detox.settings import RewardModelSettings, Settings
 from lora_detox.trainers.arguments import complete_trainer, train_from_newest, trainer_arguments
 
@@ -82,7 +83,9 @@ def fine_tune_classifier(
     civil, id2label = labels
     group, run_dir = settings.reward_model, Path(settings.run_dir)
     model, tokenizer = _trainable_classifier(place, id2label, group, device)
-    rows = _rows(texts, tokenizer, civil, group.max_tokens)
+    limit = position_limit_of(model)
+    most = group.max_tokens if limit is None else min(group.max_tokens, limit)
+    rows = _rows(texts, tokenizer, civil, most)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     arguments = trainer_arguments(settings, group, len(rows), use_cpu=device.type == "cpu")
     with MetricsLog(run_dir / "metrics.jsonl", keep_through=_steps_behind(settings)) as log:
@@ -119,8 +122,7 @@ def _trainable_classifier(
     ).to(device)
     if group.new_head:
         _draw_new_head(model)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    agree_on_padding(model, tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
     if group.training is ClassifierTraining.lora:
         config = LoraConfig(

@@ -1,11 +1,9 @@
 """How long a window may be, and that windows of any length cover the text."""
 
-from types import SimpleNamespace
-
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from lora_detox.scores.windows import Windower, window_length
 
@@ -14,7 +12,7 @@ UNKNOWN = int(1e30)  # what tokenizers without a limit say
 
 def model_of(stated, **embeddings):
     model = nn.ModuleDict(embeddings)
-    model.config = SimpleNamespace(max_position_embeddings=stated)
+    model.config = PretrainedConfig(max_position_embeddings=stated)
     return model
 
 

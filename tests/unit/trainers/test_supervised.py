@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lora_detox import api
+from lora_detox.builders.examples import training_examples
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DataError, ScorerError, SettingsError
 from lora_detox.policy.adapter import NO_ADAPTER
@@ -13,7 +14,7 @@ from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.prompts import PromptRow
 from lora_detox.scores import ClassifierScorer, probe_scorer
-from lora_detox.trainers.supervised import mean_loss, training_examples
+from lora_detox.trainers.supervised import mean_loss
 from tests.runs import SMOKE
 from tests.tiny import tiny_tokenizer
 
