@@ -6,7 +6,7 @@ from typing import Any
 from lora_detox.evaluation.protocol import PromptSet
 from lora_detox.metrics import names
 from lora_detox.report.tables import Table
-from lora_detox.report.wording import NOT_KNOWN, mean_of, number
+from lora_detox.report.wording import NOT_KNOWN, mean_of, number, word_notes
 
 Numbers = Mapping[str, Any]
 
@@ -57,6 +57,7 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
     ]
     if any(names.PERPLEXITY in one for m in summary["models"] for one in m["sets"].values()):
         notes.append("Perplexity is that of the responses under each model's own bare base.")
+    notes += word_notes(summary)
     notes += [
         f"{one.name}: {one.wanted} prompts were wanted, there are {len(one.rows)}."
         for one in sets

@@ -1,10 +1,13 @@
 """Diversity, repetition and length: what collapses when a policy exploits its scorer.
 
-Words are what whitespace separates, case kept, so the numbers do not depend on a tokenizer.
+Words are those of `text.words.split_words`: what white space separates, case kept, so the numbers
+do not depend on a tokenizer; single characters of scripts that put no space between words.
 """
 
 import math
 from collections.abc import Sequence
+
+from lora_detox.text.words import is_lettered, split_words
 
 REPETITION_NGRAM = 3
 
@@ -12,8 +15,8 @@ NGram = tuple[str, ...]
 
 
 def word_ngrams(response: str, n: int) -> list[NGram]:
-    """The n-grams of whitespace words of one response, in order, repeats included."""
-    words = response.split()
+    """The n-grams of words of one response, in order, repeats included."""
+    words = split_words(response)
     return list(zip(*(words[start:] for start in range(n)), strict=False))
 
 
@@ -47,13 +50,13 @@ def repetition(response: str) -> float:
 
 
 def response_words(response: str) -> int:
-    """How many whitespace words a response has."""
-    return len(response.split())
+    """How many words a response has."""
+    return len(split_words(response))
 
 
 def lettered_words(response: str) -> int:
-    """How many whitespace words of a response begin with a letter: figures and signs do not."""
-    return sum(word[0].isalpha() for word in response.split())
+    """How many words of a response begin with a letter: figures and signs do not."""
+    return sum(map(is_lettered, split_words(response)))
 
 
 def is_empty(response: str) -> bool:

@@ -1,6 +1,7 @@
 """`Evaluation` -> the numbers of `summary.json`, and the change between two of them."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from lora_detox.metrics.bootstrap import (
     paired_interval,
     paired_perplexity_interval,
 )
+from lora_detox.text.kinds import compared_by, counted_by
 from lora_detox.types import Evaluation
 
 _SPREAD_KEYS = (names.TOXICITY, names.JUDGE_TOXICITY)
@@ -87,6 +89,23 @@ def change(
         key: {"mean": interval.change, "ci95": [interval.low, interval.high]}
         for key, interval in intervals.items()
     }
+
+
+def word_rules(evaluations: Iterable[Evaluation]) -> dict[str, str]:
+    """By which rules the texts of evaluations were read, for `words` of `summary.json`.
+
+    Args:
+        evaluations: of any policies and prompts.
+
+    Returns:
+        `compared`: what ROUGE compares in responses and references; `counted`: what word counts,
+        distinct-n and repetition count in responses.
+    """
+    responses, references = [], []
+    for evaluation in evaluations:
+        responses += evaluation.responses
+        references += [one for listed in evaluation.references for one in listed]
+    return {"compared": compared_by(responses + references), "counted": counted_by(responses)}
 
 
 def _interval(

@@ -8,7 +8,14 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lora_detox.report.wording import MetricWording, comparison_rows, headline, mean_of
+from lora_detox.report.wording import (
+    MetricWording,
+    comparison_rows,
+    headline,
+    mean_of,
+    word_notes,
+)
+from lora_detox.text.kinds import ENGLISH, reads_english
 
 _TASKS = {
     True: ("summarization", "Summarization", "AutoModelForSeq2SeqLM"),
@@ -74,6 +81,8 @@ def model_card(
         headline=headline(summary, metrics) if has_change else [],
         rows=comparison_rows(summary, metrics) if has_change else [],
         summary=summary,
+        english=_is_english(summary),
+        word_notes=word_notes(summary),
         scorers=list((summary.get("scorers") or {}).items()),
         count=((summary.get("after") or {}).get("toxicity") or {}).get("n"),
         trainable=(summary.get("parameters") or {}).get("trainable"),
@@ -92,12 +101,17 @@ def card_data(
         library_name="peft",
         pipeline_tag=task,
         license=facts.license,
-        language="en",
+        language="en" if _is_english(summary) else None,
         datasets=[facts.data] if facts.data_on_hub else None,
         tags=["lora", "detoxification", "lora_detox", "peft"],
         model_name=facts.name,
         eval_results=_eval_results(facts, summary, metrics) or None,
     )
+
+
+def _is_english(summary: Mapping[str, Any]) -> bool:
+    """As far as the letters of its texts say; runs without `words` are older."""
+    return reads_english((summary.get("words") or {}).get("compared", ENGLISH))
 
 
 def _eval_results(

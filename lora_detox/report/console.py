@@ -22,7 +22,9 @@ from lora_detox.report.wording import (
     number,
     shorten,
     toxicity_change,
+    word_notes,
 )
+from lora_detox.text.kinds import ENGLISH
 
 PROMPT_CHARACTERS = 240
 RESPONSE_CHARACTERS = 320
@@ -151,7 +153,9 @@ def closing_lines(summary: Mapping[str, Any], directory: Path) -> list[str]:
     seed = seed + 1 if isinstance(seed, int) else 1
     adapter = directory / "adapter"
     family, base = _adapter_base(adapter, str(summary.get("policy", "")))
+    compared = (summary.get("words") or {}).get("compared", ENGLISH)
     return [
+        *([] if compared == ENGLISH else [f"words    {' '.join(word_notes(summary))}"]),
         *time_lines(summary.get("seconds") or {}),
         f"report   {directory / 'report.html'}",
         f"summary  {directory / 'summary.json'}",

@@ -21,6 +21,7 @@ from lora_detox.report.wording import (
     mean_of,
     number,
     toxicity_change,
+    word_notes,
 )
 
 SAMPLES_PER_GROUP = 5
@@ -78,6 +79,7 @@ def write_report(
         headline=headline(summary, metrics),
         tone=_tone(summary, metrics),
         rows=comparison_rows(summary, metrics),
+        word_notes=word_notes(summary),
         plots=[
             # The pictures are made by `plots` from numbers and its own titles, never from text.
             {"title": plot.title, "note": plot.note, "svg": Markup(plot.svg)}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 NOT_KNOWN = "n/a"
+_LONGEST_WORD = 50
+"""Characters."""
 RAN_TO_THE_END = "iterations"
 """`stopped` of a run that made all its iterations."""
 
@@ -147,6 +149,24 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
     return sentences + _course(summary, metrics)
 
 
+def word_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What counted as a word in the texts of a run.
+
+    Args:
+        summary: the `summary.json` dict, of one model or of several; older ones have no `words`.
+
+    Returns:
+        Plain sentences, one of ROUGE only where it was measured.
+    """
+    rules = summary.get("words")
+    if not rules:
+        return []
+    sets = [one for model in summary.get("models", ()) for one in model["sets"].values()]
+    compares = any("rougeL" in (one or {}) for one in (summary.get("after"), *sets))
+    notes = [f"ROUGE compares {rules['compared']}."] if compares else []
+    return [*notes, f"Word counts, distinct-n and repetition count {rules['counted']}."]
+
+
 def mean_of(value: Any) -> float | None:
     """The number behind an entry of `before` or `after`: itself, or the `mean` of a spread."""
     mean = value.get("mean") if isinstance(value, Mapping) else value
@@ -173,8 +193,9 @@ def shorten(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     kept = text[-limit:]
-    _, space, rest = kept.partition(" ")
-    return "... " + (rest if space and rest else kept)
+    first, space, rest = kept.partition(" ")
+    # Where the first space is far off, the script has none between words.
+    return "... " + (rest if space and rest and len(first) < _LONGEST_WORD else kept)
 
 
 def toxicity_change(sample: Mapping[str, Any]) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from lora_detox.environment import process_facts
-from lora_detox.metrics import change, names, summarise
+from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.report.console import print_result
 from lora_detox.report.html import write_report
 from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_samples
@@ -100,6 +100,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "before": summarise(before),
         "after": summarise(after),
         "change": change(before, after, settings.evaluation.resamples),
+        "words": word_rules((before, after)),
         "ref_kl": sum(kl) / len(kl),
         "iterations": job.plan.iterations,
         "stopped": RAN_TO_THE_END,

@@ -4,18 +4,16 @@ They say nothing of toxicity, so theirs is 0; the composite takes it from its cl
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 
 from lora_detox.errors import ScorerError
+from lora_detox.text.rouge import best_f
+from lora_detox.text.words import loose_words, split_words
 from lora_detox.types import Scores
-
-_WORD = re.compile(r"\w+")
 
 
 class TextTerm:
@@ -71,8 +69,7 @@ def text_term(name: str, length_words: int) -> TextTerm:
         ScorerError: there is no such term.
     """
     if name == "rouge":
-        rouge = RougeScorer(["rougeL"], use_stemmer=True)
-        return TextTerm(name, lambda _, response, references: _rouge(rouge, response, references))
+        return TextTerm(name, lambda _, response, references: _rouge(response, references))
     if name == "length":
         return TextTerm(name, lambda _, response, __: _length(response, length_words))
     if name == "similarity":
@@ -82,17 +79,15 @@ def text_term(name: str, length_words: int) -> TextTerm:
     )
 
 
-def _rouge(scorer: Any, response: str, references: list[str]) -> float:
-    if not references:
-        return 0.0
-    return float(scorer.score_multi(references, response)["rougeL"].fmeasure)
+def _rouge(response: str, references: list[str]) -> float:
+    return best_f(("rougeL",), references, response)["rougeL"] if references else 0.0
 
 
 def _length(response: str, wanted: int) -> float:
-    return -abs(math.log(max(1, len(response.split())) / wanted))
+    return -abs(math.log(max(1, len(split_words(response))) / wanted))
 
 
 def _cosine(prompt: str, response: str) -> float:
-    one, other = (Counter(_WORD.findall(text.lower())) for text in (prompt, response))
+    one, other = (Counter(loose_words(text)) for text in (prompt, response))
     norm = math.sqrt(sum(n * n for n in one.values()) * sum(n * n for n in other.values()))
     return sum(count * other[word] for word, count in one.items()) / norm if norm else 0.0

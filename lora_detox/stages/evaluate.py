@@ -21,7 +21,7 @@ from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
 from lora_detox.machine import resolve_device, slow_dtype_note
-from lora_detox.metrics import change, names, summarise
+from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
 from lora_detox.policy.adapter import NO_ADAPTER
@@ -171,6 +171,7 @@ def _summary(
         "samples_per_prompt": numbers.samples,
         "response_tokens": list(numbers.response_tokens),
         "sampling": vars(numbers.sampling),
+        "words": word_rules(one for result in results for one in result.values()),
         "models": [
             {
                 **vars(model),

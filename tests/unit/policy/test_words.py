@@ -4,6 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from lora_detox.metrics.diversity import lettered_words
 from lora_detox.policy.words import word_starts
 from tests.tiny import VOCABULARY, tiny_tokenizer
 
@@ -47,3 +48,43 @@ def test_where_nothing_is_marked_every_token_is_a_word():
     starts = word_starts(tiny_tokenizer(), VOCABULARY)
     assert int(starts.sum()) == VOCABULARY - 3
     assert not starts[:3].any()
+
+
+MANY = [
+    " the cat sat on the mat — “there” 😀 and 3 dogs",
+    " кошка сидит на крыше и спит",
+    " बिल्ली छत पर सो रही है",
+    " القطة تنام على السطح",
+    " 고양이가 지붕에서 잔다",
+    " 猫在屋顶上睡觉",
+]
+
+
+@pytest.mark.parametrize("merges", [40, 400])
+def test_words_of_every_language_begin_where_their_bytes_do(merges):
+    """With few merges a token is a part of a character."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + merges, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(MANY[:-1] * 3, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    starts = word_starts(tokenizer, len(tokenizer))
+    marked = [token for token in tokenizer.get_vocab() if token.startswith("Ġ") and len(token) > 1]
+    assert marked
+    for text in MANY:
+        tokens = tokenizer.tokenize(text)
+        begun = int(starts[tokenizer.convert_tokens_to_ids(tokens)].sum())
+        alone = tokens.count("Ġ")  # white space that no merge has joined to what follows
+        assert lettered_words(text) - alone <= begun <= lettered_words(text), (text, tokens)
+    assert alone < lettered_words(text)
+
+
+def test_characters_of_a_script_without_spaces_and_bytes_that_stand_for_them():
+    pieces = ["▁the", "▁", "你", "好吗", "ไม่", "。", "▁кот", "кот", "<0xE4>", "<0xBD>", "<0xD0>"]
+    words = {piece: place for place, piece in enumerate([*pieces, "Ġ"])}  # a letter of Maltese
+    model = Tokenizer(models.WordLevel(words, unk_token="▁"))
+    starts = word_starts(PreTrainedTokenizerFast(tokenizer_object=model), len(words))
+    begun = {piece for piece, place in words.items() if starts[place]}
+    assert begun == {"▁the", "你", "好吗", "ไม่", "▁кот", "<0xE4>"}

@@ -4,6 +4,8 @@ from html.parser import HTMLParser
 import pytest
 
 from lora_detox.metrics.names import METRICS
+from lora_detox.report.card import CardFacts, card_data, model_card
+from lora_detox.report.console import closing_lines
 from lora_detox.report.html import run_facts, sample_groups, write_report
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\udc80"
@@ -111,3 +113,31 @@ def test_a_changed_base_is_not_hidden(summary):
     summary["parameters"]["base_unchanged"] = False
     facts = dict(run_facts(summary))
     assert ("base weights unchanged", "NO: base changed") in facts["Parameters"]
+
+
+RUSSIAN = {"compared": "Unicode words", "counted": "words between white space"}
+
+
+def test_page_and_card_and_console_say_what_counted_as_a_word(tmp_path, summary, history, samples):
+    facts = CardFacts(
+        name="a",
+        base="b/c",
+        base_revision=None,
+        base_on_hub=True,
+        encoder_decoder=True,
+        data="d/e",
+        data_on_hub=True,
+        license=None,
+        settings=[],
+    )
+    english = {**RUSSIAN, "compared": "English words, Porter-stemmed"}
+    for rules, language in ((RUSSIAN, None), (english, "en")):
+        summary["words"] = rules
+        note = f"ROUGE compares {rules['compared']}."
+        page, _ = _written(tmp_path / "report.html", summary, history, samples)
+        assert note in page
+        card = model_card(facts, summary, METRICS)
+        assert note in card
+        assert card_data(facts, summary, METRICS).language == language
+        assert ("trained and measured on (English, d/e)" in card) is (language == "en")
+        assert (note in "\n".join(closing_lines(summary, tmp_path))) is (language is None)

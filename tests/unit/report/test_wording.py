@@ -1,7 +1,14 @@
 import pytest
 
 from lora_detox.metrics.names import METRICS
-from lora_detox.report.wording import comparison_rows, headline, number, shorten, verdict
+from lora_detox.report.wording import (
+    comparison_rows,
+    headline,
+    number,
+    shorten,
+    verdict,
+    word_notes,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,18 @@ def test_numbers_and_shortening():
     assert shorten("one two three", 20) == "one two three"
     assert shorten("one two three four", 11) == "... three four"
     assert shorten("x" * 50, 10) == "... " + "x" * 10
+    chinese = "\u4f60" * 200
+    assert shorten(f"{chinese} end", 100) == f"... {chinese[:96]} end"
+
+
+def test_what_counted_as_a_word():
+    rules = {"compared": "Unicode words", "counted": "words between white space"}
+    counted = "Word counts, distinct-n and repetition count words between white space."
+    both = ["ROUGE compares Unicode words.", counted]
+    assert word_notes({"words": rules, "after": {"rougeL": 0.5}}) == both
+    assert word_notes({"words": rules, "models": [{"sets": {"a": {"rougeL": 0.5}}}]}) == both
+    assert word_notes({"words": rules, "after": {"perplexity": 5}}) == [counted]
+    assert word_notes({"after": {"rougeL": 0.5}}) == []
 
 
 def test_a_change_too_small_to_show_is_no_clear_change():
