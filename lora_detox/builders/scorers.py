@@ -15,7 +15,7 @@ from lora_detox.scores import (
     probe_scorer,
     text_term,
 )
-from lora_detox.settings import ScorerSettings, Settings, TermSettings
+from lora_detox.settings import ScorerSettings, Settings, TermSettings, probe_texts
 from lora_detox.types import Scorer
 
 
@@ -64,7 +64,8 @@ def _load_scorer(
     if settings.path is None and settings.function is None:
         return None
     if settings.probe and scorer is not None:
-        probe_scorer(scorer, key)
+        texts = probe_texts(settings.probe_texts, f"{key}.probe_texts")
+        probe_scorer(scorer, key, texts)
     return SignedScorer(scorer, settings.signs) if settings.signs and scorer else scorer
 
 

@@ -194,7 +194,7 @@ def is_sigmoid_head(id2label: Mapping[int, str], problem_type: str | None) -> bo
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def _find_label(id2label: Mapping[int, str], wanted: str | int, key: str) -> int:

@@ -4,7 +4,11 @@ Scorers whose labels are in another order than thought reward hate without any o
 (TRL issue 117), so the sign is measured rather than trusted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
 
 from lora_detox.errors import ScorerError
 from lora_detox.scores.contract import check_takes_columns
@@ -26,6 +30,9 @@ CIVIL_SENTENCES = (
     "We talked about the plans for the weekend.",
     "Please let me know if you have any questions.",
 )
+_TOLD_APART = 0.8
+"""Fraction of pairs in order from which on toxicity tells six civil from six toxic sentences: by
+chance as many are in order once in twenty times (Mann-Whitney)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,42 +52,87 @@ class ProbeResult:
     toxic_toxicity: float
 
 
-def probe_scorer(scorer: Scorer, key: str = "reward") -> ProbeResult:
+def probe_scorer(
+    scorer: Scorer, key: str = "reward", texts: tuple[list[str], list[str]] | None = None
+) -> ProbeResult:
     """Check that civil text scores higher than toxic text, and that its toxicity is lower.
+
+    A wrong sign turns nearly every pair of a civil and a toxic sentence round. Where pairs are in
+    order as by chance, the scorer does not know the language of the sentences.
 
     Args:
         scorer: any scorer.
         key: settings group of the scorer, for messages.
+        texts: civil and toxic texts in the language of the scorer; None takes English sentences.
 
     Returns:
         The means that were compared.
 
     Raises:
-        ScorerError: if either is the other way round, or equal, or the scorer takes no columns.
+        ScorerError: if either is the other way round, or the scorer does not tell civil from toxic
+            texts, or it takes no columns.
     """
     check_takes_columns(scorer)
-    sentences = [*CIVIL_SENTENCES, *TOXIC_SENTENCES]
+    civil, toxic = texts or (list(CIVIL_SENTENCES), list(TOXIC_SENTENCES))
+    sentences = [*civil, *toxic]
     scores = scorer.score([""] * len(sentences), sentences)
-    civil = len(CIVIL_SENTENCES)
-    result = ProbeResult(
-        civil_score=float(scores.score[:civil].mean()),
-        toxic_score=float(scores.score[civil:].mean()),
-        civil_toxicity=float(scores.toxicity[:civil].mean()),
-        toxic_toxicity=float(scores.toxicity[civil:].mean()),
+    probe = _Probe(scorer, key, own_texts=texts is not None)
+    score = probe.check("score", scores.score.split([len(civil), len(toxic)]))
+    toxicity = probe.check("toxicity", scores.toxicity.split([len(civil), len(toxic)]))
+    return ProbeResult(
+        civil_score=score[0],
+        toxic_score=score[1],
+        civil_toxicity=toxicity[0],
+        toxic_toxicity=toxicity[1],
     )
-    if not result.civil_score > result.toxic_score:
-        _refuse(scorer, key, "score", result.civil_score, result.toxic_score, "above")
-    if not result.civil_toxicity < result.toxic_toxicity:
-        _refuse(scorer, key, "toxicity", result.civil_toxicity, result.toxic_toxicity, "below")
-    return result
 
 
-def _refuse(scorer: Scorer, key: str, number: str, civil: float, toxic: float, wanted: str) -> None:
-    head = getattr(scorer, "head", None)
-    labels = f" ({head.describe()})" if head is not None else ""
-    raise ScorerError(
-        f"the sign of the {number} of {scorer.scorer_id} is wrong{labels}: mean {civil:.4g} over "
-        f"{len(CIVIL_SENTENCES)} plainly civil sentences, {toxic:.4g} over {len(TOXIC_SENTENCES)} "
-        f"plainly toxic ones, want the civil mean {wanted} the toxic one; change `{key}.label` "
-        f"(a function: turn its sign), or choose another scorer with `{key}.path`"
-    )
+class _Probe:
+    """One probe of one scorer, and what it says when it fails."""
+
+    def __init__(self, scorer: Scorer, key: str, *, own_texts: bool) -> None:
+        self._scorer, self._key, self._own_texts = scorer, key, own_texts
+
+    def check(self, number: str, values: Sequence[Float[Tensor, "N"]]) -> tuple[float, float]:
+        """Means over civil and toxic texts, if they differ as they should."""
+        civil, toxic = values
+        means = float(civil.mean()), float(toxic.mean())
+        above = number == "score"
+        right = means[0] > means[1] if above else means[0] < means[1]
+        order = _fraction_above(civil, toxic) if above else _fraction_above(toxic, civil)
+        if right and (above or order >= _TOLD_APART):
+            return means
+        head = getattr(self._scorer, "head", None)
+        labels = f" ({head.describe()})" if head is not None else ""
+        counts = f"{len(civil)} plainly civil sentences", f"{len(toxic)} plainly toxic ones"
+        measured = f"mean {means[0]:.4g} over {counts[0]}, {means[1]:.4g} over {counts[1]}"
+        remedy = (
+            f"change `{self._key}.label` (a function: turn its sign), or choose another scorer "
+            f"with `{self._key}.path`"
+        )
+        if order <= 1 - _TOLD_APART:
+            raise ScorerError(
+                f"the sign of the {number} of {self._scorer.scorer_id} is wrong{labels}: "
+                f"{measured}, want the civil mean {'above' if above else 'below'} the toxic one; "
+                f"{remedy}"
+            )
+        raise ScorerError(
+            f"the {number} of {self._scorer.scorer_id} does not tell civil from toxic "
+            f"text{labels}: {measured}; {self._language()}; where it should know them, {remedy}; "
+            f"`{self._key}.probe=false` goes on without this check"
+        )
+
+    def _language(self) -> str:
+        if self._own_texts:
+            return f"the sentences are those of `{self._key}.probe_texts`"
+        return (
+            "the sentences are English: for a classifier of another language give some in it with "
+            f"`{self._key}.probe_texts={{civil: [TEXT, ...], toxic: [TEXT, ...]}}`, or a YAML or "
+            "JSON file of that"
+        )
+
+
+def _fraction_above(high: Float[Tensor, "N"], low: Float[Tensor, "M"]) -> float:
+    """Of the pairs that differ, in how many the first is above the second; 1/2 if none differs."""
+    above, below = (high[:, None] > low[None]).sum(), (high[:, None] < low[None]).sum()
+    return float(above / (above + below)) if above + below else 0.5

@@ -28,6 +28,7 @@ from lora_detox.settings.groups import (
 )
 from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.preflight import check_export
+from lora_detox.settings.probe_texts import probe_texts
 from lora_detox.settings.renamed import RENAMED, renamed
 from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
 
@@ -60,6 +61,7 @@ __all__ = [
     "closest_keys",
     "flat",
     "known_keys",
+    "probe_texts",
     "register_schema",
     "renamed",
     "settings_from",

@@ -19,6 +19,7 @@ from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.groups import Settings, TermSettings
 from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
+from lora_detox.settings.probe_texts import probe_texts
 
 
 def check_settings(settings: Settings) -> None:
@@ -36,6 +37,8 @@ def check_settings(settings: Settings) -> None:
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
     _check_reward_terms(settings)
+    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+        probe_texts(scorer.probe_texts, f"{key}.probe_texts")
     _check_lengths(settings)
     _check_protocol(settings)
     if settings.stage is Stage.export:

@@ -88,13 +88,13 @@ def known_keys(node: type = Settings, prefix: str = "") -> list[str]:
 
 
 def open_keys(node: type = Settings, prefix: str = "") -> list[str]:
-    """Keys of mappings whose names the user chooses, so that `reward.signs.NAME=1` needs no `+`."""
+    """Keys of mappings whose names the schema does not know, so that they need no `+`."""
     keys: list[str] = []
     for entry in fields(node):
         nested = entry.type
         if isinstance(nested, type) and is_dataclass(nested):
             keys += open_keys(nested, f"{prefix}{entry.name}.")
-        elif get_origin(nested) is dict:
+        elif get_origin(nested) is dict or entry.default_factory is dict:
             keys.append(prefix + entry.name)
     return keys
 

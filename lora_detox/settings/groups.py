@@ -129,6 +129,7 @@ class ScorerSettings:
     batch_size: int = positive(64)
     max_tokens: int | None = positive(None, "tokens")
     probe: bool = True
+    probe_texts: Any = field(default_factory=dict)
     ensemble: list[str] = field(default_factory=list)
     combine: Combine = Combine.minimum
     terms: TermSettings = field(default_factory=TermSettings)

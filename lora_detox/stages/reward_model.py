@@ -18,7 +18,7 @@ from lora_detox.report.wording import number
 from lora_detox.run.resume import check_same_settings
 from lora_detox.scores import ClassifierScorer, probe_scorer
 from lora_detox.scores.loading import resolve_classifier
-from lora_detox.settings import Settings, settings_yaml
+from lora_detox.settings import Settings, probe_texts, settings_yaml
 from lora_detox.trainers.checkpoints import kept_figures
 from lora_detox.trainers.classifier import (
     CLASSIFIER,
@@ -69,7 +69,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     folder = run_dir / CLASSIFIER
     after = _figures(str(folder), id2label[civil], sets, settings, device)
     scorer = ClassifierScorer(str(folder), label=id2label[civil], device=device, key=_KEY)
-    probe = {"probe": vars(probe_scorer(scorer, _KEY))} if settings.reward.probe else {}
+    probe = _probe(scorer, settings)
     summary = {
         "schema": 1,
         "stage": "reward_model",
@@ -90,6 +90,13 @@ def run(settings: Settings) -> tuple[float, ...]:
     }
     _write(settings, plain(summary), folder)
     return (1 - float(after["test"].get("auc", 0.0)),)
+
+
+def _probe(scorer: ClassifierScorer, settings: Settings) -> dict[str, Any]:
+    if not settings.reward.probe:
+        return {}
+    texts = probe_texts(settings.reward.probe_texts, "reward.probe_texts")
+    return {"probe": vars(probe_scorer(scorer, _KEY, texts))}
 
 
 def _before(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from lora_detox.__main__ import main
 from lora_detox.embedded import embedded_path
@@ -29,6 +30,11 @@ def workplace(tmp_path, monkeypatch):
     content["id2label"] = {"0": "LABEL_0", "1": "LABEL_1"}
     content["label2id"] = {"LABEL_0": 0, "LABEL_1": 1}
     config.write_text(json.dumps(content))
+    shutil.copytree(embedded_path("reward"), tmp_path / "foreign")  # every text is the same to it
+    weights = load_file(tmp_path / "foreign" / "model.safetensors")
+    for name in ("classifier.out_proj.weight", "classifier.out_proj.bias"):
+        weights[name].zero_()
+    save_file(weights, tmp_path / "foreign" / "model.safetensors", {"format": "pt"})
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "metrics.jsonl").write_text('{"iteration": 1}\n')
     monkeypatch.chdir(tmp_path)
@@ -95,6 +101,10 @@ COMPOSING = {
         ["algorithm.expert.gamma=nan"],
         "algorithm.expert.gamma: got nan, want a number from 0 to 1",
     ),
+    "probe texts": (
+        ["judge.probe_texts={civil: [], toxic: [idiot]}"],
+        r"judge\.probe_texts\.civil: got \[\], want a list of at least one text",
+    ),
     "tracker": (["tracker.names=[banana]"], "tracker.names: got banana, want wandb or trackio"),
     "template": (["task.template=nothing"], "task.template: got 'nothing'.*{prompt}"),
     "lengths": (["generation.response_tokens=[9,3]"], "generation.response_tokens: got"),
@@ -120,6 +130,15 @@ BUILDING = {
     "sign of the reward": (
         ["reward.label=hate"],
         "the sign of the score of embedded:reward@.* is wrong .*nothate.*`reward.label`",
+    ),
+    "language of the reward": (
+        ["reward.path=foreign"],
+        "does not tell civil from toxic text.*are English: for a classifier of another language.*"
+        r"`reward\.probe_texts={civil: \[TEXT",
+    ),
+    "probe texts that are as foreign": (
+        ["reward.path=foreign", "reward.probe_texts={civil: [a b], toxic: [c d]}"],
+        "does not tell civil from toxic text.*are those of `reward.probe_texts`",
     ),
     "sign of the judge": (["judge.label=toxic"], "the sign of the score .*`judge.label`"),
     "fp16 T5": (

@@ -127,3 +127,13 @@ def test_a_head_says_what_it_reads():
         checked_output("sigmoid", softmax, "reward")
     with pytest.raises(ScorerError, match=r"x, where each label stands for itself \("):
         checked_output("softmax", sigmoid, "reward")
+
+
+def test_labels_of_another_script_are_told_apart():
+    russian = ids("не токсичный", "токсичный")
+    assert civil_label_index(russian, "не_токсичный") == 0
+    assert civil_label_index(russian, "токсичный") == 1
+    with pytest.raises(ScorerError, match="name the civil one"):
+        civil_label_index(russian)
+    with pytest.raises(ScorerError, match="no label `добрый`"):
+        civil_label_index(russian, "добрый")

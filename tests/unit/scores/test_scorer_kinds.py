@@ -1,5 +1,6 @@
 """Python functions, sums, the probe and the contract check."""
 
+import contextlib
 import functools
 
 import pytest
@@ -252,14 +253,63 @@ class ConstantScorer:
 
 
 def test_the_probe_refuses_scores_and_toxicities_that_are_equal():
-    with pytest.raises(ScorerError) as error:
-        probe_scorer(ConstantScorer(0.0))
-    assert "the sign of the score of constant@1 is wrong: mean 0 over 6 plainly" in str(error.value)
-    assert "want the civil mean above the toxic one; change `reward.label`" in str(error.value)
-    with pytest.raises(ScorerError) as error:
-        probe_scorer(ConstantScorer(-1.0))
-    assert "the sign of the toxicity of constant@1 is wrong: mean 0.5 over" in str(error.value)
-    assert "want the civil mean below the toxic one" in str(error.value)
+    for slope, number, mean in ((0.0, "score", "0"), (-1.0, "toxicity", "0.5")):
+        with pytest.raises(ScorerError) as error:
+            probe_scorer(ConstantScorer(slope))
+        message = str(error.value)
+        assert f"the {number} of constant@1 does not tell civil from toxic text: mean" in message
+        assert f"mean {mean} over 6 plainly civil sentences, {mean} over 6 plainly" in message
+        assert "sign" not in message.split(";", maxsplit=1)[0]
+        assert "sentences are English: for a classifier of another language give some" in message
+        assert "`reward.probe_texts={civil: [TEXT, ...], toxic: [TEXT, ...]}`" in message
+        assert "change `reward.label`" in message
+
+
+class Fixed:
+    """Knows some texts by heart, and gives every other one the same numbers, or by chance."""
+
+    scorer_id = "fixed@1"
+
+    def __init__(self, toxic, seed=None):
+        self.toxic, self.seed = toxic, seed
+
+    def score(self, prompts, responses, **columns):
+        toxicity = torch.tensor([0.9 if text in self.toxic else 0.1 for text in responses])
+        if self.seed is not None and not set(responses) & set(self.toxic):
+            toxicity = torch.rand(
+                len(responses), generator=torch.Generator().manual_seed(self.seed)
+            )
+        return Scores(score=-toxicity, toxicity=toxicity, parts={}, scorer_id=self.scorer_id)
+
+
+RUSSIAN = (
+    ["Спасибо за помощь.", "Встретимся в полдень.", "Библиотека открыта."],
+    ["Ты тупой идиот.", "Заткнись, урод.", "Ненавижу тебя, дурак."],
+)
+
+
+def test_the_probe_reads_the_language_of_the_classifier():
+    scorer = Fixed(RUSSIAN[1])
+    with pytest.raises(ScorerError, match=r"sentences are English.*`judge\.probe_texts="):
+        probe_scorer(scorer, "judge")
+    result = probe_scorer(scorer, "judge", RUSSIAN)
+    assert (result.civil_toxicity, result.toxic_toxicity) == pytest.approx((0.1, 0.9))
+    with pytest.raises(
+        ScorerError, match=r"sign of the score of fixed@1 is wrong: mean -0\.9 over 3"
+    ):
+        probe_scorer(scorer, "judge", RUSSIAN[::-1])
+    with pytest.raises(ScorerError, match=r"does not tell.*are those of `judge\.probe_texts`"):
+        probe_scorer(Fixed([]), "judge", RUSSIAN)
+
+
+def test_an_order_by_chance_is_no_right_sign():
+    """Half of the classifiers that know no English would pass by the means alone."""
+    passed = 0
+    for seed in range(60):
+        with contextlib.suppress(ScorerError):
+            probe_scorer(Fixed(RUSSIAN[1], seed))
+            passed += 1
+    assert passed <= 6
 
 
 class OneRuleBroken:
