@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lora_detox.choices import Baseline, TrainerKind
+from lora_detox.choices import Baseline, Stage, TrainerKind
 from lora_detox.embedded import embedded_path
 from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.policy.adapter import AdapterPlan
@@ -63,4 +63,6 @@ def adapter_plan(settings: Settings) -> AdapterPlan:
         scope=adapter.scope,
         rslora=adapter.rslora,
         dora=adapter.dora,
+        init=adapter.init.lower(),
+        force_init=adapter.force_init or settings.stage is Stage.sft,
     )

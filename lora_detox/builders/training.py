@@ -11,7 +11,9 @@ from lora_detox.advantages import AdvantagePlan
 from lora_detox.choices import Action, KlCharge, KlPenalty, LossMean, Schedule
 from lora_detox.errors import SettingsError
 from lora_detox.machine import resolve_device
+from lora_detox.policy.adapter_kinds import kind_of
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.policy.stored_adapter import read_stored
 from lora_detox.rollout import Passes
 from lora_detox.settings import AlgorithmSettings, Settings
 from lora_detox.types import Sampling
@@ -137,14 +139,14 @@ def make_optimizer(algorithm: AlgorithmSettings, policy: LoraPolicy) -> torch.op
 
 
 def check_trainer_fits(settings: Settings, *, encoder_decoder: bool) -> None:
-    """Before weights load: TRL's trainers take decoder-only models alone.
+    """Before weights load: TRL's trainers take decoder-only models and LoRA alone.
 
     Args:
         settings: composed and checked.
         encoder_decoder: whether the policy has an encoder.
 
     Raises:
-        SettingsError: a trainer of TRL on an encoder-decoder policy.
+        SettingsError: a trainer of TRL on an encoder-decoder policy, or on another kind of adapter.
     """
     kind = settings.algorithm.trainer.kind
     if kind.is_trl and encoder_decoder:
@@ -152,4 +154,11 @@ def check_trainer_fits(settings: Settings, *, encoder_decoder: bool) -> None:
             f"algorithm={kind.value} with policy.path={settings.policy.path}: TRL's trainers take "
             "decoder-only models, this is an encoder-decoder; want algorithm=best_of_n or a method "
             "of our own (algorithm=ppo)"
+        )
+    stored = settings.policy.adapter
+    if kind.is_trl and stored is not None and (name := kind_of(read_stored(stored))) != "LORA":
+        raise SettingsError(
+            f"algorithm={kind.value} with policy.adapter={stored}: TRL's reference is a second "
+            f"adapter, which copies LoRA alone, this is {name}; want algorithm=best_of_n or a "
+            "method of our own (algorithm=ppo)"
         )

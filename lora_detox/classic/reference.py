@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from lora_detox.classic.advice import caution
 from lora_detox.classic.models import PreTrainedModelWrapper
+from lora_detox.policy.adapter_kinds import changes_base, init_of
 
 Wrapper = TypeVar("Wrapper", bound=PreTrainedModelWrapper)
 
@@ -78,10 +79,19 @@ def reference_of(
         A frozen model in eval mode, or None.
 
     Raises:
-        ValueError: `ref_model` is no value-head model.
+        ValueError: `ref_model` is no value-head model, or none was given with PiSSA or OLoRA.
     """
+    if ref_model is None and model.is_peft_model:
+        described = model.pretrained_model.active_peft_config
+        if changes_base(described):
+            raise ValueError(
+                f"PPOTrainer: the adapter began with init_lora_weights={init_of(described)}, which "
+                "took a part out of the base, so that the policy without its adapter is no "
+                "reference; pass ref_model=create_reference_model(model)"
+            )
+        return None
     if ref_model is None:
-        return None if model.is_peft_model else create_reference_model(model, num_shared_layers)
+        return create_reference_model(model, num_shared_layers)
     if not isinstance(ref_model, PreTrainedModelWrapper):
         raise ValueError(
             f"PPOTrainer: ref_model must be a value-head model or None, got {type(ref_model)}; "

@@ -12,7 +12,6 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError, Reposi
 from peft import (
     PeftConfig,
     PeftModel,
-    PromptLearningConfig,
     get_peft_model,
     prepare_model_for_kbit_training,
 )
@@ -21,6 +20,7 @@ from torch import Tensor
 from transformers import BitsAndBytesConfig
 
 from lora_detox.hub import is_hub_id
+from lora_detox.policy.adapter_kinds import refusal
 
 _KBIT = ("use_gradient_checkpointing", "gradient_checkpointing_kwargs")
 
@@ -38,7 +38,7 @@ def load_backbone(auto: Any, source: Any, args: tuple[Any, ...], options: dict[s
         A PreTrainedModel or a PeftModel.
 
     Raises:
-        ValueError: `peft_config` is none, or an adapter is of the prompt-learning kind.
+        ValueError: `peft_config` is none, or an adapter is of a kind that does not train here.
     """
     options = dict(options)
     peft_config = options.pop("peft_config", None)
@@ -55,11 +55,13 @@ def load_backbone(auto: Any, source: Any, args: tuple[Any, ...], options: dict[s
             kbit = {k: v for k, v in kbit.items() if k in known}
             model = prepare_model_for_kbit_training(model, **kbit)
         model = get_peft_model(model, peft_config)
-    if isinstance(model, PeftModel) and isinstance(model.active_peft_config, PromptLearningConfig):
-        raise ValueError(
-            f"the adapter is a {model.active_peft_config.peft_type} and PPO does not support "
-            "prompt learning; use LoRA: peft_config=LoraConfig(...)"
-        )
+    if isinstance(model, PeftModel):
+        stored = isinstance(source, str) and peft_config is None
+        reason = refusal(model.active_peft_config, stored=stored)
+        if reason is not None:
+            raise ValueError(
+                f"PPO cannot train this adapter: {reason}; use LoRA: peft_config=LoraConfig(...)"
+            )
     return model
 
 

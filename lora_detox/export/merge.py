@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from peft.tuners.trainable_tokens import TrainableTokensLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from lora_detox.errors import ExportError
 from lora_detox.export.finished_run import FinishedRun
 from lora_detox.export.reload import load_plain, logits_in_fresh_process, logits_of
 from lora_detox.policy.adapter import NO_ADAPTER
+from lora_detox.policy.frozen import weight_owners
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 
@@ -41,9 +44,10 @@ def merge(
         quantized base also `from_quantized`, the change against the model that was trained.
 
     Raises:
-        ExportError: the merged model reads back as another one than was written.
+        ExportError: PEFT cannot merge this kind of adapter, or the merged model reads back as
+            another one than was written.
     """
-    model = load_plain(request).merge_and_unload()
+    model = merged_model(load_plain(request))
     in_process = logits_of(model, request["rows"])
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer = AutoTokenizer.from_pretrained(request["base"], revision=request["revision"])
@@ -65,6 +69,40 @@ def merge(
         trained = logits_of(policy.model, request["rows"])
         change["from_quantized"] = logit_change(trained, reloaded)
     return change
+
+
+def merged_model(model: Any) -> Any:
+    """The model with its adapter in its weights; embedding and output part where they now differ.
+
+    Args:
+        model: a PEFT model.
+
+    Returns:
+        A plain model.
+
+    Raises:
+        ExportError: PEFT cannot merge this kind of adapter.
+    """
+    owners = weight_owners(model)
+    for layer in model.modules():
+        weight = getattr(layer.get_base_layer(), "weight", None) if _is_tuner(layer) else None
+        if weight is not None and owners.get(id(weight), 0) > 1:
+            layer.get_base_layer().weight = nn.Parameter(weight.detach().clone(), False)
+    try:
+        merged = model.merge_and_unload()
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"export.merge: PEFT cannot merge this adapter: {error}; do without export.merge and "
+            "use the adapter"
+        ) from error
+    head, embedding = merged.get_output_embeddings(), merged.get_input_embeddings()
+    if merged.config.tie_word_embeddings and head.weight is not embedding.weight:
+        merged.config.tie_word_embeddings = False
+    return merged
+
+
+def _is_tuner(layer: nn.Module) -> bool:
+    return isinstance(layer, BaseTunerLayer) and not isinstance(layer, TrainableTokensLayer)
 
 
 def logit_change(before: list[Tensor], after: list[Tensor]) -> dict[str, float]:

@@ -50,6 +50,8 @@ def fake_policy(
         else PeftConfig.from_pretrained(plan.adapter)
     )
     lora.inference_mode = False
+    if hasattr(lora, "init_lora_weights"):
+        lora.init_lora_weights = True  # what others begin with takes no more memory
     with torch.device("meta"):
         model = get_peft_model(backbone, lora, low_cpu_mem_usage=True)
     if plan.gradient_checkpointing:

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from lora_detox.errors import SettingsError
+from lora_detox.policy.adapter_init import DEFAULT, check_init
 
 DEFAULT_TARGETS = {
     "t5": ("q", "v"),
@@ -42,6 +43,7 @@ class AdapterPlan:
         scope: "all", "decoder", or "last_N" for the last N layers (of the decoder).
         rslora: rank-stabilised scaling (Kalajdzievski 2023).
         dora: weight-decomposed adaptation (Liu et al. 2024).
+        init: how it begins, one of `adapter_init`'s names; "true" is PEFT's default.
         force_init: take a start from singular vectors of the base, which collapses.
     """
 
@@ -52,6 +54,7 @@ class AdapterPlan:
     scope: str = "all"
     rslora: bool = False
     dora: bool = False
+    init: str = DEFAULT
     force_init: bool = False
 
 
@@ -83,20 +86,36 @@ def interpolate_adapter(
     return between
 
 
-def lora_config(plan: AdapterPlan, config: PretrainedConfig) -> LoraConfig:
+def lora_config(
+    plan: AdapterPlan, config: PretrainedConfig, *, quantized: bool = False
+) -> LoraConfig:
     """The PEFT configuration of a plan for one model.
 
     Args:
         plan: as the settings have it.
         config: the model's configuration; its modules are listed without loading weights.
+        quantized: whether the base is stored in fewer bits.
 
     Returns:
         A LoraConfig whose `target_modules` all exist.
 
     Raises:
-        SettingsError: no module matches, or the scope makes no sense; candidates are listed.
+        SettingsError: no module matches, or the scope makes no sense (candidates are listed), or
+            the initialisation does not fit.
     """
     names = _target_names(plan, config)
+    init: bool | str = True
+    if plan.init != DEFAULT:
+        modules = empty_model(config).named_modules()
+        layers = [part for name, part in modules if any(is_named(name, one) for one in names)]
+        init = check_init(
+            plan.init,
+            layers,
+            rank=plan.rank,
+            dora=plan.dora,
+            quantized=quantized,
+            force=plan.force_init,
+        )
     return LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if config.is_encoder_decoder else TaskType.CAUSAL_LM,
         r=plan.rank,
@@ -105,6 +124,7 @@ def lora_config(plan: AdapterPlan, config: PretrainedConfig) -> LoraConfig:
         target_modules=names,
         use_rslora=plan.rslora,
         use_dora=plan.dora,
+        init_lora_weights=init,
         fan_in_fan_out=config.model_type == "gpt2",
         bias="none",
     )

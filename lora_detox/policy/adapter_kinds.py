@@ -9,6 +9,8 @@ from typing import Any
 
 from peft import PeftConfig
 
+from lora_detox.policy.adapter_init import CHANGES_BASE, SINGULAR
+
 PROVEN = frozenset(
     (
         "BOFT",
@@ -97,11 +99,13 @@ REFUSED_INITS = {
 """Initialisations that plain PEFT cannot repeat when it loads, by the beginning of their names."""
 
 
-def refusal(config: PeftConfig) -> str | None:
+def refusal(config: PeftConfig, *, stored: bool = True) -> str | None:
     """Why an adapter cannot be trained here; None where it can.
 
     Args:
         config: as PEFT reads it.
+        stored: whether PEFT loads it from a file; one that was made in this process is on the base
+            that it was made with.
 
     Returns:
         What of it is refused, with the reason, as part of a sentence.
@@ -114,11 +118,12 @@ def refusal(config: PeftConfig) -> str | None:
         return f"bias={bias}: {BIAS}"
     if kind != "LORA":
         return None
+    inits = REFUSED_INITS.items() if stored else ()
     for option, reason in REFUSED_OPTIONS.items():
         if getattr(config, option, None):
             return f"{option}: {reason}"
     init = str(init_of(config))
-    reasons = (reason for name, reason in REFUSED_INITS.items() if init.startswith(name))
+    reasons = (reason for name, reason in inits if init.startswith(name))
     reason = next(reasons, None)
     return None if reason is None else f"init_lora_weights={init}: {reason}"
 
@@ -142,10 +147,10 @@ def init_of(config: PeftConfig) -> Any:
 
 
 def changes_base(config: PeftConfig) -> bool:
-    """Whether PEFT takes out of the base what the adapter begins with (PiSSA, OLoRA)."""
-    return init_of(config) in ("pissa", "olora")
+    """Whether PEFT takes out of the base what the adapter begins with (PiSSA, OLoRA and others)."""
+    return str(init_of(config)).startswith((*CHANGES_BASE, *REFUSED_INITS))
 
 
 def from_singular_vectors(config: PeftConfig) -> bool:
     """Whether the adapter begins with singular vectors of the base (PiSSA, MiCA)."""
-    return init_of(config) in ("pissa", "mica")
+    return init_of(config) in SINGULAR

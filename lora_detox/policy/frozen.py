@@ -190,11 +190,19 @@ def mergeable_layers(model: nn.Module) -> list[Any]:
         The layers, in the order of the model.
     """
     layers: list[Any] = [part for part in model.modules() if isinstance(part, LoraLayer)]
+    owners = weight_owners(model)
+    return [
+        one for one in layers if _can_merge(one) and owners[id(one.get_base_layer().weight)] == 1
+    ]
+
+
+def weight_owners(model: nn.Module) -> dict[int, int]:
+    """In how many modules each parameter stands, by its `id`: two where it is shared."""
     owners: dict[int, int] = {}
     for part in model.modules():
         for parameter in part.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    return [one for one in layers if _can_merge(one) and owners[id(_weight(one))] == 1]
+    return owners
 
 
 def _can_merge(layer: Any) -> bool:
@@ -203,8 +211,3 @@ def _can_merge(layer: Any) -> bool:
         return False
     plain = not (layer.lora_variant or any(layer.lora_bias.values()))
     return plain and not layer.disable_adapters and not layer.merged
-
-
-def _weight(layer: Any) -> nn.Parameter:
-    weight: nn.Parameter = layer.get_base_layer().weight
-    return weight

@@ -17,11 +17,12 @@ from transformers import (
 from lora_detox.errors import SettingsError
 from lora_detox.machine import attention_of, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.adapter_init import DEFAULT
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
-from lora_detox.policy.reference import Reference
+from lora_detox.policy.reference import Reference, copies
 from lora_detox.policy.start_check import check_start, plain_logprobs, probe_row
 from lora_detox.policy.stored_adapter import load_stored
 from lora_detox.policy.token_ids import end_token_ids, generation_defaults
@@ -81,7 +82,9 @@ def _with_adapter(
         )
     model: Any = get_peft_model(backbone, lora_config(adapter, backbone.config))
     model.peft_config["default"].base_model_name_or_path = plan.path
-    return model, Reference()
+    if adapter.init in (DEFAULT, "gaussian"):
+        return model, Reference()
+    return model, Reference(start=copies(p for p in model.parameters() if p.requires_grad))
 
 
 def enable_checkpointing(backbone: PreTrainedModel) -> None:

@@ -171,7 +171,7 @@ def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig
     resolve_dtype(plan, config)
     _check_model_folder(plan.path)
     if plan.adapter is None:
-        lora_config(adapter, config)
+        lora_config(adapter, config, quantized=plan.quantization != "none")
     else:
         _check_adapter_folder(plan.adapter)
         _check_adapter_fits(plan, plan.adapter, config)

@@ -6,7 +6,6 @@ members do not share cancels, so that the mean is shorter than they are; it is s
 length, as spherical interpolation keeps it.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import set_peft_model_state_dict
+from peft import PeftConfig, set_peft_model_state_dict
+from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lora_detox.errors import SettingsError
+from lora_detox.policy.adapter_kinds import changes_base, init_of, kind_of
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
@@ -55,8 +56,8 @@ def average_adapters(folders: Sequence[Path]) -> Soup:
         The mean, in fp32.
 
     Raises:
-        SettingsError: adapters on different layers, with more than the two factors (DoRA), or
-            without any update.
+        SettingsError: adapters on different layers, with more than the two factors (DoRA), without
+            any update, or with one that is not the product of the factors (PiSSA).
     """
     adapters = [_updates(folder) for folder in folders]
     layers = adapters[0].keys()
@@ -92,17 +93,28 @@ Updates = dict[str, tuple[Tensor, Tensor]]
 
 def _updates(folder: Path) -> Updates:
     """A [r, in] and scaled B [out, r] by layer, fp32."""
-    config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-    root = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
+    config: Any = PeftConfig.from_pretrained(str(folder))
     tensors = load_file(folder / "adapter_model.safetensors")
     layers = sorted(name.removesuffix(_A) for name in tensors if name.endswith(_A))
-    if len(tensors) != 2 * len(layers):
+    if kind_of(config) != "LORA" or config.bias != "none" or len(tensors) != 2 * len(layers):
         raise SettingsError(
             f"soup: the adapter of {folder} has more than LoRA's two factors; means are taken of "
             "adapter=lora and adapter=rslora alone"
         )
-    scaling = config["lora_alpha"] / root
-    return {one: (tensors[one + _A].float(), scaling * tensors[one + _B].float()) for one in layers}
+    if changes_base(config):
+        raise SettingsError(
+            f"soup: the adapter of {folder} began with init_lora_weights={init_of(config)}, which "
+            "took a part out of the base, so that its factors are not its update; want runs with "
+            "adapter.init=true"
+        )
+    return {one: _factors(tensors[one + _A], tensors[one + _B], one, config) for one in layers}
+
+
+def _factors(a: Tensor, b: Tensor, layer: str, config: Any) -> tuple[Tensor, Tensor]:
+    """A and scaled B of one layer, whose rank and alpha may be its own."""
+    key = get_pattern_key(config.alpha_pattern.keys(), layer.removeprefix("base_model.model."))
+    root = math.sqrt(len(a)) if config.use_rslora else len(a)
+    return a.float(), config.alpha_pattern.get(key, config.lora_alpha) / root * b.float()
 
 
 def _products(adapters: Sequence[Updates]) -> Tensor:

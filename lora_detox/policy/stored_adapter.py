@@ -20,6 +20,7 @@ from transformers.utils.hub import cached_file
 
 from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import empty_model
+from lora_detox.policy.adapter_init import COLLAPSES
 from lora_detox.policy.adapter_kinds import (
     changes_base,
     from_singular_vectors,
@@ -31,10 +32,6 @@ from lora_detox.policy.adapter_kinds import (
 from lora_detox.policy.reference import Exchange, Reference, copies
 
 KEY = "policy.adapter"
-_COLLAPSES = (
-    "training by reinforcement from there collapses (arXiv:2512.23165); train it by supervision "
-    "first, start from plain LoRA or DoRA, or insist with adapter.force_init=true"
-)
 _UNSEEN_WITHOUT_WEIGHTS = {"BOFT", "FROD", "SHIRA", "UNILORA"}
 """Kinds that PEFT cannot build on a model without numbers."""
 _SHARED_VECTORS = {"TINYLORA", "VBLORA"}
@@ -193,7 +190,7 @@ def load_stored(
     if from_singular_vectors(stored) and not force_init and _adds_nothing(model, originals):
         raise SettingsError(
             f"{KEY}: {path} is an untrained start from singular vectors "
-            f"(init_lora_weights={stored.init_lora_weights}); {_COLLAPSES}"
+            f"(init_lora_weights={stored.init_lora_weights}); {COLLAPSES}"
         )
     return model, Reference(start=copies(p for p in model.parameters() if p.requires_grad))
 

@@ -60,6 +60,8 @@ class AdapterSettings:
     scope: str = "all"
     rslora: bool = False
     dora: bool = False
+    init: str = "true"
+    force_init: bool = False
 
 
 @dataclass

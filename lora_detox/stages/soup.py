@@ -34,7 +34,9 @@ def run(settings: Settings) -> tuple[float, ...]:
     """
     runs = inside_runs(settings)
     soup = average_adapters([Path(one).expanduser() / "adapter" for one in runs])
-    adapter = replace(settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False)
+    adapter = replace(
+        settings.adapter, rank=soup.rank, alpha=float(soup.rank), rslora=False, init="true"
+    )
     # Nothing is trained: no mean of weights along the way, no value head, no collapse.
     algorithm = replace(settings.algorithm, average=None, baseline=Baseline.running_mean)
     budget = replace(settings.budget, ship=Ship.best)  # the runs' may be their end

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lora_detox.metrics import summarise
+from lora_detox.policy.adapter_kinds import changes_base, init_of
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.run.job import Job
 from lora_detox.run.resume import check_moved
@@ -48,12 +49,22 @@ def _train(job: Job) -> dict[str, Any]:
 
 @contextmanager
 def _as_it_was(policy: LoraPolicy) -> Iterator[None]:
-    """Take away what TRL puts into the model: its reference adapter, its forward, its dtypes."""
+    """Take away what TRL puts into the model: its reference adapter, its forward, its dtypes.
+
+    TRL's reference is a second adapter of the same description. One that takes its start out of the
+    base must not do so again, so that the description says otherwise meanwhile.
+    """
     own = vars(policy.backbone).get("forward")
     dtypes = {name: p.dtype for name, p in policy.model.named_parameters() if p.requires_grad}
+    described = policy.model.peft_config["default"]
+    init = init_of(described)
+    if changes_base(described):
+        described.init_lora_weights = True
     try:
         yield
     finally:
+        if init is not None:
+            described.init_lora_weights = init
         if _REF_ADAPTER in policy.model.peft_config:
             policy.model.delete_adapter(_REF_ADAPTER)
         policy.model.set_adapter("default")

@@ -7,6 +7,7 @@ split elsewhere, and TRL would add an end to responses that were cut at their bo
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from datasets import Dataset
 from rich.console import Console
 from transformers import PrinterCallback, TrainerCallback
@@ -234,9 +235,19 @@ def _rows(batch: PromptBatch) -> list[dict[str, Any]]:
 def _run(job: Job, trainer: Any) -> int:
     """Train; time inside the trainer that is neither sampling nor scoring is the update."""
     trainer.remove_callback(PrinterCallback)
+    _complete_reference(job.policy.model)
     with job.clock("update"):
         trainer.train()
     return int(trainer.state.global_step)
+
+
+@torch.no_grad()
+def _complete_reference(model: Any) -> None:
+    """TRL copies to its reference what is named `.default.` and misses rows of trained tokens."""
+    tensors = dict(model.named_parameters())
+    for name, parameter in tensors.items():
+        if name.endswith(".default") and (other := name[: -len("default")] + "ref") in tensors:
+            tensors[other].copy_(parameter)
 
 
 def _common(job: Job, *, steps_per_iteration: int) -> dict[str, Any]:

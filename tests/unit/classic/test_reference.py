@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lora_detox.classic import create_reference_model
-from tests.tiny import ARCHITECTURES
+from lora_detox.classic import AutoModelForCausalLMWithValueHead, create_reference_model
+from tests.tiny import ARCHITECTURES, tiny_backbone
 from tests.unit.classic.programs import (
+    lora_config,
     policy,
     quiet_trainer,
     some_queries,
@@ -102,3 +103,30 @@ def test_a_peft_reference_copies_only_what_learns(architecture):
     )
     torch.testing.assert_close(reference(IDS, **extra)[0], start, rtol=0, atol=0)
     assert not torch.allclose(model.eval()(IDS, **extra)[0], start)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora", "pissa_niter_4"])
+def test_the_backbone_is_no_reference_where_the_adapter_took_a_part_of_it(init):
+    options = {"init_lora_weights": init}
+    model = AutoModelForCausalLMWithValueHead.from_pretrained(
+        tiny_backbone("llama"), peft_config=lora_config("llama", **options)
+    )
+    with pytest.raises(ValueError, match=f"init_lora_weights={init}.*create_reference_model"):
+        quiet_trainer(model)
+    reference = create_reference_model(model)
+    logits = tiny_backbone("llama")(input_ids=IDS).logits
+    torch.testing.assert_close(reference(input_ids=IDS)[0], logits, rtol=1e-3, atol=1e-3)
+    trainer = quiet_trainer(model, reference, learning_rate=1e-2)
+    stats = trainer.step(some_queries(), some_responses(), some_scores())
+    assert abs(stats["objective/kl"]) < 1e-4
+    torch.testing.assert_close(reference(input_ids=IDS)[0], logits, rtol=1e-3, atol=1e-3)
+    assert (model(input_ids=IDS)[0] - logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("options", [{"bias": "lora_only"}, {"alora_invocation_tokens": [3]}])
+def test_an_adapter_that_does_not_train_is_refused_by_name(options):
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=f"PPO cannot train this adapter: {name}.*LoraConfig"):
+        AutoModelForCausalLMWithValueHead.from_pretrained(
+            tiny_backbone("llama"), peft_config=lora_config("llama", **options)
+        )

@@ -16,7 +16,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Qwen2Config, Qwen2ForCausalLM
 
-from lora_detox.errors import SettingsError
+from lora_detox.errors import ExportError, SettingsError
+from lora_detox.export.merge import merged_model
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.adapter_kinds import (
     BIAS,
@@ -174,7 +175,7 @@ def close(one, two):
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
 
 
-def check_all(bases, architecture, adapter, tmp_path):
+def check_all(bases, architecture, adapter, tmp_path, *, merges=True):
     """What a kind has to show before it is accepted."""
     policy = load(bases, architecture, adapter)  # a gradient in all that learns is asked for there
     plain = PeftModel.from_pretrained(base_of(bases, architecture), adapter)
@@ -199,7 +200,8 @@ def check_all(bases, architecture, adapter, tmp_path):
     policy.save(tmp_path / "saved", tmp_path)
     again = PeftModel.from_pretrained(base_of(bases, architecture), tmp_path / "saved")
     close(logits_of(again), logits_of(policy.model))
-    close(logits_of(again.merge_and_unload()), logits_of(policy.model))
+    if merges:
+        close(logits_of(again.merge_and_unload()), logits_of(policy.model))
     evaluated = load(bases, architecture, str(tmp_path / "saved"), frozen_reference=False)
     close(logprobs(evaluated), moved)
     bare = load(bases, architecture, None)
@@ -212,6 +214,34 @@ def test_a_kind_of_lora_starts_as_plain_peft_learns_and_is_read_back(
 ):
     adapter = write(base_of(bases, architecture), lora(architecture, name), tmp_path / "start")
     check_all(bases, architecture, adapter, tmp_path)
+
+
+TIED = {
+    "head": {"target_modules": ["c_attn", "lm_head"]},
+    "embedding": {"target_modules": ["c_attn", "wte"]},
+    "whole_head": {"modules_to_save": ["lm_head"]},
+    "whole_embedding": {"modules_to_save": ["wte"]},
+    "both": {"modules_to_save": ["wte"], "ensure_weight_tying": True},
+    "tokens": {"trainable_token_indices": [*range(3, 30)]},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TIED)
+def test_an_output_matrix_that_is_the_embedding_learns_where_the_adapter_says(
+    bases, tmp_path, name
+):
+    """GPT-2's is; an adapter on one of the two, merged into both, would act twice."""
+    options = {"target_modules": ["c_attn"], "fan_in_fan_out": True, **TIED[name]}
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, **options)
+    adapter = write(base_of(bases, "gpt2"), config, tmp_path / "start")
+    check_all(bases, "gpt2", adapter, tmp_path, merges=False)
+    plain = PeftModel.from_pretrained(base_of(bases, "gpt2"), adapter)
+    apart = logits_of(plain)
+    merged = merged_model(plain)
+    close(logits_of(merged), apart)
+    merged.save_pretrained(tmp_path / "merged")
+    close(logits_of(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), apart)
 
 
 @pytest.mark.parametrize("kind", sorted(PROVEN - {"LORA"}))
@@ -366,3 +396,125 @@ def kinds_table():
 def test_the_page_of_kinds_is_the_table_that_decides():
     page = Path(__file__).parents[3] / "docs" / "adapters.md"
     assert kinds_table() in page.read_text(encoding="utf-8"), kinds_table()
+
+
+@pytest.mark.parametrize("name", ["olora", "orthogonal", "gaussian"])
+def test_a_fresh_start_of_any_kind_is_its_own_reference_and_is_read_back(bases, tmp_path, name):
+    check_fresh(bases, tmp_path, AdapterPlan(rank=2, alpha=4.0, init=name))
+
+
+@pytest.mark.parametrize("name", ["pissa", "mica"])
+def test_a_forced_start_from_singular_vectors_is_computed_rightly(bases, tmp_path, name):
+    check_fresh(bases, tmp_path, AdapterPlan(rank=2, alpha=4.0, init=name, force_init=True))
+
+
+def check_fresh(bases, tmp_path, plan):
+    path = str(bases / "llama")
+    policy = load_policy(BackbonePlan(path=path, device="cpu"), plan)
+    start = logprobs(policy)
+    assert torch.equal(ref_logprobs(policy), start)
+    close(start, logprobs(load(bases, "llama", None)))
+    base = policy.base_checksum()
+    move(policy)
+    moved = logprobs(policy)
+    assert (moved - start).abs().max() > 1e-2
+    assert torch.equal(ref_logprobs(policy), start)
+    assert policy.base_checksum() == base
+    policy.save(tmp_path / "saved", tmp_path)
+    again = PeftModel.from_pretrained(base_of(bases, "llama"), tmp_path / "saved")
+    close(logits_of(again), logits_of(policy.model))
+    close(logprobs(load(bases, "llama", str(tmp_path / "saved"))), moved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"init": "pissa"}, r"adapter.init=pissa: .* collapses .*adapter.force_init=true"),
+        ({"init": "mica"}, r"adapter.init=mica: .* collapses .*adapter.init=true, adapter=dora"),
+        ({"init": "pissa_niter_16", "force_init": True}, r"pissa_niter_16: it draws .*want one of"),
+        ({"init": "false"}, r"adapter.init=false: it puts noise .*want one of true, gaussian"),
+        ({"init": "eva"}, r"adapter.init=eva: it is made from data .*policy.adapter"),
+        ({"init": "corda"}, r"adapter.init=corda: it is made from data"),
+        ({"init": "loftq"}, r"adapter.init=loftq: it quantizes"),
+        ({"init": "xavier"}, r"adapter.init=xavier: there is no such initialisation"),
+        ({"init": "orthogonal", "rank": 3}, r"adapter.init=orthogonal: .*even adapter.rank"),
+        (
+            {"init": "olora", "rank": 9},
+            r"adapter.init=olora: adapter.rank=9 is more",
+        ),
+        ({"init": "mica", "dora": True, "force_init": True}, r"does not combine .*adapter.dora"),
+    ],
+)
+def test_a_fresh_start_that_should_not_be_is_refused_by_its_key(bases, changes, match):
+    plan = AdapterPlan(**{"rank": 2, "alpha": 4.0, **changes})
+    with pytest.raises(SettingsError, match=match):
+        check_backbone(BackbonePlan(path=str(bases / "llama")), plan)
+
+
+def test_a_start_out_of_the_base_wants_linear_layers_and_whole_numbers(bases):
+    plan = AdapterPlan(rank=2, alpha=4.0, init="olora")
+    with pytest.raises(SettingsError, match=r"adapter.init=olora: .*Conv1D"):
+        check_backbone(BackbonePlan(path=str(bases / "gpt2")), plan)
+    with pytest.raises(SettingsError, match=r"adapter.init=olora: .*quantized"):
+        check_backbone(BackbonePlan(path=str(bases / "llama"), quantization="nf4"), plan)
+
+
+def test_what_peft_cannot_merge_is_an_error_that_says_so(bases, tmp_path):
+    options = {"target_modules": ["q_proj"], "lora_bias": True}
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, **options)  # llama has no biases to add it to
+    adapter = write(base_of(bases, "llama"), config, tmp_path / "start")
+    load(bases, "llama", adapter)
+    plain = PeftModel.from_pretrained(base_of(bases, "llama"), adapter)
+    with pytest.raises(ExportError, match=r"export.merge: PEFT cannot merge .*lora_bias"):
+        merged_model(plain)
+
+
+@pytest.mark.parametrize(
+    "name", ["head", "head_alone", "whole_head", "whole_norm", "whole_embedding", "tokens", "plain"]
+)
+def test_gradients_are_those_of_the_whole_model(bases, tmp_path, monkeypatch, name):
+    """Against logits of every position at once, through the model's own forward pass."""
+    monkeypatch.setattr("lora_detox.policy.token_stats.chunk_elements", lambda _: 80)
+    adapter = write(base_of(bases, "llama"), lora("llama", name), tmp_path / "start")
+    policy, plain = load(bases, "llama", adapter), base_of(bases, "llama")
+    plain = PeftModel.from_pretrained(plain, adapter, is_trainable=True).eval()
+    ids = torch.tensor([[5, 6, 7, 8, 4, 9, 11]])
+    row = (ids[:, :3], ids[:, :3] > 0, ids[:, 3:], ids[:, 3:] > 0)
+    policy.respond(*row, PLAIN).logprobs.sum().backward()
+    log_p = plain(input_ids=ids).logits[:, 2:-1].log_softmax(dim=-1)
+    log_p.gather(-1, ids[:, 3:, None]).sum().backward()
+    theirs = {n: p.grad for n, p in plain.named_parameters() if p.requires_grad}
+    ours = {n: p.grad for n, p in policy.model.named_parameters() if p.requires_grad}
+    assert ours.keys() == theirs.keys()
+    for parameter, gradient in theirs.items():
+        torch.testing.assert_close(ours[parameter], gradient, rtol=1e-3, atol=1e-4)
+    moving = sum(p.numel() for p in policy.trainable_parameters())
+    assert policy.count_parameters()["trainable"] == moving
+    assert moving == sum(g.numel() for g in theirs.values()) + 16 + 1  # and the value head
+
+
+def test_the_exact_kl_of_a_learning_head_is_0_at_the_start_and_not_after(bases, tmp_path):
+    adapter = write(base_of(bases, "llama"), lora("llama", "whole_head"), tmp_path / "start")
+    policy = load(bases, "llama", adapter)
+    assert not policy.full_kl(*batch_for(policy)).any()
+    head = policy.backbone.lm_head.modules_to_save["default"].weight
+    with torch.no_grad():
+        head.add_(0.3 * torch.randn_like(head))
+    ids = torch.tensor([[5, 6, 7, 8, 4, 9, 11]])
+    row = (ids[:, :3], ids[:, :3] > 0, ids[:, 3:], ids[:, 3:] > 0)
+    with torch.no_grad():
+        now = policy.model(input_ids=ids).logits[:, 2:-1].log_softmax(dim=-1)
+    with policy.reference():
+        then = policy.model(input_ids=ids).logits[:, 2:-1].log_softmax(dim=-1)
+    slow = (now.exp() * (now - then)).sum(dim=-1)
+    assert slow.max() > 0.01
+    close(policy.full_kl(*row, PLAIN), slow)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [("upper", 2), ("whole_embedding", 0), ("tokens", 0), ("norm_below", 0), ("head_alone", 0)],
+)
+def test_no_layer_is_replayed_above_what_learns(bases, tmp_path, name, depth):
+    adapter = write(base_of(bases, "llama"), lora("llama", name), tmp_path / "start")
+    assert load(bases, "llama", adapter).frozen_part.depth == depth

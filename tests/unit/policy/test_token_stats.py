@@ -159,3 +159,50 @@ def test_end_of_sequence_is_possible_from_the_least_length_on(min_new_tokens):
     left = sampling_logits(logits.clone(), torch.arange(4), sampling, (EOS,)).isfinite()
     assert left[:, EOS].tolist() == [position >= min_new_tokens for position in range(4)]
     assert left.sum() == 4 * 6 - min_new_tokens
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+@pytest.mark.parametrize("states_learn", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_a_learning_matrix_gets_the_gradient_of_autograd(monkeypatch, rows, states_learn, entropy):
+    """Chunk by chunk, with logits that are computed again in the backward pass."""
+    monkeypatch.setattr("lora_detox.policy.token_stats.chunk_elements", lambda _: 12 * rows)
+    hidden, _, weight, _, positions = random_states()
+    sampling = Sampling(temperature=0.7, top_k=5, min_new_tokens=3)
+    ids = (hidden @ weight)[:, 2:].argmax(dim=-1) + 2
+    learned = [weight.requires_grad_()]
+    if states_learn:
+        learned.append(hidden.requires_grad_())
+    log_p = linear(weight, sampling)(hidden, positions).log_softmax(dim=-1)
+    expected = log_p.gather(-1, ids[:, None])[:, 0]
+    sizes = []
+
+    def to_logits(states, at):
+        sizes.append(len(states))
+        return linear(weight, sampling)(states, at)
+
+    logprobs, entropies = token_logprobs(
+        hidden, ids, positions, to_logits, 12, with_entropy=entropy, head_learns=True
+    )
+    torch.testing.assert_close(logprobs, expected)
+    slow = torch.distributions.Categorical(logits=log_p.detach()).entropy()
+    torch.testing.assert_close(entropies, slow if entropy else torch.zeros(9))
+    assert not entropies.requires_grad
+    ratios = torch.arange(1.0, 10.0)
+    ours = torch.autograd.grad((logprobs * ratios).sum(), learned)
+    library = torch.autograd.grad((expected * ratios).sum(), learned)
+    for one, other in zip(ours, library, strict=True):
+        torch.testing.assert_close(one, other)
+    assert max(sizes) == min(rows, 9)  # [n, V] of one chunk is all that ever exists
+    assert sum(sizes) == 18
+
+
+def test_exact_kl_takes_the_matrix_of_the_reference():
+    hidden, other, weight, _, positions = random_states()
+    changed = weight + torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    policy, reference = linear(weight, Sampling()), linear(changed, Sampling())
+    p, q = policy(hidden, positions).softmax(-1), reference(other, positions).softmax(-1)
+    slow = (p * (p / q).log()).sum(dim=-1)
+    found = exact_kl(hidden, other, positions, policy, 12, reference)
+    torch.testing.assert_close(found, slow, rtol=1e-4, atol=1e-5)
+    assert (found - exact_kl(hidden, other, positions, policy, 12)).abs().max() > 1e-3
