@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from lora_detox import api
 from lora_detox.errors import ExportError, SettingsError
 from lora_detox.export.reload import logits_of
-from tests.runs import write_run
+from tests.runs import SMOKE, write_run
 
 ROWS = [[5, 9, 200, 31], [7, 8]]
 
@@ -116,3 +116,17 @@ def test_an_unfinished_run_is_refused(finished):
     (finished / "summary.json").unlink()
     with pytest.raises(SettingsError, match=r"no summary\.json.*resume=true"):
         api.compose_settings(["stage=export", f"run={finished}"])
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_start_out_of_the_base_is_exported_and_merged_as_it_was_trained(tmp_path):
+    """PiSSA: a part of the base is in the adapter, so that the rest of the base is never stored."""
+    options = ["task=gptj_continuation", *SMOKE, "algorithm.learning_rate=0.02"]
+    options += ["adapter.init=pissa", "adapter.force_init=true", "adapter.rank=4"]
+    summary = api.run(options, tmp_path / "run")
+    assert summary["parameters"]["base_unchanged"] is True
+    stored = ["stage=export", f"run={tmp_path / 'run'}", "export.merge=true", "threads=1"]
+    exported = api.run(stored, tmp_path / "out")
+    assert exported["logit_difference"] <= 1e-3
+    assert exported["merged"]["maximum"] <= 1e-3

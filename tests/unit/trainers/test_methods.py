@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -160,9 +160,13 @@ def test_a_run_moves_the_adapter_alone_and_scores_the_same_number_of_samples(
 
 
 @pytest.mark.training
-def test_the_reference_of_dpo_is_the_adapter_that_training_starts_from(tmp_path):
+@pytest.mark.parametrize("changes", [{}, {"init_lora_weights": "pissa"}, {"tokens": True}])
+def test_the_reference_of_dpo_is_the_adapter_that_training_starts_from(tmp_path, changes):
     first = write_run(tmp_path / "first")
     tiny, adapter = first / "tiny_model", first / "adapter"
+    if changes:  # TRL's own copy would take the start out of the base again, or miss the tokens
+        rows = {"trainable_token_indices": [*range(300)]} if "tokens" in changes else changes
+        write_trained(tiny, adapter, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], **rows))
     start = ["debug.tiny_model=false", "policy=local", f"policy.path={tiny}"]
     options = ["task=gptj_continuation", "algorithm=trl_dpo", *SMALL, *start]
     options += [f"policy.adapter={adapter}", "algorithm.trainer.least_gap=0"]
@@ -177,6 +181,27 @@ def test_the_reference_of_dpo_is_the_adapter_that_training_starts_from(tmp_path)
     assert learned.keys() == before.keys()
     assert any(not torch.equal(learned[name], before[name]) for name in before)
     assert summary["parameters"]["base_unchanged"] is True
+
+
+def write_trained(base, folder, config):
+    """An adapter on a model, with random weights as after some training."""
+    config.task_type = "CAUSAL_LM"
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+
+
+def test_trl_takes_lora_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "load_policy", lambda *_: pytest.fail("weights were loaded"))
+    first = write_run(tmp_path / "first")
+    tiny, adapter = first / "tiny_model", tmp_path / "ia3"
+    write_trained(tiny, adapter, IA3Config(target_modules=["v_proj"], feedforward_modules=[]))
+    options = ["debug.tiny_model=false", "policy=local", f"policy.path={tiny}"]
+    options += [f"policy.adapter={adapter}", "task=gptj_continuation", "algorithm=trl_dpo"]
+    with pytest.raises(SettingsError, match=r"algorithm=trl_dpo with policy.adapter=.*is IA3"):
+        api.run(options, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
