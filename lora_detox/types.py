@@ -20,7 +20,8 @@ class PromptBatch:
     """Stage 1: prompts as text and as the ids that the policy reads.
 
     Attributes:
-        texts: B prompt texts, exactly what `query_ids` encode (after template and cut).
+        texts: B prompt texts, exactly what `query_ids` encode (after template and cut), special
+            tokens left out; with a chat template the user's message alone.
         query_ids: token ids [B, Q].
         query_mask: True at real query tokens [B, Q].
         references: B lists of reference responses, empty lists where a row has none.

@@ -6,14 +6,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.chat import ChatFormat
 from lora_detox.choices import Stage, TaskKind
 from lora_detox.prompts import (
     PromptSampler,
     PromptSets,
+    PromptTemplate,
     fixed_batches,
     load_prompt_sets,
     repeat_prompts,
 )
+from lora_detox.prompts.templates import parse_template
 from lora_detox.settings import Settings
 from lora_detox.types import PromptBatch
 
@@ -43,6 +46,14 @@ def load_data(settings: Settings) -> PromptSets:
     if settings.task.kind is TaskKind.continuation and settings.stage is not Stage.sft:
         data["fields"]["references"] = None  # there is no ROUGE to take
     return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
+
+
+def prompt_template(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
+    """What stands around each prompt: `task.template`, with task.chat within the chat template."""
+    task = settings.task
+    return parse_template(
+        task.template, chat=ChatFormat(tokenizer, task.system) if task.chat else None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +96,7 @@ def encode_prompts(
     """
     group, algorithm, evaluation = settings.data, settings.algorithm, settings.evaluation
     common: dict[str, Any] = {
-        "template": settings.task.template,
+        "template": prompt_template(settings, tokenizer),
         "max_query_tokens": group.max_query_tokens,
         "query_tokens": None if group.query_tokens is None else tuple(group.query_tokens),
         "padding_side": tokenizer.padding_side,

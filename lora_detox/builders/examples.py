@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.builders.data import prompt_template
 from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, apply_template
-from lora_detox.prompts.templates import parse_template
 from lora_detox.settings import Settings
 from lora_detox.special_tokens import tokens_around
 
@@ -31,7 +31,8 @@ def training_examples(
 
     Returns:
         `input_ids` and `labels` for encoder-decoders; `input_ids` and `completion_mask` (1 where
-        the loss is taken) for decoders. Targets end with end-of-sequence.
+        the loss is taken) for decoders. Targets end with end-of-sequence, in a chat with what ends
+        a message of the model.
 
     Raises:
         DataError: no row has a reference, which an encoder-decoder learns from.
@@ -42,8 +43,9 @@ def training_examples(
             "stage=sft learns from references and no row has one; name their column with "
             "`data.fields.references`"
         )
-    template = parse_template(settings.task.template)
-    eos, most = int(tokenizer.eos_token_id), settings.sft.max_response_tokens
+    template, most = prompt_template(settings, tokenizer), settings.sft.max_response_tokens
+    turn_end = None if template.chat is None else template.chat.turn_end
+    eos = int(tokenizer.eos_token_id) if turn_end is None else turn_end
     prefix, _ = tokens_around(tokenizer)
     examples = []
     for row in track(rows, "tokenizing", len(rows)):

@@ -42,6 +42,8 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
         gradient_checkpointing=policy.gradient_checkpointing,
         allow_fp16_t5=policy.allow_fp16_t5,
         value_head=has_value_head(settings),
+        chat=settings.task.chat,
+        system=settings.task.system,
     )
 
 

@@ -25,8 +25,7 @@ from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dt
 from lora_detox.policy.reference import Reference, copies
 from lora_detox.policy.start_check import check_start, plain_logprobs, probe_row
 from lora_detox.policy.stored_adapter import load_stored
-from lora_detox.policy.token_ids import end_token_ids, generation_defaults
-from lora_detox.policy.tokenizer import load_tokenizer
+from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 
 
 def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
@@ -45,7 +44,7 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     """
     config = check_backbone(plan, adapter)
     tokenizer = load_tokenizer(plan, config)
-    ends = end_token_ids(tokenizer, config, generation_defaults(plan.path, plan.revision))
+    ends = response_ends(plan, tokenizer, config)
     backbone = _load_backbone(plan, config)
     backbone.generation_config.eos_token_id = list(ends)  # trainers that sample on their own
     model, reference = _with_adapter(backbone, plan, adapter)

@@ -292,6 +292,10 @@ class LoraPolicy:
     ) -> list[str]:
         """Responses as text, special tokens and the final end left out, from the kept ids alone."""
         rows = [ids[mask].tolist() for ids, mask in zip(response_ids, response_mask, strict=True)]
+        return self.decode_rows(rows)
+
+    def decode_rows(self, rows: list[list[int]]) -> list[str]:
+        """The same from rows of ids without padding."""
         rows = [row[:-1] if row and row[-1] in self.eos_token_ids else row for row in rows]
         texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         return texts

@@ -34,6 +34,8 @@ class BackbonePlan:
         gradient_checkpointing: recompute activations in the backward pass.
         allow_fp16_t5: load T5 in fp16 although its activations overflow.
         value_head: whether a value head learns beside the adapter.
+        chat: prompts are messages of the tokenizer's chat template, whose end ends a response.
+        system: system message of the chat.
     """
 
     path: str
@@ -48,6 +50,8 @@ class BackbonePlan:
     gradient_checkpointing: bool = False
     allow_fp16_t5: bool = False
     value_head: bool = True
+    chat: bool = False
+    system: str | None = None
 
 
 def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from lora_detox.chat import ChatFormat, check_chat
 from lora_detox.errors import SettingsError
 from lora_detox.policy.families import family_of
 from lora_detox.policy.preflight import BackbonePlan
@@ -24,12 +25,14 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
         end-of-sequence: padding is masked by lengths.
 
     Raises:
-        SettingsError: there is no end-of-sequence token, or a token that every prompt or response
-            holds is outside the embedding.
+        SettingsError: there is no end-of-sequence token, a token that every prompt or response
+            holds is outside the embedding, or prompts cannot be chats.
     """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         os.path.expanduser(plan.path), revision=plan.revision
     )
+    if plan.chat:
+        check_chat(tokenizer, plan.system, encoder_decoder=bool(config.is_encoder_decoder))
     family = family_of(config)
     tokenizer.padding_side = family.padding_side
     if tokenizer.eos_token_id is None:
@@ -42,10 +45,33 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
     queries, responses = (embedding_rows(config, decoder=part) for part in (False, True))
     before, after = tokens_around(tokenizer)
     check_inside(tokenizer, before + (after if family.add_special_tokens else []), queries)
-    check_inside(tokenizer, [tokenizer.eos_token_id], responses)
+    turn_end = [end] if (end := _turn_end(plan, tokenizer)) is not None else []
+    check_inside(tokenizer, [tokenizer.eos_token_id, *turn_end], responses)
     for rows in (queries, responses):
         choose_padding(tokenizer, rows, [tokenizer.eos_token_id])
     return tokenizer
+
+
+def response_ends(
+    plan: BackbonePlan, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> tuple[int, ...]:
+    """All ids that end a response, that of the chat template included where prompts are chats.
+
+    Args:
+        plan: where the model is.
+        tokenizer: of the model.
+        config: of the model.
+
+    Returns:
+        Ids, the tokenizer's own end first.
+    """
+    ends = end_token_ids(tokenizer, config, generation_defaults(plan.path, plan.revision))
+    turn_end = _turn_end(plan, tokenizer)
+    return ends if turn_end is None else tuple(dict.fromkeys((*ends, turn_end)))
+
+
+def _turn_end(plan: BackbonePlan, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    return ChatFormat(tokenizer, plan.system).turn_end if plan.chat else None
 
 
 def check_inside(tokenizer: PreTrainedTokenizerBase, ids: list[int], rows: int | None) -> None:

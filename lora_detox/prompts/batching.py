@@ -93,7 +93,7 @@ class PromptSampler:
     Args:
         rows: training rows, at least one.
         tokenizer: of the policy; a fast one.
-        template: text with one `{prompt}`.
+        template: text with one `{prompt}`, or such a text parsed, with its chat.
         max_query_tokens: longest query, special tokens included.
         query_tokens: each prompt is cut to a number of tokens drawn uniformly from this range,
             both ends included; None leaves prompts whole. TRL's detoxification drew 10 to 15.
@@ -111,7 +111,7 @@ class PromptSampler:
         rows: Sequence[PromptRow],
         tokenizer: PreTrainedTokenizerBase,
         *,
-        template: str = "{prompt}",
+        template: str | PromptTemplate = "{prompt}",
         max_query_tokens: int,
         query_tokens: tuple[int, int] | None = None,
         padding_side: PaddingSide,
@@ -132,7 +132,7 @@ class PromptSampler:
         self._permutations: dict[int, list[int]] = {}
         self._encoder = _Encoder(
             tokenizer=tokenizer,
-            template=parse_template(template),
+            template=_parsed(template),
             max_query_tokens=max_query_tokens,
             query_tokens=_checked_range(query_tokens),
             padding_side=padding_side,
@@ -175,7 +175,7 @@ def fixed_batches(  # noqa: PLR0913 - flat arguments, one per setting
     rows: Sequence[PromptRow],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    template: str = "{prompt}",
+    template: str | PromptTemplate = "{prompt}",
     max_query_tokens: int,
     query_tokens: tuple[int, int] | None = None,
     padding_side: PaddingSide,
@@ -189,7 +189,7 @@ def fixed_batches(  # noqa: PLR0913 - flat arguments, one per setting
     Args:
         rows: validation or test rows.
         tokenizer: of the policy; a fast one.
-        template: text with one `{prompt}`.
+        template: text with one `{prompt}`, or such a text parsed, with its chat.
         max_query_tokens: longest query, special tokens included.
         query_tokens: as in PromptSampler; the cut of a row depends on the seed and the row alone.
         padding_side: "left" for decoder-only, "right" for encoder-decoder models.
@@ -212,7 +212,7 @@ def fixed_batches(  # noqa: PLR0913 - flat arguments, one per setting
         )
     encoder = _Encoder(
         tokenizer=tokenizer,
-        template=parse_template(template),
+        template=_parsed(template),
         max_query_tokens=max_query_tokens,
         query_tokens=_checked_range(query_tokens),
         padding_side=padding_side,
@@ -221,6 +221,10 @@ def fixed_batches(  # noqa: PLR0913 - flat arguments, one per setting
     chosen = choose_rows(rows, count, seed)
     batches = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
     return [encoder.encode(batch, [_row_draw(row, seed) for row in batch]) for batch in batches]
+
+
+def _parsed(template: str | PromptTemplate) -> PromptTemplate:
+    return parse_template(template) if isinstance(template, str) else template
 
 
 def _row_draw(row: PromptRow, seed: int) -> random.Random:

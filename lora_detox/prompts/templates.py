@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.chat import ChatFormat
 from lora_detox.errors import DataError
 from lora_detox.special_tokens import tokens_around
 
@@ -24,10 +25,12 @@ class PromptTemplate:
     Attributes:
         head: what stands before it.
         tail: what stands after it.
+        chat: makes the whole a user message of a chat; None leaves it as it is.
     """
 
     head: str
     tail: str
+    chat: ChatFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class EncodedPrompt:
     """A prompt as the policy reads it.
 
     Attributes:
-        text: exactly what `ids` encode, special tokens left out.
+        text: exactly what `ids` encode, special tokens left out; in a chat the user's message.
         ids: token ids, at least one.
         was_cut: True if tokens of the prompt field were left out.
     """
@@ -43,6 +46,15 @@ class EncodedPrompt:
     text: str
     ids: list[int]
     was_cut: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Filled:
+    """A template with its prompt: the text, and characters of the prompt and of what is shown."""
+
+    text: str
+    prompt: tuple[int, int]
+    shown: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +67,12 @@ class _Encoding:
     field_end: int
 
 
-def parse_template(template: str) -> PromptTemplate:
+def parse_template(template: str, chat: ChatFormat | None = None) -> PromptTemplate:
     r"""Split a template at its one `{prompt}`; `{{` and `}}` stand for braces.
 
     Args:
         template: for instance "Summarize:\n{prompt}\nSummary:".
+        chat: where the whole is a user message.
 
     Returns:
         What stands before and after the prompt.
@@ -83,7 +96,8 @@ def parse_template(template: str) -> PromptTemplate:
         )
     at = next(i for i, piece in enumerate(pieces) if piece[1] is not None)
     head = "".join(piece[0] for piece in pieces[: at + 1])
-    return PromptTemplate(head=head, tail="".join(piece[0] for piece in pieces[at + 1 :]))
+    tail = "".join(piece[0] for piece in pieces[at + 1 :])
+    return PromptTemplate(head=head, tail=tail, chat=chat)
 
 
 def apply_template(
@@ -116,9 +130,10 @@ def apply_template(
     Raises:
         DataError: if the template alone does not leave one token of the window to the prompt.
     """
-    text = template.head + prompt + template.tail
-    encoding = _encode(text, prompt, template, tokenizer, add_special_tokens)
-    if not add_special_tokens:
+    filled = _fill(template, prompt)
+    with_special = add_special_tokens and template.chat is None
+    encoding = _encode(filled, tokenizer, with_special)
+    if not add_special_tokens and template.chat is None:  # a chat template writes BOS itself
         before = tokens_around(tokenizer)[0] if prefix is None else list(prefix)
         encoding = _put_before(before, encoding)
     if not encoding.ids:  # a normaliser may leave nothing of an odd text; a query needs a token
@@ -129,14 +144,19 @@ def apply_template(
         raise DataError(
             f"the template takes {len(encoding.ids) - whole_field} tokens of a window of "
             f"{max_query_tokens} and leaves no room for a prompt; raise `data.max_query_tokens` "
-            "or shorten `task.template`"
+            f"or shorten `task.template`{' or `task.system`' if template.chat else ''}"
         )
     kept = min(whole_field, room, whole_field if prompt_tokens is None else prompt_tokens)
     if kept >= whole_field:
-        return EncodedPrompt(text=text, ids=encoding.ids, was_cut=False)
+        shown = filled.text[slice(*filled.shown)]
+        return EncodedPrompt(text=shown, ids=encoding.ids, was_cut=False)
     cut = encoding.field_start + _whole_characters(encoding, kept)
     ids = encoding.ids[:cut] + encoding.ids[encoding.field_end :]
-    return EncodedPrompt(text=decode_query(ids, tokenizer), ids=ids, was_cut=True)
+    shown_ids = ids
+    if template.chat is not None:
+        first, last = _tokens_within(encoding.offsets, filled.shown)
+        shown_ids = encoding.ids[first:cut] + encoding.ids[encoding.field_end : last]
+    return EncodedPrompt(text=decode_query(shown_ids, tokenizer), ids=ids, was_cut=True)
 
 
 def decode_query(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -145,12 +165,32 @@ def decode_query(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     return text
 
 
+def _fill(template: PromptTemplate, prompt: str) -> _Filled:
+    """The text that is encoded; a chat template may trim the message that the prompt is in."""
+    content = template.head + prompt + template.tail
+    first, last = len(template.head), len(template.head) + len(prompt)
+    if template.chat is None:
+        return _Filled(text=content, prompt=(first, last), shown=(0, len(content)))
+    text, start, end = template.chat.render(content)
+    trimmed = content.find(text[start:end])
+    if trimmed < 0:  # changed beyond trimming: all of the message may be cut
+        return _Filled(text=text, prompt=(start, end), shown=(start, end))
+    first, last = (min(max(start + one - trimmed, start), end) for one in (first, last))
+    return _Filled(text=text, prompt=(first, last), shown=(start, end))
+
+
+def _tokens_within(offsets: list[tuple[int, int]], characters: tuple[int, int]) -> tuple[int, int]:
+    """Range of the tokens that lie within some characters."""
+    within = [
+        place
+        for place, (first, last) in enumerate(offsets)
+        if first >= characters[0] and last <= characters[1] and first < last
+    ]
+    return (within[0], within[-1] + 1) if within else (0, 0)
+
+
 def _encode(
-    text: str,
-    prompt: str,
-    template: PromptTemplate,
-    tokenizer: PreTrainedTokenizerBase,
-    add_special_tokens: bool,
+    filled: _Filled, tokenizer: PreTrainedTokenizerBase, add_special_tokens: bool
 ) -> _Encoding:
     if not tokenizer.is_fast:
         raise DataError(
@@ -159,7 +199,7 @@ def _encode(
         )
     # Stored tokenizers may carry a truncation of their own (128 tokens, say): never use it.
     encoded: Any = tokenizer(
-        text,
+        filled.text,
         add_special_tokens=add_special_tokens,
         truncation=False,
         padding=False,
@@ -168,7 +208,7 @@ def _encode(
         verbose=False,
     )
     ids, offsets = list(encoded["input_ids"]), list(encoded["offset_mapping"])
-    start, end = len(template.head), len(template.head) + len(prompt)
+    start, end = filled.prompt
     field = [
         i
         for i, (first, last) in enumerate(offsets)

@@ -218,6 +218,8 @@ def _check_lengths(settings: Settings) -> None:
             f"data.split_fractions: got {fractions}, want three numbers above 0 that sum to 1 "
             "(train, validation, test)"
         )
+    if settings.task.system is not None and not settings.task.chat:
+        raise SettingsError("task.system: only task.chat=true reads it; want null")
     if settings.task.template.count("{prompt}") != 1:
         raise SettingsError(
             f"task.template: got {settings.task.template!r}, want a text with {{prompt}} in it once"

@@ -32,6 +32,8 @@ class TaskSettings:
     name: str = MISSING
     kind: TaskKind = MISSING
     template: str = "{prompt}"
+    chat: bool = False
+    system: str | None = None
     miniature: str = MISSING
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.builders.data import prompt_template
 from lora_detox.builders.lengths import check_batch
 from lora_detox.builders.scorers import check_scorers, load_scorers
 from lora_detox.choices import Protocol, TaskKind
@@ -142,7 +143,7 @@ def _encode(
     (batch,) = fixed_batches(
         one.rows,
         tokenizer,
-        template=settings.task.template,
+        template=prompt_template(settings, tokenizer),
         max_query_tokens=data.max_query_tokens,
         query_tokens=None
         if data.query_tokens is None

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PretrainedConfig
 
-from lora_detox.builders.data import load_data
+from lora_detox.builders.data import load_data, prompt_template
 from lora_detox.builders.policy import model_path
 from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError, SettingsError
@@ -145,7 +145,7 @@ def longest_query(
             tokenizer,
             count=min(len(rows), LONGEST_OF),
             batch_size=LONGEST_OF,
-            template=settings.task.template,
+            template=prompt_template(settings, tokenizer),
             max_query_tokens=data.max_query_tokens,
             query_tokens=wanted,
             padding_side="right",

@@ -113,8 +113,12 @@ class TrlReward:
         self._toxicity: list[float] = []
 
     def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-        """Scores of the completions; `references` and `row_ids` come with the rows."""
+        """Scores of the completions, read from their ids as everywhere; columns come with the rows.
+
+        TRL's own text would show an end token that the tokenizer does not call special.
+        """
         ids = self._job.encoded.test.query_ids[:0]
+        completions = self._job.policy.decode_rows([list(one) for one in columns["completion_ids"]])
         batch = PromptBatch(
             texts=list(prompts),
             query_ids=ids,
@@ -123,7 +127,7 @@ class TrlReward:
             row_ids=columns["row_ids"],
         )
         with self._job.clock("score"):
-            scores = score_prompts(self._job.reward, batch, list(completions))
+            scores = score_prompts(self._job.reward, batch, completions)
         self.scored += len(completions)
         self._toxicity += scores.toxicity.tolist()
         values: list[float] = scores.score.tolist()
