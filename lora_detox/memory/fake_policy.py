@@ -5,20 +5,35 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model
+from peft import get_peft_model
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+from lora_detox.errors import SettingsError
 from lora_detox.machine import attention_of
 from lora_detox.memory.live_bytes import fake_tensors
 from lora_detox.memory.weights import empty_backbone, quantized_linears
 from lora_detox.policy.adapter import AdapterPlan, lora_config
+from lora_detox.policy.adapter_kinds import kind_of
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import enable_checkpointing
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
+from lora_detox.policy.preflight import BackbonePlan, check_adapter, resolve_dtype
+
+_UNCOUNTED = {
+    "BOFT",
+    "FOURIERFT",
+    "FROD",
+    "LOHA",
+    "LOKR",
+    "SHIRA",
+    "UNILORA",
+    "VBLORA",
+    "WAVEFT",
+}
+"""Kinds whose passes depend on numbers, so that they do not run on tensors without."""
 
 
 @contextmanager
@@ -28,12 +43,15 @@ def fake_policy(
     """The policy that `load_policy` would load, as fake tensors; within this context only.
 
     Args:
-        plan: the backbone; a stored adapter is read for its configuration alone.
+        plan: the backbone; of a stored adapter only names and shapes are read.
         adapter: the fresh adapter where `plan.adapter` is None.
         config: of the model.
 
     Yields:
         The policy, quantized layers standing for those of bitsandbytes.
+
+    Raises:
+        SettingsError: a stored adapter that does not train here, or that looks at numbers.
     """
     dtype = resolve_dtype(plan, config)
     backbone = empty_backbone(plan, config, dtype)
@@ -47,8 +65,14 @@ def fake_policy(
     lora: Any = (
         lora_config(adapter, config)
         if plan.adapter is None
-        else PeftConfig.from_pretrained(plan.adapter)
+        else check_adapter(plan, plan.adapter, config)
     )
+    if kind_of(lora) in _UNCOUNTED:
+        raise SettingsError(
+            f"policy.adapter: kind {kind_of(lora)} of {plan.adapter} looks at the numbers of the "
+            "weights, which stage=plan does not have; plan with policy.adapter=null, which counts "
+            "the LoRA of adapter.rank in its place"
+        )
     lora.inference_mode = False
     if hasattr(lora, "init_lora_weights"):
         lora.init_lora_weights = True  # what others begin with takes no more memory

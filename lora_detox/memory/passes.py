@@ -145,7 +145,12 @@ def _loss(policy: LoraPolicy, hidden: Tensor, sampling: Sampling) -> Tensor:
     """A number that depends on logprobs and values, as the PPO loss does."""
     tokens = torch.zeros(len(hidden), dtype=torch.long)
     logprobs, entropy = token_logprobs(
-        hidden, tokens, torch.zeros_like(tokens), policy.to_logits(sampling), policy.vocabulary
+        hidden,
+        tokens,
+        torch.zeros_like(tokens),
+        policy.to_logits(sampling),
+        policy.vocabulary,
+        head_learns=policy.head_learns,
     )
     loss: Tensor = logprobs.sum() + entropy.sum()
     return loss if policy.value_head is None else loss + policy.value_head(hidden).sum()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from peft import PeftConfig
 from transformers import AutoConfig, PretrainedConfig
 
 from lora_detox.errors import SettingsError
@@ -177,8 +178,7 @@ def check_backbone(plan: BackbonePlan, adapter: AdapterPlan) -> PretrainedConfig
     if plan.adapter is None:
         lora_config(adapter, config, quantized=plan.quantization != "none")
     else:
-        _check_adapter_folder(plan.adapter)
-        _check_adapter_fits(plan, plan.adapter, config)
+        check_adapter(plan, plan.adapter, config)
     return config
 
 
@@ -213,9 +213,22 @@ def _check_adapter_folder(path: str) -> None:
             )
 
 
-def _check_adapter_fits(plan: BackbonePlan, path: str, config: PretrainedConfig) -> None:
-    """A stored adapter trains here, and its modules and tensors are those of the model."""
+def check_adapter(plan: BackbonePlan, path: str, config: PretrainedConfig) -> PeftConfig:
+    """A stored adapter trains here, and its modules and tensors are those of the model.
+
+    Args:
+        plan: the backbone.
+        path: folder or hub id of the adapter.
+        config: of the model.
+
+    Returns:
+        PEFT's description of the adapter.
+
+    Raises:
+        SettingsError: what does not train or fit, with the reason.
+    """
     key = "policy.adapter"
+    _check_adapter_folder(path)
     if not Path(path).expanduser().is_dir():
         _check_hub(path, None, key)
     try:
@@ -232,3 +245,4 @@ def _check_adapter_fits(plan: BackbonePlan, path: str, config: PretrainedConfig)
     dtype = resolve_dtype(plan, config) if plan.frozen_reference else torch.float32
     check_use(path, stored, config, dtype, quantized=plan.quantization != "none")
     check_tensors(path, stored, config)
+    return stored

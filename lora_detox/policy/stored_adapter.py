@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import load_peft_weights
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -32,6 +32,8 @@ from lora_detox.policy.adapter_kinds import (
 from lora_detox.policy.reference import Exchange, Reference, copies
 
 KEY = "policy.adapter"
+_ROUNDING = 1e-4
+"""Of singular vectors in fp32, as a fraction; a training moves them by more."""
 _UNSEEN_WITHOUT_WEIGHTS = {"BOFT", "FROD", "SHIRA", "UNILORA"}
 """Kinds that PEFT cannot build on a model without numbers."""
 _SHARED_VECTORS = {"TINYLORA", "VBLORA"}
@@ -65,9 +67,7 @@ def read_stored(path: str) -> PeftConfig:
             "as save_pretrained wrote it"
         ) from error
     if reason is not None:
-        raise SettingsError(
-            f"{KEY}: {path} cannot be trained: {reason}; docs/adapters.md lists all"
-        )
+        raise SettingsError(f"{KEY}: {path} cannot be used: {reason} (docs/adapters.md)")
     return stored
 
 
@@ -187,7 +187,7 @@ def load_stored(
         raise SettingsError(f"{KEY}: PEFT cannot load {path}: {error}") from error
     if not keep_start:
         return model, Reference(originals=originals)
-    if from_singular_vectors(stored) and not force_init and _adds_nothing(model, originals):
+    if from_singular_vectors(stored) and not force_init and _is_untrained(model, originals):
         raise SettingsError(
             f"{KEY}: {path} is an untrained start from singular vectors "
             f"(init_lora_weights={stored.init_lora_weights}); {COLLAPSES}"
@@ -235,15 +235,23 @@ def weights_below(backbone: PreTrainedModel, config: PeftConfig) -> Exchange:
     )
 
 
-def _adds_nothing(model: Any, originals: Exchange) -> bool:
-    """Whether base and adapter together are the original weights, within their rounding."""
+def _is_untrained(model: Any, originals: Exchange) -> bool:
+    """Whether the factors are still the singular vectors that they began with.
+
+    PiSSA begins with A = (S/s)^1/2 V^T and B = U (S/s)^1/2 of W = U S V^T, for the scaling s. That
+    gives W A^T = s B B^T B, whatever the signs of the vectors. MiCA begins with A = 0.
+    """
     before = {id(parameter): tensor for parameter, tensor in originals}
     for layer in model.modules():
-        if not isinstance(layer, LoraLayer) or not isinstance(layer, BaseTunerLayer):
+        if not isinstance(layer, LoraLayer) or "default" not in layer.lora_A:
             continue
-        weight: Any = layer.get_base_layer().weight
-        now = weight.float() + layer.get_delta_weight("default").float()
-        was = before[id(weight)].float()
-        if (now - was).abs().max() > 8 * torch.finfo(weight.dtype).eps * was.abs().max():
+        down, up = (one["default"].weight.float() for one in (layer.lora_A, layer.lora_B))
+        if not down.any():
+            continue
+        base: Any = layer.get_base_layer()
+        weight = before[id(base.weight)].float()
+        image = (weight.T if isinstance(base, Conv1D) else weight) @ down.T
+        begun = layer.scaling["default"] * up @ (up.T @ up)
+        if (image - begun).norm() > _ROUNDING * image.norm():
             return False
     return True

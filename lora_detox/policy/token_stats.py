@@ -118,7 +118,8 @@ def _chunk_stats(
     logprobs = log_p.gather(-1, ids[:, None])[:, 0]
     if not with_entropy:
         return logprobs, torch.zeros_like(logprobs.detach())
-    return logprobs, _entropy(log_p.detach(), log_p.detach().exp())
+    bare = log_p.detach().clone() if log_p.requires_grad else log_p  # the backward pass needs log_p
+    return logprobs, _entropy(bare, bare.exp())
 
 
 def _entropy(

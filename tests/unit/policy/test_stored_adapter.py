@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Qwen2Confi
 
 from lora_detox.errors import ExportError, SettingsError
 from lora_detox.export.merge import merged_model
+from lora_detox.memory.fake_policy import fake_policy
+from lora_detox.memory.passes import PassShape, update_bytes
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.adapter_kinds import (
     BIAS,
@@ -27,7 +29,7 @@ from lora_detox.policy.adapter_kinds import (
     REFUSED_OPTIONS,
 )
 from lora_detox.policy.loading import load_policy
-from lora_detox.policy.preflight import BackbonePlan, check_backbone
+from lora_detox.policy.preflight import BackbonePlan, check_backbone, read_config
 from lora_detox.types import Sampling
 from tests.tiny import move, tiny_backbone, tiny_prompts, tiny_responses, tiny_tokenizer
 
@@ -277,7 +279,7 @@ def test_a_kind_that_does_not_train_is_refused_by_name(bases, tmp_path, kind):
     config = describe(lora("llama", "plain"), tmp_path) / "adapter_config.json"
     config.write_text(json.dumps({"peft_type": kind}))
     reason = REFUSED_KINDS[kind]
-    refused(bases, tmp_path, f"policy.adapter: .* cannot be trained: kind {kind}: {reason}")
+    refused(bases, tmp_path, f"policy.adapter: .* cannot be used: kind {kind}: {reason}")
 
 
 OPTIONS = {
@@ -304,7 +306,7 @@ OPTIONS = {
 @pytest.mark.parametrize("reason", OPTIONS)
 def test_an_option_that_does_not_train_is_refused_by_name(bases, tmp_path, reason):
     config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], **OPTIONS[reason])
-    refused(bases, describe(config, tmp_path), f"policy.adapter: .* cannot be trained: {reason}")
+    refused(bases, describe(config, tmp_path), f"policy.adapter: .* cannot be used: {reason}")
 
 
 def test_biases_of_the_base_and_prompts_are_refused_as_peft_writes_them(bases, tmp_path):
@@ -341,7 +343,7 @@ def test_an_adapter_that_does_not_agree_with_its_base_or_file_is_refused(bases, 
     )
     refused(bases, good, "task type SEQ_CLS, want CAUSAL_LM")
     (tmp_path / "other" / "adapter_config.json").write_text(text.replace('"LORA"', '"NEW"'))
-    refused(bases, tmp_path / "other", "cannot be trained: kind NEW: it is not known")
+    refused(bases, tmp_path / "other", "cannot be used: kind NEW: it is not known")
 
 
 def test_numbers_of_the_base_that_cannot_carry_an_adapter_are_refused(bases, tmp_path):
@@ -370,15 +372,26 @@ def test_what_no_pass_uses_is_refused_by_its_name(bases, tmp_path):
         load(bases, "t5", adapter)
 
 
+@pytest.mark.parametrize("changes", [{}, {"use_rslora": True, "rank_pattern": {"v_proj": 3}}])
 @pytest.mark.parametrize("init", ["pissa", "mica"])
-def test_an_untrained_start_from_singular_vectors_is_refused_unless_forced(bases, tmp_path, init):
-    model = base_of(bases, "llama")
-    adapter = write(model, lora("llama", init), tmp_path / "start", trained=False)
+def test_an_untrained_start_from_singular_vectors_is_refused_unless_forced(
+    bases, tmp_path, init, changes
+):
+    model, config = base_of(bases, "llama"), lora("llama", init)
+    vars(config).update(changes)
+    adapter = write(model, config, tmp_path / "start", trained=False)
     with pytest.raises(SettingsError, match=r"untrained start .* collapses .*adapter.force_init"):
         load(bases, "llama", adapter)
     plan = BackbonePlan(path=str(bases / "llama"), adapter=adapter, device="cpu")
     forced = load_policy(plan, AdapterPlan(rank=2, alpha=4.0, force_init=True))
     close(logprobs(forced), logprobs(load(bases, "llama", None)))
+    file = Path(adapter) / "adapter_model.safetensors"
+    tensors = load_file(file)
+    for tensor in tensors.values():  # a short training, in any dtype of the base
+        tensor.add_(1e-3 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)))
+    save_file(tensors, file, {"format": "pt"})
+    for dtype in ("float32", "bfloat16"):
+        load(bases, "llama", adapter, dtype=dtype)
 
 
 def kinds_table():
@@ -518,3 +531,38 @@ def test_the_exact_kl_of_a_learning_head_is_0_at_the_start_and_not_after(bases, 
 def test_no_layer_is_replayed_above_what_learns(bases, tmp_path, name, depth):
     adapter = write(base_of(bases, "llama"), lora("llama", name), tmp_path / "start")
     assert load(bases, "llama", adapter).frozen_part.depth == depth
+
+
+@pytest.mark.parametrize("kind", ["LORA", "IA3", "LOHA"])
+def test_what_an_adapter_takes_is_planned_or_refused_by_name(bases, tmp_path, kind):
+    options = {"target_modules": TARGETS["llama"], **OTHER_KINDS.get(kind, {})}
+    options |= {"modules_to_save": ["lm_head"]} if kind == "LORA" else {}
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[kind](task_type="CAUSAL_LM", **options)
+    adapter = write(base_of(bases, "llama"), config, tmp_path / "start")
+    plan = BackbonePlan(path=str(bases / "llama"), adapter=adapter, device="cpu", dtype="float32")
+    shape = PassShape(rows=2, query=5, response=4)
+    if kind == "LOHA":
+        with (
+            pytest.raises(SettingsError, match=r"policy.adapter: kind LOHA .*policy.adapter=null"),
+            fake_policy(plan, ADAPTER, read_config(plan)),
+        ):
+            pass
+        return
+    counted = load(bases, "llama", adapter).count_parameters()
+    with fake_policy(plan, ADAPTER, read_config(plan)) as policy:
+        assert update_bytes(policy, shape, PLAIN).kept > 0
+        assert policy.count_parameters() == counted
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["plain", "head", "tokens"])
+def test_a_stored_adapter_on_quantized_weights_learns(bases, tmp_path, quantization, name):
+    pytest.importorskip("bitsandbytes")
+    adapter = write(base_of(bases, "llama"), lora("llama", name), tmp_path / "start")
+    policy = load(bases, "llama", adapter, quantization=quantization, dtype="float32")
+    start, base = logprobs(policy), policy.base_checksum()
+    assert torch.equal(ref_logprobs(policy), start)
+    move(policy)
+    assert (logprobs(policy) - start).abs().max() > 1e-3
+    assert torch.equal(ref_logprobs(policy), start)
+    assert policy.base_checksum() == base
