@@ -81,9 +81,8 @@ def check_start(policy: LoraPolicy, path: str, row: ProbeRow, plain: Float[Tenso
     """
     masks = [torch.ones_like(ids, dtype=torch.bool) for ids in (row.query_ids, row.response_ids)]
     batch = (row.query_ids, masks[0], row.response_ids, masks[1], Sampling())
-    devices = [policy.device] if policy.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), policy.training():  # dropout draws
-        policy.respond(*batch).logprobs.sum().backward()
+    own = policy.respond(*batch).logprobs[0]
+    own.sum().backward()
     names = {n: p for n, p in policy.model.named_parameters() if p.requires_grad}
     still = [name for name, parameter in names.items() if parameter.grad is None]
     for parameter in names.values():
@@ -94,9 +93,7 @@ def check_start(policy: LoraPolicy, path: str, row: ProbeRow, plain: Float[Tenso
             f"{f' and {len(still) - 1} more' if len(still) > 1 else ''}, which this model does not "
             "use in a forward pass, so that it would never learn; train the adapter without it"
         )
-    with torch.no_grad():
-        own = policy.respond(*batch).logprobs[0]
-    gap, most = float((own - plain).abs().max()), TOLERANCE[policy.backbone.dtype]
+    gap, most = float((own - plain).detach().abs().max()), TOLERANCE[policy.backbone.dtype]
     if not gap <= most:
         raise SettingsError(
             f"policy.adapter: with {path} the policy's logprobs differ by {gap:.3g} nats from "
