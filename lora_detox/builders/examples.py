@@ -23,6 +23,8 @@ def training_examples(
 ) -> list[Example]:
     """One example per reference; a row without one is text to be continued as it stands.
 
+    Where an answer is asked for, by an encoder-decoder or in a chat, such a row is left out.
+
     Args:
         rows: of one split.
         tokenizer: of the policy.
@@ -35,10 +37,10 @@ def training_examples(
         a message of the model.
 
     Raises:
-        DataError: no row has a reference, which an encoder-decoder learns from.
+        DataError: no row has a reference, which an encoder-decoder or a chat learns from.
     """
-    rows = list(rows)
-    if encoder_decoder and not any(row.references for row in rows):
+    rows, answers = list(rows), encoder_decoder or settings.task.chat
+    if answers and not any(row.references for row in rows):
         raise DataError(
             "stage=sft learns from references and no row has one; name their column with "
             "`data.fields.references`"
@@ -49,7 +51,7 @@ def training_examples(
     prefix, _ = tokens_around(tokenizer)
     examples = []
     for row in track(rows, "tokenizing", len(rows)):
-        targets = row.references or ([] if encoder_decoder else [""])
+        targets = row.references or ([] if answers else [""])
         for target in targets:
             query = apply_template(
                 row.prompt,

@@ -18,6 +18,7 @@ from lora_detox.export.reload import logits_in_fresh_process, logits_of
 from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.positions import position_limit
 from lora_detox.prompts.templates import apply_template, parse_template
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.settings import Settings
@@ -36,7 +37,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 def unquantized_base(source: FinishedRun, settings: Settings) -> BackbonePlan:
     """The run's base, unquantized: what was written must be right without bitsandbytes."""
-    policy = source.config["policy"]
+    policy, task = source.config["policy"], source.config["task"]
     return BackbonePlan(
         path=source.base,
         revision=policy.get("revision"),
@@ -45,18 +46,21 @@ def unquantized_base(source: FinishedRun, settings: Settings) -> BackbonePlan:
         dtype=policy.get("dtype", "auto"),
         device=settings.device,
         allow_fp16_t5=policy.get("allow_fp16_t5", False),
+        chat=task.get("chat", False),
+        system=task.get("system"),
     )
 
 
 def expected_logits(plan: BackbonePlan) -> tuple[list[list[int]], list[Tensor]]:
     """Token ids of the probes, and what the run's adapter makes of them through this package."""
     policy = load_policy(plan, NO_ADAPTER)
+    most = min(PROBE_TOKENS, position_limit(policy.backbone.config) or PROBE_TOKENS)
     rows = [
         apply_template(
             text,
             policy.tokenizer,
             template=parse_template("{prompt}"),
-            max_query_tokens=PROBE_TOKENS,
+            max_query_tokens=most,
             add_special_tokens=policy.family.add_special_tokens,
         ).ids
         for text in PROBES

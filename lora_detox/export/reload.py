@@ -2,8 +2,8 @@
 
 `python -m lora_detox.export.reload REQUEST.json` uses Transformers and PEFT alone. The request
 names `base`, `revision`, `adapter` (or null), `encoder_decoder`, `decoder_start_token_id` (of an
-encoder-decoder), `dtype`, `device`, `rows` (token ids of some texts) and `out`, the file that the
-logits go to.
+encoder-decoder), `eos_token_ids` (all ends of responses), `dtype`, `device`, `rows` (token ids of
+some texts) and `out`, the file that the logits go to.
 """
 
 import json
@@ -58,8 +58,11 @@ def load_plain(request: dict[str, Any]) -> Any:
         dtype=getattr(torch, request["dtype"]),
         use_safetensors=True,
     ).to(request["device"])
+    generation = model.generation_config
+    generation.eos_token_id = request["eos_token_ids"]
     if request["encoder_decoder"]:  # its config.json may lack what the run began with
         model.config.decoder_start_token_id = request["decoder_start_token_id"]
+        generation.decoder_start_token_id = request["decoder_start_token_id"]
     if request["adapter"]:
         model = PeftModel.from_pretrained(model, request["adapter"])
     return model

@@ -59,12 +59,13 @@ class _Filled:
 
 @dataclass(frozen=True, kw_only=True)
 class _Encoding:
-    """Ids of a whole text, with the range of tokens that may be cut."""
+    """Ids of a whole text, with the range of tokens that may be cut and the number put before."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
     field_start: int
     field_end: int
+    before: int = 0
 
 
 def parse_template(template: str, chat: ChatFormat | None = None) -> PromptTemplate:
@@ -152,7 +153,7 @@ def apply_template(
         return EncodedPrompt(text=shown, ids=encoding.ids, was_cut=False)
     cut = encoding.field_start + _whole_characters(encoding, kept)
     ids = encoding.ids[:cut] + encoding.ids[encoding.field_end :]
-    shown_ids = ids
+    shown_ids = ids[encoding.before :]
     if template.chat is not None:
         first, last = _tokens_within(encoding.offsets, filled.shown)
         shown_ids = encoding.ids[first:cut] + encoding.ids[encoding.field_end : last]
@@ -229,6 +230,7 @@ def _put_before(prefix: list[int], encoding: _Encoding) -> _Encoding:
         offsets=[(0, 0)] * count + encoding.offsets,
         field_start=encoding.field_start + count,
         field_end=encoding.field_end + count,
+        before=encoding.before + count,
     )
 
 

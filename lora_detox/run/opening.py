@@ -83,6 +83,11 @@ def notes(job: Job) -> list[str]:
             "note     this decoder-only policy goes on writing after task.template, so that it has "
             "to follow instructions: summaries want that, or an adapter of stage=sft to start from"
         )
+    if job.policy.tokenizer.chat_template and not settings.task.chat:
+        lines.append(
+            "note     this policy has a chat template, and prompts do without it: task.chat=true "
+            "makes each a user message, as a chat model expects"
+        )
     return lines
 
 

@@ -23,6 +23,7 @@ from lora_detox.export.push import MERGED, check_token, folder_files, push_folde
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
 from lora_detox.policy.preflight import read_config, resolve_dtype
+from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 from lora_detox.report.card import model_card
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.settings import Settings, settings_yaml
@@ -58,6 +59,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         "revision": revision,
         "adapter": str(written),
         "encoder_decoder": source.encoder_decoder,
+        "eos_token_ids": list(response_ends(plan, load_tokenizer(plan, config), config)),
         "decoder_start_token_id": getattr(config, "decoder_start_token_id", None),
         "dtype": str(resolve_dtype(plan, config)).removeprefix("torch."),
         "device": str(resolve_device(settings.device)),

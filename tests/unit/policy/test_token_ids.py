@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import processors
 from transformers import AutoConfig, GenerationConfig
 
 from lora_detox.errors import SettingsError
@@ -121,10 +122,19 @@ def test_a_padding_id_outside_is_harmless(tmp_path, architecture):
     assert texts[0] == texts[1]
 
 
-def test_other_ids_outside_are_refused_before_weights_load(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("architecture", "single"), [("gptj", None), ("gptj", "[END] $A"), ("t5", "$A [END]")]
+)
+def test_other_ids_outside_are_refused_before_weights_load(
+    tmp_path, monkeypatch, architecture, single
+):
     tokenizer = tiny_tokenizer()
-    tokenizer.add_special_tokens({"eos_token": "[END]"})
-    plan = write(tmp_path, "gptj", tokenizer)
+    tokenizer.add_special_tokens({"bos_token" if single else "eos_token": "[END]"})
+    if single:
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=single, special_tokens=[("[END]", VOCABULARY)]
+        )
+    plan = write(tmp_path, architecture, tokenizer)
     monkeypatch.setattr("safetensors.safe_open", lambda *_, **__: pytest.fail("weights read"))
     message = rf"policy.path: .*\[END\].* id {VOCABULARY}, .* has {VOCABULARY} rows .*resize"
     with pytest.raises(SettingsError, match=message):

@@ -220,3 +220,14 @@ def test_lab_t5_tokenizer(lab):
     assert len(encoded.ids) == 300
     assert encoded.text.endswith("\n\nSummary:\n")
     assert encoded.ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_prefix_that_is_no_special_token_is_not_shown():
+    """Beside the text it would be read as a part of it."""
+    plain = train_tokenizer(
+        processors.TemplateProcessing(single="one $A", special_tokens=[("one", 300)])
+    )
+    before = encode("", plain, special=True)
+    cut = apply(PROMPT, plain, "{prompt}", prompt_tokens=6)
+    assert cut.ids[:1] == before
+    assert PROMPT.startswith(cut.text)

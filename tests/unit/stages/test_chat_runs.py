@@ -1,6 +1,7 @@
 """task.chat=true in every stage: the same ids, and responses that end where the template ends."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from lora_detox import api
 from lora_detox.builders.data import encode_prompts, load_data
 from lora_detox.builders.examples import training_examples
 from lora_detox.embedded import embedded_path
-from lora_detox.errors import SettingsError
+from lora_detox.errors import DataError, SettingsError
 from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.policy.tokenizer import load_tokenizer
 from tests.runs import SMOKE
@@ -65,9 +66,14 @@ def test_all_prompts_are_user_messages(chatty, tmp_path):
 
 def test_examples_of_sft_end_with_the_templates_end(chatty, tmp_path):
     settings, data, tokenizer = parts(chatty, tmp_path)
-    (example,) = training_examples(data.train[:1], tokenizer, settings, encoder_decoder=False)
-    assert example["input_ids"][-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert example["input_ids"][:-1] == own_ids(tokenizer, data.train[0].prompt)
+    rows = [replace(data.train[0], references=["so it is"]), replace(data.train[1], references=[])]
+    (example,) = training_examples(rows, tokenizer, settings, encoder_decoder=False)
+    prompt = own_ids(tokenizer, rows[0].prompt)
+    target = tokenizer("so it is<|im_end|>", add_special_tokens=False)["input_ids"]
+    assert example["input_ids"] == [*prompt, *target]
+    assert example["completion_mask"] == [0] * len(prompt) + [1] * len(target)
+    with pytest.raises(DataError, match=r"no row has one; .*`data.fields.references`"):
+        training_examples(rows[1:], tokenizer, settings, encoder_decoder=False)
 
 
 @pytest.mark.training

@@ -60,6 +60,7 @@ def test_the_export_is_the_adapter_alone_and_merging_is_measured(finished, tmp_p
     bare = logits_of(base, ROWS)
     plain = logits_of(PeftModel.from_pretrained(base, folder), ROWS)
     merged = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32)
+    assert merged.generation_config.eos_token_id == [1]  # what ended the run's responses
     assert max((a - b).abs().max() for a, b in zip(plain, bare, strict=True)) > 1e-4
     for a, b in zip(plain, logits_of(merged, ROWS), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
