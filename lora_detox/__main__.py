@@ -18,9 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import DetoxError
 from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
+from lora_detox.settings.hints import Arguments, missing_option, read_arguments, refused
 from lora_detox.stages import run_stage
 
 _NO_ADVICE = "To append to your config use "
+_NO_FILES = "\nConfig search path:"
 
 
 def conf_dir() -> Path:
@@ -28,6 +30,12 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def conf_groups() -> dict[str, list[str]]:
+    """Groups of conf/, each with its options."""
+    folders = sorted(path for path in conf_dir().iterdir() if path.is_dir())
+    return {path.name: sorted(one.stem for one in path.glob("*.yaml")) for path in folders}
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -50,6 +58,8 @@ def main() -> int:
     """Console entry; a known error ends with one message and exit status 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands errors on instead of printing them
     register_schema()
+    if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
+        return _fail("\n".join(sentences))
     try:
         run()
     except DetoxError as error:
@@ -64,22 +74,34 @@ def _fail(message: str) -> int:
     return 2
 
 
+def trapped(arguments: Arguments) -> list[str]:
+    """What Hydra would trip over, and the way to type it; old keys are left to `explain`."""
+    moved = renamed(map(_key_of, arguments.overrides))
+    return [] if moved else refused(arguments, conf_groups())
+
+
 def explain(error: Exception, overrides: list[str]) -> str:
     """Where renamed keys went; else Hydra's message, its cause and what a mistyped key meant."""
-    keys = [one.lstrip("+~").split("=", 1)[0].split("@", 1)[0] for one in overrides]
+    keys = list(map(_key_of, overrides))
     in_files = re.findall(r"full_key: (\S+)", f"{error} {error.__cause__}")
     if moved := renamed(dict.fromkeys([*keys, *in_files])):
         return "\n".join(moved)
     # The schema is closed, so that Hydra's advice to append an unknown key leads nowhere.
-    lines = [one for one in str(error).strip().splitlines() if not one.startswith(_NO_ADVICE)]
+    message = str(error).strip().split(_NO_FILES)[0]
+    lines = [one for one in message.splitlines() if not one.startswith(_NO_ADVICE)]
     parts = ["\n".join(lines)]
     if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
         parts.append(str(error.__cause__).strip())
-    groups = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
+    groups = conf_groups()
     for key in keys:
-        if key in "".join(parts) and (close := closest_keys(key, groups)) and key not in close:
+        names = sorted(groups)
+        if key in "".join(parts) and (close := closest_keys(key, names)) and key not in close:
             parts.append(f"{key}: did you mean {', '.join(close)}?")
-    return "\n".join(parts)
+    return "\n".join([*parts, *missing_option(overrides, message, groups)])
+
+
+def _key_of(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -10,9 +10,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_detox.__main__ import conf_dir, explain
+from lora_detox.__main__ import conf_dir, explain, trapped
 from lora_detox.errors import SettingsError
 from lora_detox.settings import Settings, register_schema, settings_from
+from lora_detox.settings.hints import Arguments
 from lora_detox.stages import run_stage
 
 
@@ -30,6 +31,8 @@ def compose_settings(overrides: list[str], run_dir: str | Path | None = None) ->
         SettingsError: an unknown key, or a value or combination that cannot work.
     """
     register_schema()
+    if sentences := trapped(Arguments(overrides)):
+        raise SettingsError("\n".join(sentences))
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             config = compose(config_name="config", overrides=overrides)
