@@ -63,6 +63,7 @@ def check_batch(
     response: int,
     *,
     reads_last: bool = False,
+    query_key: str = "data.max_query_tokens",
     response_key: str = "generation.response_tokens",
 ) -> None:
     """The prompts of a batch, with responses of at most `response` tokens, fit the model.
@@ -73,13 +74,15 @@ def check_batch(
         batch: prompts as ids.
         response: most tokens of a response.
         reads_last: True where the model also reads the last token of a response.
+        query_key: setting that bounds a prompt.
         response_key: setting that bounds the response.
 
     Raises:
         SettingsError: as `check_run`.
     """
     longest = int(batch.query_mask.sum(dim=1).max())
-    check_positions(config, longest, response, response_key=response_key, reads_last=reads_last)
+    keys = {"query_key": query_key, "response_key": response_key}
+    check_positions(config, longest, response, **keys, reads_last=reads_last)
     _check_ids(tokenizer, batch.query_ids[batch.query_mask], embedding_rows(config))
 
 

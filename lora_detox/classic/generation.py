@@ -11,6 +11,7 @@ from torch import Tensor
 from lora_detox.classic.layout import pad
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.policy.frozen import merged
+from lora_detox.special_tokens import id_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class GenerationTask:
     Attributes:
         batch_size: queries that are answered together.
         length_sampler: draws `max_new_tokens` for each batch.
-        eos_id: a response is cut after it; None leaves the rows as `generate` gave them.
+        eos_ids: a response is cut after the first of them; none leave the rows as `generate` gave
+            them.
         return_prompt: leave the query before the response of a decoder-only model.
         encoder_decoder: the model's family; its start token always stays.
         pad_id: fills the padding.
@@ -29,7 +31,7 @@ class GenerationTask:
 
     batch_size: int
     length_sampler: Callable[[], int] | None
-    eos_id: int | None
+    eos_ids: tuple[int, ...]
     return_prompt: bool
     encoder_decoder: bool
     pad_id: int
@@ -58,6 +60,22 @@ def query_list(query_tensor: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return queries
 
 
+def end_ids(own: int | None, options: dict[str, Any], defaults: Any) -> tuple[int, ...]:
+    """Where a response is cut: at the tokenizer's end, and at each that `generate` stops at.
+
+    Args:
+        own: the tokenizer's end.
+        options: generation keywords, which replace the defaults.
+        defaults: generation settings of the model.
+
+    Returns:
+        Ids without repetition; -1, with which old programs never stop, is none.
+    """
+    stops = options.get("eos_token_id", getattr(defaults, "eos_token_id", None))
+    ids = id_list(own) + id_list(stops.tolist() if isinstance(stops, Tensor) else stops)
+    return tuple(dict.fromkeys(one for one in ids if one >= 0))
+
+
 @torch.no_grad()
 def generate_responses(model: Any, queries: Sequence[Tensor], task: GenerationTask) -> list[Tensor]:
     """Responses to any number of queries.
@@ -77,7 +95,7 @@ def generate_responses(model: Any, queries: Sequence[Tensor], task: GenerationTa
             batch = queries[start : start + task.batch_size]
             for query, row in zip(batch, _generate_batch(model, batch, task), strict=True):
                 before = 1 if task.encoder_decoder else len(query)
-                ends = (row[before:] == (-1 if task.eos_id is None else task.eos_id)).nonzero()
+                ends = torch.isin(row[before:], row.new_tensor(task.eos_ids)).nonzero()
                 stop = before + int(ends[0]) + 1 if len(ends) else len(row)
                 whole = task.return_prompt or task.encoder_decoder
                 responses.append(row[0 if whole else before : stop])

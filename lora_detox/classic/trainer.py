@@ -195,11 +195,13 @@ class PPOTrainer:
         single = isinstance(query_tensor, Tensor)
         queries = [q.to(self.current_device) for q in generation.query_list(query_tensor)]
         options = {"pad_token_id": self.pad_id} | generation_kwargs
-        self.adviser.on_generation(options, self.model.backbone.generation_config)
+        defaults = self.model.backbone.generation_config
+        self.adviser.on_generation(options, defaults)
+        ends = generation.end_ids(self.tokenizer.eos_token_id, options, defaults)
         task = generation.GenerationTask(
             batch_size=1 if single else batch_size,
             length_sampler=length_sampler,
-            eos_id=None if single else self.tokenizer.eos_token_id,
+            eos_ids=() if single else ends,
             return_prompt=return_prompt,
             encoder_decoder=self.is_encoder_decoder,
             pad_id=self.pad_id,

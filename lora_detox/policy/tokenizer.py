@@ -18,7 +18,8 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
 
     Args:
         plan: where it is.
-        config: of the model; ids outside its embedding are found here.
+        config: of the model; ids outside its embedding are found here, and an encoder-decoder
+            without padding id is given the tokenizer's.
 
     Returns:
         The tokenizer. A padding token that is missing or outside the embedding is replaced by
@@ -49,6 +50,8 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
     check_inside(tokenizer, [tokenizer.eos_token_id, *turn_end], responses)
     for rows in (queries, responses):
         choose_padding(tokenizer, rows, [tokenizer.eos_token_id])
+    if config.is_encoder_decoder and getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id  # labels are shifted behind it in training
     return tokenizer
 
 

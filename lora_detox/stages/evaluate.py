@@ -132,8 +132,15 @@ def _check_lengths(
     tokenizer = load_tokenizer(plan, config)
     for one in sets:
         batch = _encode(settings, one, tokenizer, family_of(config))
-        response = numbers.response_tokens[1]
-        check_batch(config, tokenizer, batch, response, response_key="evaluation.new_tokens")
+        first = one.role == "in_distribution"
+        check_batch(
+            config,
+            tokenizer,
+            batch,
+            numbers.response_tokens[1],
+            query_key=f"{'data' if first else f'evaluation.sets.{one.role}'}.max_query_tokens",
+            response_key="evaluation.new_tokens",
+        )
 
 
 def _encode(

@@ -50,6 +50,24 @@ def test_generation_ends_at_the_first_end_of_sequence_of_the_response():
     assert [r.tolist() for r in rows] == [[1]] * 4
 
 
+@pytest.mark.parametrize("place", ["generation_config", "keywords"])
+def test_a_response_is_cut_at_every_end_that_generate_stops_at(place):
+    trainer = quiet_trainer(policy())
+    backbone = trainer.model.pretrained_model
+    backbone.lm_head.bias = torch.nn.Parameter(torch.zeros(40))
+    backbone.lm_head.bias.data[[7, 8]] = 1e4  # two ends beside the tokenizer's own
+    ends = {"eos_token_id": [1, 7, 8]}
+    if place == "generation_config":
+        trainer.model.backbone.generation_config.eos_token_id = ends.pop("eos_token_id")
+    queries = some_queries((4, 7, 3, 5))
+    options = {"do_sample": True, "top_k": 0, "max_new_tokens": 6}
+    rows = trainer.generate(queries, batch_size=4, return_prompt=False, **options, **ends)
+    assert {row.item() for row in rows} <= {7, 8}  # one token each, nothing of the padding
+    # -1 is how old programs never stop
+    never = trainer.generate(queries, batch_size=4, **GREEDY, eos_token_id=-1)
+    assert [len(row) for row in never] == [10, 13, 9, 11]
+
+
 def test_generation_keywords_of_old_programs():
     trainer = quiet_trainer(policy())
     lengths = iter((2, 3))

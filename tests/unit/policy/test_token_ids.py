@@ -11,7 +11,7 @@ from transformers import AutoConfig, GenerationConfig
 from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import load_policy
-from lora_detox.policy.preflight import BackbonePlan, check_backbone
+from lora_detox.policy.preflight import BackbonePlan, check_backbone, read_config
 from lora_detox.policy.token_ids import complete_ids, end_token_ids
 from lora_detox.rollout import generate_responses
 from lora_detox.types import Sampling
@@ -199,6 +199,17 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path):
     plan = write(tmp_path, "bart", config={"model_type": "marian", "decoder_start_token_id": "0"})
     with pytest.raises(SettingsError, match=r"policy.path: .*config.json.*decoder_start_token_id"):
         check_backbone(plan, ADAPTER)
+
+
+def test_an_encoder_decoder_without_padding_id_takes_the_tokenizers(tmp_path):
+    plan = write(tmp_path, "t5")
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pad_token_id": None}))
+    assert read_config(plan).pad_token_id is None
+    policy = load_policy(plan, ADAPTER)
+    assert policy.backbone.config.pad_token_id == policy.tokenizer.pad_token_id == 0
+    shifted = policy.backbone.prepare_decoder_input_ids_from_labels(torch.tensor([[5, -100]]))
+    assert shifted.tolist() == [[0, 5]]
 
 
 def test_a_tokenizer_without_end_takes_that_of_the_model(tmp_path):
