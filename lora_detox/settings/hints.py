@@ -115,10 +115,7 @@ def missing_option(overrides: Sequence[str], message: str, groups: Groups) -> li
             continue
         alike = value.replace("-", "_").lower()
         if "local" in options and (re.search(r"[/\\.]", value) or Path(value).exists()):
-            own = as_text(f"{group}.path", value)
-            sentences.append(
-                f"{text}: a folder, a file or a hub id is given by {group}=local {in_shell(own)}"
-            )
+            sentences.append(_own_files(text, group, value))
         elif alike in options or (value in _NO and _off(options)):
             want = alike if alike in options else _off(options)
             sentences.append(f"{text}: want {group}={want}")
@@ -151,7 +148,9 @@ def _unreadable(text: str, before: str, groups: Groups) -> str:
     if key != key.strip():
         want = in_shell(readable(f"{key.strip()}={value.strip()}"))
         return f"{text}: no spaces around `=`; want {want}"
-    want = readable(text)
+    if "local" in groups.get(key, ()):
+        return _own_files(text, key, value)
+    want = readable(text) if key not in groups else f"{key}= and one of {', '.join(groups[key])}"
     quoted = raw_value(want)[:1] in ("'", '"')
     reason = why_quotes(value) if quoted else "Hydra cannot read the value"
     return f"{text}: {reason}; want {in_shell(want)}"
@@ -260,6 +259,11 @@ def _scalar(text: str, key: str, value: Any, wanted: Any) -> str | None:
             written = in_shell(readable(f"{key}={filled}"))
             want = f"the shell fills in variables outside of single quotes alone; want {written}"
     return f"{text}: {want}" if want else None
+
+
+def _own_files(text: str, group: str, value: str) -> str:
+    path = in_shell(as_text(f"{group}.path", value))
+    return f"{text}: a folder, a file or a hub id is given by {group}=local {path}"
 
 
 def _off(options: Sequence[str]) -> str | None:

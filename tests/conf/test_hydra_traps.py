@@ -69,6 +69,7 @@ TRAPS = {
     "policy=./folder": "policy=local policy.path=./folder",
     "policy=folder": "policy=local policy.path=folder",
     "policy=google/flan-t5-base": "policy=local policy.path=google/flan-t5-base",
+    "policy=my model (1)": 'policy=local policy.path="my model (1)"',
     "data=rows.jsonl": "data=local data.path=rows.jsonl",
     "policy=gpt2-medium": "policy=gpt2_medium",
     "policy=GPT2": "policy=gpt2",
@@ -136,7 +137,7 @@ def _words(want):
     """What is typed in a shell for each override of a wanted command."""
     starts = [match.start() for match in re.finditer(r"(?:^|(?<= ))[a-z@_.]+=", want)]
     whole = want.startswith(("policy=local ", "data=local "))
-    return want.split() if whole or want.startswith("--") else [want[starts[0] :]]
+    return want.split(" ", 1) if whole or want.startswith("--") else [want[starts[0] :]]
 
 
 @pytest.mark.parametrize("want", [w for w in TRAPS.values() if not w.startswith("--")])
@@ -166,6 +167,7 @@ SEVERAL = [
     (["--multirun", "adapter.targets=q,v"], "want 'adapter.targets=[q,v]'"),
     (["judge.terms=3"], "want one of judge.terms.toxicity, judge.terms.rouge"),
     (["policy"], "policy: no option given; want policy= and one of .*gpt2"),
+    (["adapter={lora}"], "adapter={lora}: Hydra cannot read the value; want .*dora, lora, none"),
     (["budget.words=[1.0,null"], "want 'budget.words=[A,B]'"),
     (["data.skip=a=b", "budget=false"], "data.skip=a=b: .*\nbudget=false: .*budget=off"),
 ]
