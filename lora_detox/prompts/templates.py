@@ -132,8 +132,7 @@ def apply_template(
         DataError: if the template alone does not leave one token of the window to the prompt.
     """
     filled = _fill(template, prompt)
-    with_special = add_special_tokens and template.chat is None
-    encoding = _encode(filled, tokenizer, with_special)
+    encoding = _encode(filled, tokenizer, add_special_tokens and template.chat is None)
     if not add_special_tokens and template.chat is None:  # a chat template writes BOS itself
         before = tokens_around(tokenizer)[0] if prefix is None else list(prefix)
         encoding = _put_before(before, encoding)
@@ -151,6 +150,17 @@ def apply_template(
     if kept >= whole_field:
         shown = filled.text[slice(*filled.shown)]
         return EncodedPrompt(text=shown, ids=encoding.ids, was_cut=False)
+    return _cut(encoding, kept, filled, template, tokenizer)
+
+
+def _cut(
+    encoding: _Encoding,
+    kept: int,
+    filled: _Filled,
+    template: PromptTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+) -> EncodedPrompt:
+    """The prompt with the first `kept` tokens of its field."""
     cut = encoding.field_start + _whole_characters(encoding, kept)
     ids = encoding.ids[:cut] + encoding.ids[encoding.field_end :]
     shown_ids = ids[encoding.before :]

@@ -105,7 +105,6 @@ def build_job(settings: Settings) -> Job:
     seq2seq = bool(config.is_encoder_decoder)
     encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=seq2seq)
     check_run(settings, config, tokenizer, data, encoded)
-    encoded = encoded.to(device)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
     with phase(f"loading {settings.policy.path}"):
@@ -125,7 +124,7 @@ def build_job(settings: Settings) -> Job:
         clock=clock,
         plan=plan,
         data=data,
-        encoded=encoded,
+        encoded=encoded.to(device),
         reward=reward,
         judge=judge,
         policy=policy,
