@@ -81,8 +81,9 @@ def check_start(policy: LoraPolicy, path: str, row: ProbeRow, plain: Float[Tenso
     """
     masks = [torch.ones_like(ids, dtype=torch.bool) for ids in (row.query_ids, row.response_ids)]
     batch = (row.query_ids, masks[0], row.response_ids, masks[1], Sampling())
-    own = policy.respond(*batch).logprobs[0]
-    own.sum().backward()
+    with torch.enable_grad():  # a program may load within no_grad
+        own = policy.respond(*batch).logprobs[0]
+        own.sum().backward()
     names = {n: p for n, p in policy.model.named_parameters() if p.requires_grad}
     still = [name for name, parameter in names.items() if parameter.grad is None]
     for parameter in names.values():

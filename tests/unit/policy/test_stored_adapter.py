@@ -179,7 +179,8 @@ def close(one, two):
 
 def check_all(bases, architecture, adapter, tmp_path, *, merges=True):
     """What a kind has to show before it is accepted."""
-    policy = load(bases, architecture, adapter)  # a gradient in all that learns is asked for there
+    with torch.no_grad():  # where a gradient in all that learns is asked for nevertheless
+        policy = load(bases, architecture, adapter)
     plain = PeftModel.from_pretrained(base_of(bases, architecture), adapter)
     close(logits_of(policy.model), logits_of(plain))
     start, kept, base = logprobs(policy), policy.frozen_states(), policy.base_checksum()
