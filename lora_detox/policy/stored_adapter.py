@@ -135,12 +135,19 @@ def check_tensors(path: str, stored: PeftConfig, config: PretrainedConfig) -> No
             f"{KEY}: PEFT cannot put {path} on {config.model_type}: {error}"
         ) from error
     tensors = load_peft_weights(os.path.expanduser(path), device="cpu")
+    wild = [name for name, one in tensors.items() if one.is_floating_point() and not _finite(one)]
+    if wild:
+        raise SettingsError(
+            f"{KEY}: {path} has numbers that are not finite, as in {min(wild)}; its training "
+            "diverged, want another adapter"
+        )
     try:
         result = set_peft_model_state_dict(model, tensors, low_cpu_mem_usage=True)
     except RuntimeError as error:
         raise SettingsError(
-            f"{KEY}: {path} was trained on another base than this {config.model_type} model "
-            f"({_detail(error)}); want policy.path={stored.base_model_name_or_path or 'its base'}"
+            f"{KEY}: the tensors of {path} do not fit this {config.model_type} model or its own "
+            f"adapter_config.json ({_detail(error)}); want the base that it was trained on, which "
+            f"it says is {stored.base_model_name_or_path or 'unknown'}, as policy.path"
         ) from error
     learned = {name for name, p in model.named_parameters() if p.requires_grad}
     missing = set() if kind in _SHARED_VECTORS else learned & set(result.missing_keys)
@@ -151,6 +158,10 @@ def check_tensors(path: str, stored: PeftConfig, config: PretrainedConfig) -> No
                 f"adapter_config.json does not agree with, as {min(names)}; want the folder as "
                 "save_pretrained wrote it, on the base that it was trained on"
             )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
 
 
 def _detail(error: RuntimeError) -> str:
