@@ -36,7 +36,7 @@ _ROUNDING = 1e-4
 """Of singular vectors in fp32, as a fraction; a training moves them by more."""
 _UNSEEN_WITHOUT_WEIGHTS = {"BOFT", "FROD", "SHIRA", "UNILORA"}
 """Kinds that PEFT cannot build on a model without numbers."""
-_SHARED_VECTORS = {"TINYLORA", "VBLORA"}
+_SHARED_VECTORS = {"TINYLORA", "UNILORA", "VBLORA"}
 """Kinds whose layers share vectors, which are in the file once."""
 
 
@@ -134,6 +134,11 @@ def check_tensors(path: str, stored: PeftConfig, config: PretrainedConfig) -> No
         raise SettingsError(
             f"{KEY}: PEFT cannot put {path} on {config.model_type}: {error}"
         ) from error
+    _fill(model, path, stored, config.model_type)
+
+
+def _fill(model: Any, path: str, stored: PeftConfig, model_type: str) -> None:
+    """Put the tensors of an adapter's file into a PEFT model, every one in its place."""
     tensors = load_peft_weights(os.path.expanduser(path), device="cpu")
     wild = [name for name, one in tensors.items() if one.is_floating_point() and not _finite(one)]
     if wild:
@@ -142,15 +147,17 @@ def check_tensors(path: str, stored: PeftConfig, config: PretrainedConfig) -> No
             "diverged, want another adapter"
         )
     try:
-        result = set_peft_model_state_dict(model, tensors, low_cpu_mem_usage=True)
+        result = set_peft_model_state_dict(
+            model, tensors, low_cpu_mem_usage=model.device.type == "meta"
+        )
     except RuntimeError as error:
         raise SettingsError(
-            f"{KEY}: the tensors of {path} do not fit this {config.model_type} model or its own "
+            f"{KEY}: the tensors of {path} do not fit this {model_type} model or its own "
             f"adapter_config.json ({_detail(error)}); want the base that it was trained on, which "
             f"it says is {stored.base_model_name_or_path or 'unknown'}, as policy.path"
         ) from error
     learned = {name for name, p in model.named_parameters() if p.requires_grad}
-    missing = set() if kind in _SHARED_VECTORS else learned & set(result.missing_keys)
+    missing = set() if kind_of(stored) in _SHARED_VECTORS else learned & set(result.missing_keys)
     for what, names in (("lacks", missing), ("has besides", set(result.unexpected_keys))):
         if names:
             raise SettingsError(
@@ -196,6 +203,8 @@ def load_stored(
         model = PeftModel.from_pretrained(backbone, folder, is_trainable=True)
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise SettingsError(f"{KEY}: PEFT cannot load {path}: {error}") from error
+    if kind_of(stored) in _UNSEEN_WITHOUT_WEIGHTS:  # PEFT itself only warns
+        _fill(model, path, stored, backbone.config.model_type)
     if not keep_start:
         return model, Reference(originals=originals)
     if from_singular_vectors(stored) and not force_init and _is_untrained(model, originals):

@@ -288,3 +288,16 @@ def test_a_kind_that_cannot_sit_on_a_layer_of_the_base_is_refused(bases, tmp_pat
     """GPT-2's layers are Conv1D."""
     config = LoHaConfig(task_type="CAUSAL_LM", target_modules=["c_attn"])
     refused(bases, describe(config, tmp_path), r"PEFT cannot put .* on gpt2: .*Conv1D", "gpt2")
+
+
+@pytest.mark.parametrize("kind", ["BOFT", "SHIRA"])
+def test_kinds_that_want_weights_are_compared_once_they_are_there(bases, tmp_path, kind):
+    options = {"target_modules": TARGETS["llama"], **OTHER_KINDS.get(kind, {})}
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[kind](task_type="CAUSAL_LM", **options)
+    folder = write(base_of(bases, "llama"), config, tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    learned = min(name for name in tensors if "indices" not in name)
+    save_file({n: t for n, t in tensors.items() if n != learned}, file)
+    with pytest.raises(SettingsError, match="lacks 1 tensors"):
+        load(bases, "llama", folder)
