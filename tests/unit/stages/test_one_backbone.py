@@ -54,7 +54,9 @@ def parts_of(job):
         "backbone": storages(
             [p for n, p in named if "lora_" not in n] + list(policy.model.buffers())
         ),
-        "adapters": storages(p for n, p in named if "lora_" in n),
+        "adapters": storages(
+            [p for n, p in named if "lora_" in n] + [copy for _, copy in policy._reference.start]
+        ),
         "head": storages(policy.value_head.parameters()),
         "gradients": storages(p.grad for p in trained if p.grad is not None),
         "moments": storages(moments),
