@@ -28,6 +28,7 @@ from lora_detox.memory.passes import (
     update_bytes,
 )
 from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors, weight_bytes
+from lora_detox.policy.adapter_init import OFF_AT_START
 from lora_detox.policy.frozen import mergeable_layers
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
@@ -129,7 +130,7 @@ def _trained_parts(settings: Settings, policy: LoraPolicy) -> Parts:
     adapter = sum(p.numel() * p.element_size() for p in policy.adapter_parameters())
     trained = sum(p.numel() * p.element_size() for p in policy.trainable_parameters())
     parts = {"adapter": adapter, "value head": trained - adapter}
-    if settings.policy.adapter is not None:
+    if settings.policy.adapter is not None or settings.adapter.init.lower() not in OFF_AT_START:
         parts["adapter to start from, frozen copy"] = adapter
     references = settings.task.kind is TaskKind.summarization
     mean = 0 if settings.algorithm.average is None else adapter

@@ -9,6 +9,8 @@ from lora_detox.errors import SettingsError
 
 DEFAULT = "true"
 """PEFT's own: A at random, B at 0."""
+OFF_AT_START = (DEFAULT, "gaussian")
+"""B is 0, so that the adapter off is the start, and no copy of the start is kept."""
 CHANGES_BASE = ("pissa", "olora")
 """What PEFT puts into the adapter is taken out of the base."""
 SINGULAR = ("pissa", "mica")

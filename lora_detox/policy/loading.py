@@ -17,7 +17,7 @@ from transformers import (
 from lora_detox.errors import SettingsError
 from lora_detox.machine import attention_of, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
-from lora_detox.policy.adapter_init import DEFAULT
+from lora_detox.policy.adapter_init import OFF_AT_START
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import LoraPolicy
@@ -81,7 +81,7 @@ def _with_adapter(
         )
     model: Any = get_peft_model(backbone, lora_config(adapter, backbone.config))
     model.peft_config["default"].base_model_name_or_path = plan.path
-    if adapter.init in (DEFAULT, "gaussian"):
+    if adapter.init in OFF_AT_START:
         return model, Reference()
     return model, Reference(start=copies(p for p in model.parameters() if p.requires_grad))
 

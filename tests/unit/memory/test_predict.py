@@ -58,6 +58,8 @@ def test_states_that_a_run_may_go_back_to_are_counted(compose):
     assert plain.stays[name] == adapter  # the start
     assert predicted(compose(*base, "guard=off"), layers=2).stays[name] == 2 * adapter
     assert predicted(compose(*base), layers=2).stays[name] == 5 * adapter
+    started = predicted(compose(*base, "adapter.init=orthogonal"), layers=2).stays
+    assert started["adapter to start from, frozen copy"] == adapter
     mean = predicted(compose(*base, "algorithm.average=0.9"), layers=2)
     assert mean.stays[name] == 7 * adapter
 
