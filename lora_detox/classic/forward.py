@@ -12,7 +12,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from lora_detox.classic.core import entropy_from_logits, logprobs_from_logits
 from lora_detox.classic.layout import Layout, Rows, lay_out, mask_of, trl_mask_of, width_of
 from lora_detox.classic.models import PreTrainedModelWrapper
-from lora_detox.policy.families import family_of, language_logits
+from lora_detox.policy.families import family_of
+from lora_detox.policy.logits import language_logits
 from lora_detox.policy.token_stats import token_logprobs
 from lora_detox.rollout.passes import Passes
 

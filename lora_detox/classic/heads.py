@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lora_detox.classic.weights import find_file, read_tensors
+from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.value_head import FILE_NAME
 
 WEIGHTS = "model.safetensors"
@@ -41,7 +42,7 @@ class ValueHead(nn.Module):
         super().__init__()
         dropout = getattr(config, "summary_dropout_prob", summary_dropout_prob)
         self.dropout: nn.Module = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.summary = nn.Linear(hidden_size(config), 1)
+        self.summary = nn.Linear(state_size(config), 1)
         if v_head_init_strategy == "normal":
             nn.init.normal_(self.summary.weight, mean=0.0, std=v_head_initializer_range)
             nn.init.zeros_(self.summary.bias)
@@ -55,12 +56,6 @@ class ValueHead(nn.Module):
         """Values [..., 1] of states [..., H], in the head's own dtype (fp32)."""
         values: Tensor = self.summary(self.dropout(hidden.to(self.summary.weight.dtype)))
         return values
-
-
-def hidden_size(config: Any) -> int:
-    """Width of the states that the output matrix reads (OPT-350m projects them)."""
-    size = getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None)
-    return int(size or config.decoder.hidden_size)
 
 
 def read_value_head(source: str, token: Any = None) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from lora_detox.classic.advice import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.machine import attention_of, gains_by_bf16
+from lora_detox.policy.anatomy import state_size
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 KEPT_COLUMNS = ("label", "query", "response")
@@ -119,7 +120,7 @@ def _contiguous(module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ..
 def _gains_by_bf16(model: PreTrainedModelWrapper, device: torch.device) -> bool:
     """Whether the main path would choose bf16 here, and the program did not load it by itself."""
     full = next(model.backbone.parameters()).dtype == torch.float32
-    gains = gains_by_bf16(device, model.backbone.config.hidden_size)
+    gains = gains_by_bf16(device, state_size(model.backbone.config))
     return device.type == "cpu" and full and gains
 
 

@@ -1,11 +1,12 @@
 """Which modules the LoRA adapter sits on, found before weights load; an adapter between two."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, TaskType
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -17,16 +18,21 @@ from transformers.pytorch_utils import Conv1D
 
 from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter_init import DEFAULT, check_init
+from lora_detox.policy.anatomy import decoder_stack
 
-DEFAULT_TARGETS = {
-    "t5": ("q", "v"),
-    "mt5": ("q", "v"),
-    "gpt2": ("c_attn",),
-    "bloom": ("query_key_value",),
-    "gpt_neox": ("query_key_value",),
-}
-"""Attention projections by model type; query and value (Hu et al. 2021, section 7.1)."""
-USUAL_TARGETS = ("q_proj", "v_proj")
+USUAL_TARGETS = (
+    ("q_proj", "v_proj"),
+    ("q", "v"),
+    ("query", "value"),
+    ("query_key_value",),
+    ("qkv_proj",),
+    ("Wqkv",),
+    ("c_attn",),
+)
+"""Names of attention projections: query and value, or what they are fused into (Hu et al. 2021,
+section 7.1). The first of which a model has all are the default."""
+_MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
+"""Model types whose fused kernels read `out_proj` past its module, so that PEFT refuses it."""
 _LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.")
 _SCOPE = re.compile(r"^last[ _:-]?(\d+)$")
 
@@ -131,8 +137,9 @@ def lora_config(
 
 
 def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
+    every = linear_names(config, everywhere=True)
     linear = linear_names(config)
-    wanted = plan.targets or DEFAULT_TARGETS.get(config.model_type, USUAL_TARGETS)
+    wanted = plan.targets or _default_targets(linear, str(config.model_type))
     if tuple(wanted) == ("all-linear",):
         matched = linear
     else:
@@ -150,9 +157,20 @@ def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
             f"adapter.scope={plan.scope} leaves none of the {len(matched)} modules that "
             f"adapter.targets selects; widen the scope or name other targets"
         )
-    if len(scoped) == len(matched) and tuple(wanted) != ("all-linear",):
-        return list(wanted)
-    return scoped
+    if tuple(wanted) == ("all-linear",):
+        return scoped
+    by_name = [name for name in every if any(is_named(name, w) for w in wanted)]
+    return list(wanted) if len(scoped) == len(by_name) else scoped
+
+
+def _default_targets(linear: Sequence[str], model_type: str) -> tuple[str, ...]:
+    """Attention projections under their usual names, else PEFT's own default, else every layer."""
+    peft_default = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type, ())
+    known = [*USUAL_TARGETS, () if isinstance(peft_default, str) else tuple(peft_default)]
+    for names in known:
+        if names and all(any(is_named(one, name) for one in linear) for name in names):
+            return names
+    return ("all-linear",)
 
 
 def is_named(name: str, target: str) -> bool:
@@ -181,14 +199,28 @@ def _in_scope(name: str, scope: str, linear: Iterable[str], config: PretrainedCo
     return int(layer["index"]) >= depth - int(last[1])
 
 
-def linear_names(config: PretrainedConfig) -> list[str]:
-    """Names of the linear modules of a model, without its output matrix, built without memory."""
+def linear_names(config: PretrainedConfig, *, everywhere: bool = False) -> list[str]:
+    """Names of the linear modules of a model, without its output matrix, built without memory.
+
+    Args:
+        config: of the model.
+        everywhere: also those that no text passes, as a multimodal model's image encoder.
+
+    Returns:
+        Dotted names, in the order of the modules.
+    """
     model = empty_model(config)
     head = model.get_output_embeddings()
+    skipped = {head}
+    if not (config.is_encoder_decoder or everywhere):
+        text = set(decoder_stack(model).modules())
+        skipped |= {module for module in model.modules() if module not in text}
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
+        if isinstance(module, nn.Linear | Conv1D)
+        and module not in skipped
+        and not (config.model_type in _MAMBA and name.endswith(".out_proj"))
     ]
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PretrainedConfig, PreTrainedModel
 
+from lora_detox.policy.anatomy import decoder_stack, text_config
 from lora_detox.types import FrozenStates
 
 
@@ -72,11 +73,11 @@ class EncoderDecoder:
         """Decoder states for start token + response[:-1]; the encoder runs once."""
         encoded = None if frozen is None else frozen.encoded
         if encoded is None:
-            encoded = model.get_encoder()(input_ids=query_ids, attention_mask=query_mask.long())[0]
+            encoded = encode(model, query_ids, query_mask)
         if frozen is not None:
             frozen.encoded = encoded.detach()
         start = response_ids.new_full((len(response_ids), 1), model.config.decoder_start_token_id)
-        hidden: Tensor = model.get_decoder()(
+        hidden: Tensor = decoder_stack(model)(
             input_ids=torch.cat([start, response_ids[:, :-1]], dim=1),
             encoder_hidden_states=encoded,
             encoder_attention_mask=query_mask.long(),
@@ -101,10 +102,10 @@ class _DecoderWriting:
         query_ids: Int[Tensor, "B Q"],
         query_mask: Bool[Tensor, "B Q"],
     ) -> None:
-        self.decoder = model.get_decoder()
+        self.decoder = decoder_stack(model)
         self.start_id = model.config.decoder_start_token_id
         self.mask = query_mask.long()
-        self.encoded = model.get_encoder()(input_ids=query_ids, attention_mask=self.mask)[0]
+        self.encoded = encode(model, query_ids, query_mask)
         self.cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
 
     def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
@@ -125,6 +126,15 @@ class _DecoderWriting:
         self.cache.batch_select_indices(rows)
 
 
+def encode(
+    model: PreTrainedModel, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"]
+) -> Float[Tensor, "B Q H"]:
+    """What the decoder reads of the queries, projected where its width is another one."""
+    encoded: Tensor = model.get_encoder()(input_ids=query_ids, attention_mask=query_mask.long())[0]
+    projection = getattr(model, "enc_to_dec_proj", None)
+    return encoded if projection is None else projection(encoded)
+
+
 class DecoderOnly:
     """GPT-J, GPT-Neo, GPT-2, OPT, BLOOM, Llama: one stack reads and writes. Padded left."""
 
@@ -143,11 +153,12 @@ class DecoderOnly:
         """States of the last query token and of response[:-1]; there is no encoder to keep."""
         mask = torch.cat([query_mask, response_mask], dim=1)[:, :-1]
         ids = torch.cat([query_ids, response_ids], dim=1)[:, :-1]
-        hidden: Tensor = model.base_model(
+        stack = decoder_stack(model)
+        hidden: Tensor = stack(
             input_ids=ids,
             attention_mask=mask.long(),
             use_cache=False,
-            **_positions(model, positions_from_mask(mask)),
+            **_positions(stack, positions_from_mask(mask)),
         )[0]
         return hidden[:, query_ids.shape[1] - 1 :]
 
@@ -168,8 +179,10 @@ class _StackWriting:
         query_ids: Int[Tensor, "B Q"],
         query_mask: Bool[Tensor, "B Q"],
     ) -> None:
-        self.model, self.query_ids, self.mask = model, query_ids, query_mask.long()
-        self.cache: Any = DynamicCache(config=model.config)
+        self.stack, self.query_ids, self.mask = decoder_stack(model), query_ids, query_mask.long()
+        self.cache: Any = DynamicCache(config=text_config(model.config))
+        # Mamba keeps a state in place of keys and values; nothing in it is padding any more.
+        self.has_state = "cache_params" in inspect.signature(self.stack.forward).parameters
 
     def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
         if token_ids is None:
@@ -178,19 +191,23 @@ class _StackWriting:
             ids = token_ids[:, None]
             self.mask = torch.cat([self.mask, torch.ones_like(ids)], dim=1)
             positions = self.mask.sum(dim=1, keepdim=True) - 1
-        output = self.model.base_model(
+        output = self.stack(
             input_ids=ids,
-            attention_mask=self.mask,
-            past_key_values=self.cache,
+            attention_mask=None if self.has_state and token_ids is not None else self.mask,
             use_cache=True,
-            **_positions(self.model, positions),
+            **{"cache_params" if self.has_state else "past_key_values": self.cache},
+            **_positions(self.stack, positions),
         )
         last: Tensor = output.last_hidden_state[:, -1]
         return last
 
     def keep(self, rows: Int[Tensor, "K"]) -> None:
         self.query_ids, self.mask = self.query_ids[rows], self.mask[rows]
-        self.cache.batch_select_indices(rows)
+        for layer in self.cache.layers:
+            if hasattr(layer, "conv_states"):  # layers with a state leave it out of the selection
+                layer.reorder_cache(rows)
+            else:
+                layer.batch_select_indices(rows)
 
 
 def positions_from_mask(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
@@ -202,29 +219,61 @@ def positions_from_mask(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def _positions(model: PreTrainedModel, positions: Int[Tensor, "B T"]) -> dict[str, Tensor]:
-    """The `position_ids` keyword where the model takes one (BLOOM derives them from the mask)."""
-    if "position_ids" in inspect.signature(model.base_model.forward).parameters:
-        return {"position_ids": positions}
-    return {}
+def _positions(stack: Any, positions: Int[Tensor, "B T"]) -> dict[str, Tensor]:
+    """The `position_ids` keyword where the stack takes one (BLOOM derives them from the mask)."""
+    if "position_ids" not in inspect.signature(stack.forward).parameters:
+        return {}
+    embedding = getattr(getattr(stack, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embedding, "padding_idx", None)  # RoBERTa counts from behind it
+    return {"position_ids": positions if padding is None else positions + padding + 1}
 
 
-def language_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
-    """Logits in fp32 from states, exactly as the model's own forward computes them."""
-    config = model.config
-    if getattr(config, "scale_decoder_outputs", False):  # T5 with tied embeddings
-        hidden = hidden * (config.d_model**-0.5)
-    head = model.get_output_embeddings()
-    logits: Tensor = head(
-        hidden.to(head.weight.dtype) if head.weight.is_floating_point() else hidden
-    )
-    bias = getattr(model, "final_logits_bias", None)  # BART
-    if bias is not None:
-        logits = logits + bias
-    cap = getattr(config, "final_logit_softcapping", None)  # Gemma
-    if cap:
-        logits = torch.tanh(logits / cap) * cap
-    return logits.float()
+class Rereading:
+    """Writing without a cache: each step reads the query and all that is written once more.
+
+    For architectures whose cache cannot hold padded rows; quadratic in the length.
+
+    Args:
+        family: of the model.
+        model: what writes.
+        query_ids: padded on the family's side.
+        query_mask: True at real tokens.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        model: PreTrainedModel,
+        query_ids: Int[Tensor, "B Q"],
+        query_mask: Bool[Tensor, "B Q"],
+    ) -> None:
+        self.family, self.model = family, model
+        self.query_ids, self.query_mask = query_ids, query_mask
+        self.written = query_ids[:, :0]
+        self.frozen = FrozenStates()
+
+    def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
+        """Append one token to each row (None at the start); the state that predicts the next."""
+        if token_ids is not None:
+            self.written = torch.cat([self.written, token_ids[:, None]], dim=1)
+        next_ids = self.query_ids.new_zeros(len(self.written), 1)  # their value is not read
+        ids = torch.cat([self.written, next_ids], dim=1)
+        hidden = self.family.response_hidden(
+            self.model,
+            self.query_ids,
+            self.query_mask,
+            ids,
+            torch.ones_like(ids, dtype=torch.bool),
+            self.frozen,
+        )
+        return hidden[:, -1]
+
+    def keep(self, rows: Int[Tensor, "K"]) -> None:
+        """Drop every row that is not in `rows`."""
+        self.query_ids, self.query_mask = self.query_ids[rows], self.query_mask[rows]
+        self.written = self.written[rows]
+        if self.frozen.encoded is not None:
+            self.frozen.encoded = self.frozen.encoded[rows]
 
 
 def family_of(config: PretrainedConfig) -> Family:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from lora_detox.policy.anatomy import decoder_stack
 from lora_detox.types import FrozenStates
 
 
@@ -32,7 +33,7 @@ class FrozenPart:
     def __init__(self, model: PreTrainedModel) -> None:
         seq2seq = model.config.is_encoder_decoder
         self.encoder = seq2seq and not _changes(model.get_encoder().modules())
-        stack = model.get_decoder() if seq2seq else model.base_model
+        stack = decoder_stack(model)
         self.owner, self.name = _layer_list(stack)
         layers = getattr(self.owner, self.name)
         adapted = [index for index, layer in enumerate(layers) if _changes(layer.modules())]
@@ -41,6 +42,10 @@ class FrozenPart:
         # A decoder layer reads the encoder and the embeddings, so it is frozen only where they are.
         fixed_below = (self.encoder or not seq2seq) and not _changes(beside)
         self.depth = adapted[0] if adapted and fixed_below else 0
+
+    def disable(self) -> None:
+        """Keep nothing: for stacks whose layers do not simply follow each other."""
+        self.encoder, self.depth = False, 0
 
     @property
     def exists(self) -> bool:
@@ -73,7 +78,9 @@ class FrozenPart:
     @contextmanager
     def _replaying(self, lower: Any) -> Iterator[None]:
         layers = getattr(self.owner, self.name)
-        setattr(self.owner, self.name, nn.ModuleList([_Replay(lower), *layers[self.depth :]]))
+        # One for each layer, as stacks count their layers to look up masks and kinds of attention.
+        replays = [_Replay(layer, lower) for layer in layers[: self.depth]]
+        setattr(self.owner, self.name, nn.ModuleList([*replays, *layers[self.depth :]]))
         try:
             yield
         finally:
@@ -81,11 +88,18 @@ class FrozenPart:
 
 
 class _Replay(nn.Module):
-    """Stands in for the frozen layers: returns what the last of them returned."""
+    """Stands in for a frozen layer: returns what the last of them returned."""
 
-    def __init__(self, output: Any) -> None:
+    def __init__(self, layer: nn.Module, output: Any) -> None:
         super().__init__()
         self.output = output
+        self.layer = (layer,)  # in a tuple, so that it is no part of this module
+
+    def __getattr__(self, name: str) -> Any:
+        """What stacks read of their layers, the kind of attention for one, is the layer's own."""
+        if name in ("output", "layer"):
+            raise AttributeError(name)
+        return getattr(self.__dict__["layer"][0], name)
 
     def forward(self, *_inputs: Any, **_keywords: Any) -> Any:
         return self.output
@@ -136,11 +150,18 @@ def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
 
 def _layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
     """The module that holds a stack's list of layers, and the list's name there."""
-    for owner in stack.modules():
-        for name, child in owner.named_children():
-            if isinstance(child, nn.ModuleList):
-                return owner, name
-    raise ValueError(f"{type(stack).__name__} has no list of layers")
+    count = getattr(getattr(stack, "config", None), "num_hidden_layers", None)
+    lists = [
+        (owner, name, len(child))
+        for owner in stack.modules()
+        for name, child in owner.named_children()
+        if isinstance(child, nn.ModuleList)
+    ]
+    if not lists:
+        raise ValueError(f"{type(stack).__name__} has no list of layers")
+    # Some stacks have other lists before that of their layers, of another length.
+    owner, name, _ = next((one for one in lists if one[2] == count), lists[0])
+    return owner, name
 
 
 def _detached(output: Any) -> Any:

@@ -23,7 +23,7 @@ from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
 from lora_detox.policy.reference import Reference, copies
-from lora_detox.policy.start_check import check_start, plain_logprobs, probe_row
+from lora_detox.policy.start_check import StartCheck
 from lora_detox.policy.stored_adapter import load_stored
 from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 
@@ -40,23 +40,25 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
         A policy whose only trainable parameters are those of the adapter and the value head.
 
     Raises:
-        SettingsError: see `check_backbone`; also an adapter without trainable parameters.
+        SettingsError: see `check_backbone` and `StartCheck`; also an adapter without trainable
+            parameters.
     """
     config = check_backbone(plan, adapter)
     tokenizer = load_tokenizer(plan, config)
     ends = response_ends(plan, tokenizer, config)
-    backbone = _load_backbone(plan, config)
+    backbone, family = _load_backbone(plan, config), family_of(config)
     backbone.generation_config.eos_token_id = list(ends)  # trainers that sample on their own
+    check = StartCheck(backbone, family, tokenizer, plan.path)
+    bare = check.plain(backbone)
     model, reference = _with_adapter(backbone, plan, adapter)
-    row = probe_row(model)
-    plain = None if plan.adapter is None else plain_logprobs(model, row)
+    start = bare if plan.adapter is None else check.plain(backbone)
     if plan.gradient_checkpointing:
         enable_checkpointing(backbone)
     make_lean(model)
     policy = LoraPolicy(
         model,
         tokenizer,
-        family_of(config),
+        family,
         with_value_head=plan.value_head,
         eos_token_ids=ends,
         reference=reference,
@@ -65,8 +67,10 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
         raise SettingsError(
             "policy.adapter: the adapter has no trainable parameter, so nothing would be learned"
         )
-    if plan.adapter is not None and plain is not None:
-        check_start(policy, plan.adapter, row, plain)
+    if plan.adapter is not None:
+        check.learns(policy, plan.adapter)
+    check.policy(policy, start)
+    check.reference(policy, start if plan.frozen_reference else bare)
     trim_heap()
     return policy
 

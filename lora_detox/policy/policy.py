@@ -10,9 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.checksum import checksum
-from lora_detox.policy.families import Family, language_logits
+from lora_detox.policy.families import Family, Rereading, Writing
 from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
+from lora_detox.policy.logits import language_logits
 from lora_detox.policy.reference import Reference, exchanged
 from lora_detox.policy.session import SampledWriting
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
@@ -50,14 +52,14 @@ class LoraPolicy:
     ) -> None:
         self.model, self.tokenizer, self.family = model, tokenizer, family
         self.backbone = model.get_base_model()
-        hidden_size = getattr(self.backbone.config, "word_embed_proj_dim", None)  # OPT-350m
-        hidden_size = hidden_size or self.backbone.config.hidden_size
-        self.value_head = ValueHead(hidden_size, device=self.device) if with_value_head else None
+        width = state_size(self.backbone.config)
+        self.value_head = ValueHead(width, device=self.device) if with_value_head else None
         self.vocabulary: int = self.backbone.get_output_embeddings().weight.shape[0]
         self.frozen_part = FrozenPart(self.backbone)
         self.eos_token_ids = eos_token_ids or end_token_ids(tokenizer, self.backbone.config, {})
         self._reference, self._head = reference or Reference(), head_parameters(self.backbone)
         self.static_cache: bool | None = None  # while decoding; None on GPUs
+        self.rereads = False  # True where the architecture has no cache that can be relied on
         self.model.eval()
 
     @property
@@ -101,7 +103,9 @@ class LoraPolicy:
             length.
         """
         static = self.device.type == "cuda" if self.static_cache is None else self.static_cache
-        if room is not None and static and can_decode_statically(self.backbone):
+        if self.rereads:
+            writing: Writing = Rereading(self.family, self.backbone, query_ids, query_mask)
+        elif room is not None and static and can_decode_statically(self.backbone):
             writing = write_statically(self.backbone, query_ids, query_mask, room)
         else:
             writing = self.family.write(self.backbone, query_ids, query_mask)

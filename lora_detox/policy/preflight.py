@@ -13,6 +13,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.hub import HubError, hub_files, hub_reason
 from lora_detox.machine import DTYPES, gains_by_bf16, has_fast_bf16, resolve_device
 from lora_detox.policy.adapter import AdapterPlan, empty_model, is_named, lora_config
+from lora_detox.policy.anatomy import text_config
 from lora_detox.policy.stored_adapter import check_tensors, check_use, read_stored
 from lora_detox.policy.token_ids import complete_ids, generation_defaults
 
@@ -74,7 +75,7 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
     if plan.dtype == "auto":
         device = resolve_device(plan.device)
         quantized = plan.quantization != "none" and (device.type != "cpu" or has_fast_bf16())
-        faster = quantized or gains_by_bf16(device, config.hidden_size)
+        faster = quantized or gains_by_bf16(device, text_config(config).hidden_size)
         return torch.bfloat16 if faster else torch.float32
     if (
         plan.dtype == "float16"

@@ -5,7 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lora_detox.policy.families import Writing, language_logits
+from lora_detox.policy.families import Writing
+from lora_detox.policy.logits import language_logits
 from lora_detox.policy.token_stats import sampling_logits
 from lora_detox.types import Sampling
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
 
 from lora_detox.machine import CACHE_COLUMNS
-from lora_detox.policy.families import Writing, positions_from_mask
+from lora_detox.policy.anatomy import decoder_stack, text_config
+from lora_detox.policy.families import Writing, encode, positions_from_mask
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def can_decode_statically(model: PreTrainedModel) -> bool:
         return False
     if model.config.is_encoder_decoder:
         return str(model.config.model_type) in ("t5", "mt5", "umt5")
-    return "position_ids" in inspect.signature(model.base_model.forward).parameters
+    return "position_ids" in inspect.signature(decoder_stack(model).forward).parameters
 
 
 def write_statically(
@@ -129,8 +130,8 @@ class _StaticStack(_StaticWriting):
     ) -> None:
         size = _aligned(query_ids.shape[1] + room)
         super().__init__(model, len(query_ids), size)
-        self.stack, self.query_ids, self.query_mask = model.base_model, query_ids, query_mask
-        self.cache: Any = StaticCache(config=model.config, max_cache_len=size)
+        self.stack, self.query_ids, self.query_mask = decoder_stack(model), query_ids, query_mask
+        self.cache: Any = StaticCache(config=text_config(model.config), max_cache_len=size)
         self.readable = torch.ones(len(query_ids), size, dtype=torch.bool, device=self.device)
         self.readable[:, : query_mask.shape[1]] = query_mask
         self.lengths = query_mask.sum(dim=1, keepdim=True)
@@ -175,8 +176,8 @@ class _StaticDecoder(_StaticWriting):
     ) -> None:
         size = _aligned(1 + room)
         super().__init__(model, len(query_ids), size)
-        self.decoder = model.get_decoder()
-        self.encoded = model.get_encoder()(input_ids=query_ids, attention_mask=query_mask.long())[0]
+        self.decoder = decoder_stack(model)
+        self.encoded = encode(model, query_ids, query_mask)
         self.query_allowed = self._additive(query_mask[:, None])
         grows = StaticCache(config=self.decoder.config, max_cache_len=size)
         self.cache: Any = EncoderDecoderCache(grows, DynamicCache())

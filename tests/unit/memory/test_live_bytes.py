@@ -148,8 +148,9 @@ def test_weights_are_counted_to_the_byte(saved, architecture, changes):
     tensors = [t for n, t in backbone.named_parameters() if "lora_" not in n]
     tensors += list(backbone.buffers())
     for module in backbone.modules():
-        scale = getattr(getattr(module, "weight", None), "SCB", None)
-        tensors += [] if scale is None else [scale]
+        holders = (getattr(module, "weight", None), getattr(module, "state", None))
+        scales = [getattr(holder, "SCB", None) for holder in holders]  # the first pass moves it
+        tensors += [scale for scale in scales if scale is not None]
         tensors += quant_tensors(getattr(getattr(module, "weight", None), "quant_state", None))
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     assert predicted.total == sum(held.values())
