@@ -72,6 +72,15 @@ class Combine(StrEnum):
     mean = "mean"
 
 
+class Turns(StrEnum):
+    """What a list in the column of the prompt is."""
+
+    auto = "auto"
+    dialogue = "dialogue"
+    prompts = "prompts"
+    last = "last"
+
+
 class KlControlType(StrEnum):
     """Whether the KL coefficient moves."""
 

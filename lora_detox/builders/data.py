@@ -34,6 +34,7 @@ def load_data(settings: Settings) -> PromptSets:
         "fields",
         "min_toxicity",
         "max_toxicity",
+        "turns",
         "skip",
         "prefixes",
         "split_fractions",

@@ -7,7 +7,7 @@ from typing import Any
 from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, load_prompt_sets
-from lora_detox.prompts.rows import BadRow
+from lora_detox.prompts.rows import BadRow, Twice
 from lora_detox.prompts.sources import open_sources
 from lora_detox.report.console import print_line
 from lora_detox.settings import DataSettings, Settings
@@ -130,6 +130,8 @@ def _first(columns: Mapping[str, Any], names: str) -> Any:
         value: Any = columns
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, Twice):
+            raise DataError(f"the column `{name}` stands twice: rename or remove one of them")
         if value is not None:
             return value
     return None

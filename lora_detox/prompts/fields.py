@@ -7,19 +7,24 @@ be right; alternatives are guesses, so for references and toxicity it is fine if
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_detox.choices import Turns
 from lora_detox.errors import DataError
-from lora_detox.prompts.rows import BadRow, BadRowLog, PromptRow, RawRow
+from lora_detox.prompts.dialogues import TEXTS, joined, last_text, reads_as
+from lora_detox.prompts.rows import BadRow, BadRowLog, PromptRow, RawRow, Twice
+from lora_detox.prompts.values import structured, unfolded
 
 FIELD_NAMES = ("prompt", "references", "toxicity", "id")
-_ROWS_SEARCHED_FOR_COLUMNS = 100
+_ROWS_SEARCHED = 100
 
 
 # Marks a column that a row does not have, which None does not.
 ABSENT: Any = object()
+# Marks a column that a row has twice.
+TWICE: Any = object()
 
 
 class _RowError(Exception):
@@ -104,45 +109,68 @@ def read_rows(
         DataError: if no row has a column that is named, or past the limit of bad rows.
     """
     _check_columns(raw_rows, fields, needs_toxicity)
-    rows = []
+    _check_prompts(raw_rows, fields)
+    rows: list[PromptRow] = []
     for raw in raw_rows:
         try:
             rows.append(_read_row(raw, fields))
         except _RowError as error:
-            bad_rows.add(BadRow(where=raw.where, reason=str(error)))
+            bad_rows.add(BadRow(where=raw.where, reason=str(error)), len(rows))
     return rows
 
 
-def unfold_rows(raw_rows: Sequence[RawRow], fields: FieldMap) -> list[RawRow]:
-    """One row per prompt where a row holds a list of prompts (BOLD), with its own reference.
+def unfold_rows(
+    raw_rows: Sequence[RawRow], fields: FieldMap, turns: Turns = Turns.auto
+) -> list[RawRow]:
+    """One row per prompt where a row holds a list of prompts (BOLD); dialogues become one text.
 
     Args:
         raw_rows: rows of one source.
         fields: which column is what.
+        turns: what a list is; `auto` decides by the references and by the name of the column.
 
     Returns:
         The rows in their order; the others unchanged. Rows out of a list are named "row#place",
         and so are their ids.
+
+    Raises:
+        DataError: chat messages that can be meant either way.
     """
-    unfolded: list[RawRow] = []
+    unfolded_rows: list[RawRow] = []
     for raw in raw_rows:
-        prompts = _look_up(raw.columns, fields.prompt)
-        if not isinstance(prompts, list):
-            unfolded.append(raw)
+        prompts = unfolded(_look_up(raw.columns, fields.prompt))
+        if not isinstance(prompts, list) or not prompts:
+            unfolded_rows.append(raw)
             continue
-        references = _look_up(raw.columns, fields.references) if fields.references else None
-        if not isinstance(references, list) or len(references) != len(prompts):
-            references = [references] * len(prompts)
-        named = _look_up(raw.columns, fields.id) if fields.id else ABSENT
-        for place, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
-            # Keys as the settings name them, so that dotted names and alternatives still find them.
-            columns = {**raw.columns, fields.prompt.split("|")[0]: prompt}
-            if fields.references:
-                columns[fields.references.split("|")[0]] = reference
-            if fields.id and named is not ABSENT:
-                columns[fields.id.split("|")[0]] = f"{named}#{place}"
-            unfolded.append(RawRow(where=f"{raw.where}#{place}", columns=columns))
-    return unfolded
+        value = _look_up(raw.columns, fields.references) if fields.references else None
+        references = None if value is ABSENT else unfolded(value)
+        column = _present(raw.columns, fields.prompt)
+        kind = reads_as(prompts, references, column, turns, raw.where)
+        if kind is Turns.prompts:
+            unfolded_rows += _rows_of_list(raw, prompts, references, fields)
+            continue
+        text = joined(prompts) if kind is Turns.dialogue else last_text(prompts)
+        # Where a turn has no text the list stays, and is named as a bad row.
+        kept = prompts if text is None else text
+        key = fields.prompt.split("|")[0]
+        unfolded_rows.append(RawRow(where=raw.where, columns={**raw.columns, key: kept}))
+    return unfolded_rows
+
+
+def _rows_of_list(
+    raw: RawRow, prompts: list[Any], references: Any, fields: FieldMap
+) -> Iterator[RawRow]:
+    if not isinstance(references, list) or len(references) != len(prompts):
+        references = [references] * len(prompts)
+    named = _look_up(raw.columns, fields.id) if fields.id else ABSENT
+    for place, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
+        # Keys as the settings name them, so that dotted names and alternatives still find them.
+        columns = {**raw.columns, fields.prompt.split("|")[0]: prompt}
+        if fields.references:
+            columns[fields.references.split("|")[0]] = reference
+        if fields.id and named is not ABSENT:
+            columns[fields.id.split("|")[0]] = f"{named}#{place}"
+        yield RawRow(where=f"{raw.where}#{place}", columns=columns)
 
 
 def leave_out(
@@ -169,10 +197,17 @@ def leave_out(
 
 
 def _check_columns(raw_rows: Sequence[RawRow], fields: FieldMap, needs_toxicity: bool) -> None:
-    """A column that no row has is a wrong name, not a bad row."""
+    """A column that no row has is a wrong name, not a bad row; nor is one that stands twice."""
     if not raw_rows:
         return
     for name, column in fields.named().items():
+        twice = next((raw for raw in raw_rows if _look_up(raw.columns, column) is TWICE), None)
+        if twice is not None:
+            raise DataError(
+                f"{twice.where}: the column `{_present(twice.columns, column)}` stands twice, and "
+                f"the {name} is read from it: rename or remove one of them, or name another "
+                f"column with `data.fields.{name}`"
+            )
         if name == "id":
             continue  # without one, a row is named by its place
         is_needed = name == "prompt" or (name == "toxicity" and needs_toxicity)
@@ -186,9 +221,24 @@ def _check_columns(raw_rows: Sequence[RawRow], fields: FieldMap, needs_toxicity:
             )
 
 
+def _check_prompts(raw_rows: Sequence[RawRow], fields: FieldMap) -> None:
+    """Where every prompt is an object, the column is one level too high."""
+    first = [unfolded(_look_up(r.columns, fields.prompt)) for r in raw_rows[:_ROWS_SEARCHED]]
+    if not first or not all(isinstance(one, Mapping) and one for one in first):
+        return
+    column = _present(raw_rows[0].columns, fields.prompt)
+    texts = [key for key, value in first[0].items() if isinstance(value, str)]
+    known = [key for key in TEXTS if key in texts] or texts
+    advice = f"set `data.fields.prompt={column}.{known[0]}`" if known else "name a column of texts"
+    raise DataError(
+        f"{raw_rows[0].where}: the prompt in `{column}` is an object with "
+        f"{', '.join(map(str, first[0]))}, want a text; {advice}"
+    )
+
+
 def _columns_found(raw_rows: Sequence[RawRow]) -> list[str]:
     columns: dict[str, None] = {}
-    for raw in raw_rows[:_ROWS_SEARCHED_FOR_COLUMNS]:
+    for raw in raw_rows[:_ROWS_SEARCHED]:
         for name, value in raw.columns.items():
             nested = [f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else []
             columns.update(dict.fromkeys(nested or [str(name)]))
@@ -196,7 +246,7 @@ def _columns_found(raw_rows: Sequence[RawRow]) -> list[str]:
 
 
 def _look_up(columns: Mapping[str, Any], column: str) -> Any:
-    """Value of the first alternative that is there, else ABSENT."""
+    """Value of the first alternative that is there, else ABSENT; TWICE for one that is doubled."""
     for alternative in column.split("|"):
         value = _look_up_one(columns, alternative)
         if value is not ABSENT:
@@ -204,11 +254,23 @@ def _look_up(columns: Mapping[str, Any], column: str) -> Any:
     return ABSENT
 
 
+def _present(columns: Mapping[str, Any], column: str) -> str:
+    """The alternative that `_look_up` reads; the first where there is none."""
+    alternatives = column.split("|")
+    there = (one for one in alternatives if _look_up_one(columns, one) is not ABSENT)
+    return next(there, alternatives[0])
+
+
 def _look_up_one(columns: Mapping[str, Any], column: str) -> Any:
     if column in columns:
-        return columns[column]
-    value: Any = columns
+        value = columns[column]
+        return TWICE if isinstance(value, Twice) else value
+    value = columns
     for part in column.split("."):
+        if isinstance(value, str):
+            value = structured(value)
+        if isinstance(value, Twice):
+            return TWICE
         if not isinstance(value, Mapping) or part not in value:
             return ABSENT
         value = value[part]
@@ -216,9 +278,11 @@ def _look_up_one(columns: Mapping[str, Any], column: str) -> Any:
 
 
 def _read_row(raw: RawRow, fields: FieldMap) -> PromptRow:
-    prompt = _look_up(raw.columns, fields.prompt)
+    prompt = unfolded(_look_up(raw.columns, fields.prompt))
     if prompt is ABSENT or prompt is None:
         raise _RowError(f"no prompt in column `{fields.prompt}`")
+    if isinstance(prompt, Mapping):
+        raise _RowError(f"the prompt is an object with {', '.join(map(str, prompt))}, want a text")
     if not isinstance(prompt, str):
         raise _RowError(f"the prompt is {type(prompt).__name__}, want a string")
     if not prompt.strip():
@@ -247,6 +311,7 @@ def _read_id(raw: RawRow, column: str | None) -> str:
 
 def _read_references(raw: RawRow, column: str | None) -> list[str]:
     value = _look_up(raw.columns, column) if column else ABSENT
+    value = unfolded(value)
     if value is ABSENT or value is None:
         return []
     references = [value] if isinstance(value, str) else value
@@ -259,7 +324,7 @@ def _read_references(raw: RawRow, column: str | None) -> list[str]:
 
 def _read_toxicity(raw: RawRow, column: str | None) -> float | None:
     value = _look_up(raw.columns, column) if column else ABSENT
-    if value is ABSENT or value is None or value == "":
+    if value is ABSENT or value is None or value in ("", "None", "null"):
         return None
     try:
         toxicity = float(value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from lora_detox.choices import Turns
 from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts.fields import FieldMap, field_map, leave_out, read_rows, unfold_rows
@@ -38,6 +39,9 @@ class PromptRules:
         min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
         max_toxicity: keep prompts whose toxicity is at most this.
         skip: leave out prompts that match this regular expression from end to end.
+        turns: what a list in the column of the prompt is: "dialogue" (its turns),
+            "prompts" (one each), "last" (chat messages, of which the last of the user is the
+            prompt), or "auto" (see `dialogues.reads_as`).
         prefixes: texts of which each prompt gets one in front, by a hash of its own text.
         split_fractions: fractions of train, validation and test where one source is split.
         limit: at most this many rows in each split, > 0; a stable choice by `seed`.
@@ -49,6 +53,7 @@ class PromptRules:
     min_toxicity: float | None = None
     max_toxicity: float | None = None
     skip: str | None = None
+    turns: Turns = Turns.auto
     prefixes: Sequence[str] = ()
     split_fractions: Sequence[float] = (0.8, 0.1, 0.1)
     limit: int | None = None
@@ -124,6 +129,7 @@ def _make_sets(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRu
         columns,
         BadRowLog(limit=rules.bad_row_limit),
         _pattern(rules.skip),
+        Turns(rules.turns),
         needs_toxicity=low is not None or high is not None,
     )
     toxic = {split: keep_toxic(rows, low, split, high) for split, rows in reading.rows.items()}
@@ -205,6 +211,7 @@ def _read_all(
     columns: FieldMap,
     bad_rows: BadRowLog,
     skip: re.Pattern[str] | None,
+    turns: Turns,
     *,
     needs_toxicity: bool,
 ) -> _Reading:
@@ -215,10 +222,10 @@ def _read_all(
         for row in track(source.rows, f"reading {source.name}", source.count):
             read += 1
             if isinstance(row, BadRow):
-                bad_rows.add(row)
+                bad_rows.add(row, len(raw_rows))
             else:
                 raw_rows.append(row)
-        raw_rows = unfold_rows(raw_rows, columns)
+        raw_rows = unfold_rows(raw_rows, columns, turns)
         kept = leave_out(raw_rows, columns, skip)
         skipped += len(raw_rows) - len(kept)
         rows[split] = read_rows(kept, columns, bad_rows, needs_toxicity=needs_toxicity)

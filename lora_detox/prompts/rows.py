@@ -1,5 +1,6 @@
 """The records of this stage: a row of data, the three sets of rows, and what was dropped."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,11 @@ from typing import Any
 from lora_detox.errors import DataError
 
 NAMED_BAD_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Stands in for the value of a column that stands twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +66,43 @@ class BadRowLog:
         limit: how many are skipped before DataError; 0 tolerates none.
         count: how many were met so far.
         examples: the first few as "file:line: reason".
+        reasons: every reason that was met, numbers left out.
     """
 
     limit: int
     count: int = 0
     examples: list[str] = field(default_factory=list)
+    reasons: set[str] = field(default_factory=set)
 
-    def add(self, bad: BadRow) -> None:
-        """Count one bad row; raises DataError past the limit."""
+    def add(self, bad: BadRow, usable: int) -> None:
+        """Count one bad row.
+
+        Args:
+            bad: the row.
+            usable: rows of the same source that were read well before it.
+
+        Raises:
+            DataError: past the limit.
+        """
         self.count += 1
+        self.reasons.add(re.sub(r"\d+", "N", bad.reason))
         if len(self.examples) < NAMED_BAD_ROWS:
             self.examples.append(f"{bad.where}: {bad.reason}")
         if self.count > self.limit:
-            named = "; ".join(self.examples)
-            raise DataError(
-                f"more than {self.limit} bad rows (the first: {named}); "
-                "repair the data, or skip more of them with `data.bad_row_limit`"
+            raise DataError(self._too_many(usable))
+
+    def _too_many(self, usable: int) -> str:
+        """To skip more rows is no advice where not a single one can be read."""
+        if usable == 0 and len(self.reasons) == 1:
+            return (
+                f"all of the first {self.count} rows are bad alike ({self.examples[0]}): the "
+                "source is not what it is read as; look at its first lines and at "
+                "`data.fields`, `data.path`"
             )
+        return (
+            f"more than {self.limit} bad rows (the first: {'; '.join(self.examples)}); "
+            "repair the data, or skip more of them with `data.bad_row_limit`"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

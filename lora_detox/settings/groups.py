@@ -18,6 +18,7 @@ from lora_detox.choices import (
     ScoreOutput,
     Stage,
     TaskKind,
+    Turns,
 )
 from lora_detox.ranges import fraction, not_negative, positive, positive_fraction
 from lora_detox.settings.algorithm import AlgorithmSettings
@@ -99,6 +100,7 @@ class DataSettings:
     fields: FieldSettings = field(default_factory=FieldSettings)
     min_toxicity: float | None = fraction(None)
     max_toxicity: float | None = fraction(None)
+    turns: Turns = Turns.auto
     skip: str | None = None
     prefixes: list[str] = field(default_factory=list)
     query_tokens: list[int] | None = None
