@@ -43,8 +43,8 @@ def reads_as(
             return Turns.last
         raise DataError(
             f"{where}: the prompt in `{column}` is a list of {len(prompts)} messages "
-            f"({', '.join(map(str, prompts[0]))}): set `data.turns=dialogue` to read them as one text, "
-            "or `data.turns=last` to take the last message of the user (with `task.chat=true` it "
+            f"({', '.join(map(str, prompts[0]))}): set `data.turns=dialogue` to read them as one "
+            "text, or `data.turns=last` to take the last message of the user (with `task.chat=true` it "
             "goes through the chat template)"
         )
     one_for_all = isinstance(references, str) or (
