@@ -44,8 +44,8 @@ def reads_as(
         raise DataError(
             f"{where}: the prompt in `{column}` is a list of {len(prompts)} messages "
             f"({', '.join(map(str, prompts[0]))}): set `data.turns=dialogue` to read them as one "
-            "text, or `data.turns=last` to take the last message of the user (`task.chat=true` puts "
-            "it through the chat template)"
+            "text, or `data.turns=last` to take the last message of the user (`task.chat=true` "
+            "puts it through the chat template)"
         )
     one_for_all = isinstance(references, str) or (
         isinstance(references, list) and len(references) == 1
