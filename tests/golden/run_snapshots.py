@@ -108,7 +108,11 @@ def _lines(file: Path) -> list[str]:
 def _computed(node: Any) -> Any:
     if isinstance(node, dict):
         kept = {k: v for k, v in node.items() if not str(k).startswith(WITHOUT)}
-        return {key: _computed(value) for key, value in kept.items() if key != "resamples"}
+        return {
+            key: _computed(value)
+            for key, value in kept.items()
+            if key not in ("resamples", "words")
+        }
     return [_computed(one) for one in node] if isinstance(node, list) else node
 
 
