@@ -5,10 +5,12 @@ from peft import get_peft_model
 from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
+    AutoModelForCausalLM,
     BartConfig,
     BartForConditionalGeneration,
     BloomConfig,
     BloomForCausalLM,
+    Gemma2Config,
     GPT2Config,
     GPT2LMHeadModel,
     GPTJConfig,
@@ -17,6 +19,7 @@ from transformers import (
     GPTNeoForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    GraniteConfig,
     LlamaConfig,
     LlamaForCausalLM,
     OPTConfig,
@@ -34,7 +37,7 @@ from lora_detox.types import PromptBatch
 
 VOCABULARY = 40
 ARCHITECTURES = ("t5", "gptj", "gpt_neo", "gpt2", "llama")
-MORE_ARCHITECTURES = ("bart", "opt", "bloom", "gpt_neox")
+MORE_ARCHITECTURES = ("bart", "opt", "bloom", "gpt_neox", "granite", "gemma2")
 """Further ones, for the tests of alignment alone, so that the others stay quick."""
 ENCODER_DECODER, DECODER_ONLY = "t5", "gptj"
 _TOKENS = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
@@ -135,6 +138,22 @@ def tiny_backbone(architecture: str, seed: int = 0) -> PreTrainedModel:
 
 
 def _another_backbone(architecture: str) -> PreTrainedModel:
+    if architecture in ("granite", "gemma2"):  # logits are scaled, or capped
+        kind = GraniteConfig if architecture == "granite" else Gemma2Config
+        bent = {"logits_scaling": 8.0} if architecture == "granite" else {"head_dim": 8}
+        bent |= {} if architecture == "granite" else {"final_logit_softcapping": 2.0}
+        return AutoModelForCausalLM.from_config(
+            kind(
+                hidden_size=16,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=24,
+                max_position_embeddings=64,
+                **bent,
+                **_TOKENS,
+            )
+        )
     if architecture == "bart":
         model = BartForConditionalGeneration(
             BartConfig(

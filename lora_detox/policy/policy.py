@@ -59,6 +59,7 @@ class LoraPolicy:
         self.eos_token_ids = eos_token_ids or end_token_ids(tokenizer, self.backbone.config, {})
         self._reference, self._head = reference or Reference(), head_parameters(self.backbone)
         self.static_cache: bool | None = None  # while decoding; None on GPUs
+        self.static_works = can_decode_statically(self.backbone)
         self.rereads = False  # True where the architecture has no cache that can be relied on
         self.model.eval()
 
@@ -105,7 +106,7 @@ class LoraPolicy:
         static = self.device.type == "cuda" if self.static_cache is None else self.static_cache
         if self.rereads:
             writing: Writing = Rereading(self.family, self.backbone, query_ids, query_mask)
-        elif room is not None and static and can_decode_statically(self.backbone):
+        elif room is not None and static and self.static_works:
             writing = write_statically(self.backbone, query_ids, query_mask, room)
         else:
             writing = self.family.write(self.backbone, query_ids, query_mask)

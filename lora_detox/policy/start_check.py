@@ -176,18 +176,26 @@ class StartCheck:
             LOG.warning("%s: frozen layers are computed anew in each pass", self.what)
             policy.frozen_part.disable()
         if not self._writes(policy, start):
-            policy.rereads = True
-            if not self._writes(policy, start):
-                raise SettingsError(
-                    f"policy.path: {self.what} gives a token another probability when the tokens "
-                    "behind it are known, so it is no causal language model and cannot write; "
-                    "choose a decoder-only or an encoder-decoder model"
-                )
-            LOG.warning(
-                "%s has no key-value cache that holds padded rows: each token reads the whole "
-                "text again, which is slow",
-                self.what,
+            self._write_otherwise(policy, start)
+
+    def _write_otherwise(self, policy: LoraPolicy, start: Float[Tensor, "B R"]) -> None:
+        """Go on with a growing cache, else with none at all, whatever writes rightly."""
+        if policy.static_works:
+            policy.static_works = False
+            if self._writes(policy, start):
+                return
+        policy.rereads = True
+        if not self._writes(policy, start):
+            raise SettingsError(
+                f"policy.path: {self.what} gives a token another probability when the tokens "
+                "behind it are known, so it is no causal language model and cannot write; "
+                "choose a decoder-only or an encoder-decoder model"
             )
+        LOG.warning(
+            "%s has no key-value cache that holds padded rows: each token reads the whole "
+            "text again, which is slow",
+            self.what,
+        )
 
     def reference(self, policy: LoraPolicy, expected: Float[Tensor, "B R"]) -> None:
         """Within `reference()` the policy is what the KL penalty and the perplexity refer to.

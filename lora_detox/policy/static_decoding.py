@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
+from transformers.cache_utils import StaticLayer
 
 from lora_detox.machine import CACHE_COLUMNS
 from lora_detox.policy.anatomy import decoder_stack, text_config
@@ -27,9 +28,13 @@ def can_decode_statically(model: PreTrainedModel) -> bool:
     """Whether a model's step has fixed shapes and takes prepared masks and positions.
 
     Not so where attention depends on the cache's length (GPT-Neo's windows) or on the padding mask
-    itself (BLOOM), nor where weights are quantized: int8 looks at the numbers it multiplies.
+    itself (BLOOM), where layers have a sliding window or a state in place of keys and values, nor
+    where weights are quantized: int8 looks at the numbers it multiplies.
     """
     if not getattr(model, "_can_compile_fullgraph", False) or getattr(model, "is_quantized", False):
+        return False
+    layers = StaticCache(config=text_config(model.config), max_cache_len=CACHE_COLUMNS).layers
+    if any(type(layer) is not StaticLayer for layer in layers):
         return False
     if model.config.is_encoder_decoder:
         return str(model.config.model_type) in ("t5", "mt5", "umt5")

@@ -9,7 +9,7 @@ from tests.unit.classic.programs import policy, quiet_trainer, some_queries, som
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "granite", "gemma2"])
 def test_forward_pass_equals_one_plain_forward_per_row(architecture, side):
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = side

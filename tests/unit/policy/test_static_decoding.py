@@ -8,7 +8,7 @@ from lora_detox.rollout.sampling import sample_responses
 from lora_detox.types import Sampling
 from tests.tiny import MORE_ARCHITECTURES, move, tiny_policy, tiny_prompts
 
-STATIC = ("t5", "gptj", "gpt2", "llama", "gpt_neox", "opt")
+STATIC = ("t5", "gptj", "gpt2", "llama", "gpt_neox", "opt", "granite")
 ROOM = torch.tensor([9, 2, 12, 5, 1, 12])
 
 
