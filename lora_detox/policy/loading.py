@@ -48,7 +48,8 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     ends = response_ends(plan, tokenizer, config)
     backbone, family = _load_backbone(plan, config), family_of(config)
     backbone.generation_config.eos_token_id = list(ends)  # trainers that sample on their own
-    check = StartCheck(backbone, family, tokenizer, plan.path)
+    beside = "" if plan.adapter is None else f" with policy.adapter={plan.adapter}"
+    check = StartCheck(backbone, family, tokenizer, plan.path + beside)
     bare = check.plain(backbone)
     model, reference = _with_adapter(backbone, plan, adapter)
     start = bare if plan.adapter is None else check.plain(backbone)

@@ -167,12 +167,15 @@ class StartCheck:
         Raises:
             SettingsError: it does not, so this architecture cannot be trained rightly.
         """
-        alone = self._scored(policy, [self.rows.row(i) for i in range(len(start))])
-        self._compare("log-probabilities of the toolkit", alone, start)
         padded = self._scored(policy, [self.rows])
-        side = policy.family.padding_side
-        self._compare(f"log-probabilities in a batch padded on the {side}", padded, start)
-        if self._distance(self._replayed(policy), start) > self.tolerance:
+        if self._distance(padded, start) > self.tolerance:
+            alone = self._scored(policy, [self.rows.row(i) for i in range(len(start))])
+            self._compare("log-probabilities of the toolkit", alone, start)
+            side = policy.family.padding_side
+            self._compare(f"log-probabilities in a batch padded on the {side}", padded, start)
+        if policy.frozen_part.exists and self._distance(self._replayed(policy), start) > (
+            self.tolerance
+        ):
             LOG.warning("%s: frozen layers are computed anew in each pass", self.what)
             policy.frozen_part.disable()
         if not self._writes(policy, start):
