@@ -12,8 +12,10 @@ from lora_detox.scores import (
     ScoreTerm,
     SignedScorer,
     check_classifier,
+    check_padding,
     probe_scorer,
     text_term,
+    warn_of_batch_effects,
 )
 from lora_detox.settings import ScorerSettings, Settings, TermSettings, probe_texts
 from lora_detox.types import Scorer
@@ -54,6 +56,7 @@ def _load_scorer(
             device=device,
             key=key,
         )
+        check_padding(scorer, key)
     if settings.ensemble and scorer is not None:
         others = [_ensemble_member(path, settings, key, device) for path in settings.ensemble]
         scorer = EnsembleScorer([scorer, *others], settings.combine.value)
@@ -66,13 +69,15 @@ def _load_scorer(
     if settings.probe and scorer is not None:
         texts = probe_texts(settings.probe_texts, f"{key}.probe_texts")
         probe_scorer(scorer, key, texts)
+        if settings.function is not None:
+            warn_of_batch_effects(scorer, key)
     return SignedScorer(scorer, settings.signs) if settings.signs and scorer else scorer
 
 
 def _ensemble_member(
     path: str, settings: ScorerSettings, key: str, device: torch.device
 ) -> ClassifierScorer:
-    return ClassifierScorer(
+    scorer = ClassifierScorer(
         path,
         output=settings.output.value,
         text=settings.text.value,
@@ -82,6 +87,8 @@ def _ensemble_member(
         device=device,
         key=key,
     )
+    check_padding(scorer, key, f"{key}.ensemble")
+    return scorer
 
 
 def _composite(scorer: Scorer, settings: ScorerSettings) -> CompositeScorer:

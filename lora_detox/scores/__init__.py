@@ -7,7 +7,8 @@ Files: `contract` (what every scorer takes and keeps), `classifier` (a sequence 
 usual reward and judge), `heads` (which output is civil; score and toxicity out of logits),
 `loading` (checks before weights are read), `windows` (long texts), `functions` (any Python
 function), `terms` (ROUGE, length, similarity), `composite` (scorers made of others: sums,
-ensembles, signs), `prefixes` (which tokens it was), `probe` (is the sign right?).
+ensembles, signs), `prefixes` (which tokens it was), `probe` (is the sign right?),
+`padding` (does a text score alone as in a batch?).
 """
 
 from lora_detox.scores.classifier import ClassifierScorer
@@ -16,6 +17,7 @@ from lora_detox.scores.contract import check_scorer, score_prompts
 from lora_detox.scores.functions import FunctionScorer
 from lora_detox.scores.heads import ClassifierHead, civil_label_index
 from lora_detox.scores.loading import check_classifier
+from lora_detox.scores.padding import check_padding, warn_of_batch_effects
 from lora_detox.scores.prefixes import prefix_credit
 from lora_detox.scores.probe import ProbeResult, probe_scorer
 from lora_detox.scores.terms import text_term
@@ -30,10 +32,12 @@ __all__ = [
     "ScoreTerm",
     "SignedScorer",
     "check_classifier",
+    "check_padding",
     "check_scorer",
     "civil_label_index",
     "prefix_credit",
     "probe_scorer",
     "score_prompts",
     "text_term",
+    "warn_of_batch_effects",
 ]

@@ -87,6 +87,18 @@ class ClassifierScorer:
         """Labels of the classifier, and which of them is civil."""
         return self._head
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self._model.dtype
+
+    def pads(self, texts: Sequence[str]) -> bool:
+        """Whether whole texts, one window each, are read in one forward, the shorter padded."""
+        windows = self._windower.windows(texts)
+        batches = list(self._windower.batches(windows, self._batch_size, self._batch_tokens))
+        whole = len(windows) == len(texts) and len(batches) == 1
+        return whole and not bool(batches[0].attention_mask.all())
+
     def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
         """Score each response; the result does not depend on what else is in the batch.
 

@@ -203,6 +203,10 @@ def agree_on_padding(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     choose_padding(tokenizer, rows, [*free, *others, 0])
     if not is_inside(config.pad_token_id, rows):
         config.pad_token_id = tokenizer.pad_token_id
+    elif config.pad_token_id != tokenizer.pad_token_id:  # the model looks for its own
+        token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
+        if token is not None:
+            tokenizer.pad_token = token
 
 
 def identify(path: str, place: str, model: Any, revision: str | None) -> str:

@@ -16,7 +16,7 @@ from lora_detox.report.jsonl import plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
 from lora_detox.run.resume import check_same_settings
-from lora_detox.scores import ClassifierScorer, probe_scorer
+from lora_detox.scores import ClassifierScorer, check_padding, probe_scorer
 from lora_detox.scores.loading import resolve_classifier
 from lora_detox.settings import Settings, probe_texts, settings_yaml
 from lora_detox.trainers.checkpoints import kept_figures
@@ -123,6 +123,7 @@ def _figures(
     scorer = ClassifierScorer(
         path, label=civil, batch_size=settings.reward.batch_size, device=device, key=_KEY
     )
+    check_padding(scorer, "reward", "reward_model.path")
     figures: dict[str, Any] = {}
     for name, one in sets.items():
         with phase(f"scoring {name}", len(one.texts), "texts"):
