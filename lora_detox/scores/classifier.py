@@ -90,7 +90,8 @@ class ClassifierScorer:
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the weights."""
-        return self._model.dtype
+        dtype: torch.dtype = self._model.dtype
+        return dtype
 
     def pads(self, texts: Sequence[str]) -> bool:
         """Whether whole texts, one window each, are read in one forward, the shorter padded."""
