@@ -27,12 +27,24 @@ USUAL_TARGETS = (
     ("query_key_value",),
     ("qkv_proj",),
     ("Wqkv",),
+    ("q_b_proj", "kv_b_proj"),
+    ("q_proj", "kv_b_proj"),
     ("c_attn",),
 )
 """Names of attention projections: query and value, or what they are fused into (Hu et al. 2021,
 section 7.1). The first of which a model has all are the default."""
-_MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
-"""Model types whose fused kernels read `out_proj` past its module, so that PEFT refuses it."""
+_UNREACHED = {
+    "doge": {"dt_proj"},
+    "falcon_h1": {"out_proj"},
+    "falcon_mamba": {"out_proj", "dt_proj"},
+    "gemma3n": {"correction_coefs"},
+    "gemma3n_text": {"correction_coefs"},
+    "mamba": {"out_proj", "dt_proj"},
+    "mamba2": {"out_proj"},
+    "nemotron_h": {"out_proj"},
+}
+"""Modules whose weights are read past the module, as the kernels of Mamba do, so that no adapter
+acts there; Doge's acts on texts of more than 2048 tokens alone."""
 _LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.")
 _SCOPE = re.compile(r"^last[ _:-]?(\d+)$")
 
@@ -152,6 +164,8 @@ def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
             )
         matched = [name for name in linear if any(is_named(name, w) for w in wanted)]
     scoped = [name for name in matched if _in_scope(name, plan.scope, linear, config)]
+    if plan.scope != "all":
+        scoped = _without_experts(scoped, plan, str(config.model_type))
     if not scoped:
         raise SettingsError(
             f"adapter.scope={plan.scope} leaves none of the {len(matched)} modules that "
@@ -161,6 +175,29 @@ def _target_names(plan: AdapterPlan, config: PretrainedConfig) -> list[str]:
         return scoped
     by_name = [name for name in every if any(is_named(name, w) for w in wanted)]
     return list(wanted) if len(scoped) == len(by_name) else scoped
+
+
+def _without_experts(names: list[str], plan: AdapterPlan, model_type: str) -> list[str]:
+    """Those that PEFT does not take for the fused experts of every layer, in scope or not.
+
+    In Transformers 4 each expert was a module of its own. PEFT reads their old names as the fused
+    ones, also where a shared expert or a dense layer is meant.
+    """
+    try:
+        from peft.utils import transformers_weight_conversion as conversion  # noqa: PLC0415
+    except ImportError:  # older than that reading
+        return names
+    kind = conversion._MODEL_TO_CONVERSION_PATTERN.get(model_type)
+    experts = conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {})
+    kept = [name for name in names if name.rsplit(".", 1)[-1] not in experts]
+    if plan.targets != ("all-linear",) and len(kept) < len(names):
+        spread = sorted({name.rsplit(".", 1)[-1] for name in set(names) - set(kept)})
+        raise SettingsError(
+            f"adapter.scope={plan.scope} with adapter.targets={', '.join(spread)}: PEFT puts these "
+            f"on the experts of every layer of this {model_type} model; want adapter.scope=all, or "
+            "other targets"
+        )
+    return kept
 
 
 def _default_targets(linear: Sequence[str], model_type: str) -> tuple[str, ...]:
@@ -210,8 +247,7 @@ def linear_names(config: PretrainedConfig, *, everywhere: bool = False) -> list[
         Dotted names, in the order of the modules.
     """
     model = empty_model(config)
-    head = model.get_output_embeddings()
-    skipped = {head}
+    skipped, unreached = {model.get_output_embeddings()}, _UNREACHED.get(config.model_type, set())
     if not (config.is_encoder_decoder or everywhere):
         text = set(decoder_stack(model).modules())
         skipped |= {module for module in model.modules() if module not in text}
@@ -220,8 +256,21 @@ def linear_names(config: PretrainedConfig, *, everywhere: bool = False) -> list[
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
         and module not in skipped
-        and not (config.model_type in _MAMBA and name.endswith(".out_proj"))
+        and name.rsplit(".", 1)[-1] not in unreached
+        and _is_one_product(module)
     ]
+
+
+def _is_one_product(module: nn.Linear | Conv1D) -> bool:
+    """Whether a linear module returns one tensor; routers of experts return more, or choices."""
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    outer, inner = module.weight.shape
+    try:
+        output = module(torch.empty(1, inner, device=module.weight.device))
+    except (RuntimeError, TypeError, ValueError):  # wants more than states
+        return False
+    return isinstance(output, Tensor) and output.shape == (1, outer)
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -116,7 +116,8 @@ class _LoraLinear(torch.autograd.Function):
         out = functional.linear(rows, weight, bias).addmm_(inner, low_up.t())
         ctx.save_for_backward(rows, weight, low_down, low_up, inner)
         ctx.scaling, ctx.dtypes = scaling, (down.dtype, up.dtype)
-        return out.view(*x.shape[:-1], -1)
+        # No view, as Llama 4 adds to the output in place, which autograd forbids on a view.
+        return torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

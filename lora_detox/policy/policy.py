@@ -247,6 +247,9 @@ class LoraPolicy:
     def training(self) -> Iterator[None]:
         """Within this context checkpointing and adapter dropout are on, where they are set."""
         self.model.train()
+        for module in self.backbone.modules():
+            if type(module).__name__.endswith("Router"):  # Phi-MoE's draws experts in training
+                module.eval()
         try:
             yield
         finally:

@@ -90,7 +90,7 @@ def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
 
 
 def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfig:
-    """The model's configuration, with every dropout set to 0; the first thing that is read.
+    """The model's configuration, with nothing random in it; the first thing that is read.
 
     Args:
         plan: where it is.
@@ -128,10 +128,21 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
         reason = hub_reason(error, plan.path, plan.revision)
         raise _hub_error(plan.path, key, reason) from error
     complete_ids(config, generation_defaults(plan.path, plan.revision), key)
-    for name, value in vars(config).items():
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float):
-            setattr(config, name, 0.0)
+    _silence(config)
     return config
+
+
+def _silence(config: PretrainedConfig) -> None:
+    """Nothing random in training passes: dropout, dropped layers and jitter, nested parts too."""
+    for name, value in list(vars(config).items()):
+        if isinstance(value, PretrainedConfig):
+            _silence(value)
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        elif name == "router_jitter_noise" and config.model_type == "phimoe":
+            continue  # despite its name a threshold, with which the model always chooses experts
+        elif "drop" in name or "jitter" in name:
+            setattr(config, name, type(value)(0))
 
 
 def _check_hub(path: str, revision: str | None, key: str) -> None:
