@@ -25,6 +25,15 @@ class TaskKind(StrEnum):
     continuation = "continuation"
 
 
+class Turns(StrEnum):
+    """What a list in the prompt column is."""
+
+    auto = "auto"
+    dialogue = "dialogue"
+    prompts = "prompts"
+    last = "last"
+
+
 class Dtype(StrEnum):
     """Numbers of the frozen backbone."""
 
@@ -70,15 +79,6 @@ class Combine(StrEnum):
 
     minimum = "minimum"
     mean = "mean"
-
-
-class Turns(StrEnum):
-    """What a list in the column of the prompt is."""
-
-    auto = "auto"
-    dialogue = "dialogue"
-    prompts = "prompts"
-    last = "last"
 
 
 class KlControlType(StrEnum):

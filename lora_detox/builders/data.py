@@ -35,6 +35,8 @@ def load_data(settings: Settings) -> PromptSets:
         "min_toxicity",
         "max_toxicity",
         "turns",
+        "encoding",
+        "delimiter",
         "skip",
         "prefixes",
         "split_fractions",

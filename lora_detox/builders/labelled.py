@@ -1,14 +1,16 @@
 """Labelled texts for stage=reward_model: the three splits of `data`, and further test sets."""
 
-from collections.abc import Mapping
+import sys
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, load_prompt_sets
-from lora_detox.prompts.rows import BadRow, Twice
+from lora_detox.prompts.columns import ABSENT, field_map, look_up
+from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.rows import BadRowLog, FileRules, RawRow
 from lora_detox.prompts.sources import open_sources
+from lora_detox.prompts.values import is_missing
 from lora_detox.report.console import print_line
 from lora_detox.settings import DataSettings, Settings
 
@@ -77,32 +79,41 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     Raises:
         DataError: it is missing or has no usable row.
     """
-    fields, model = settings.data.fields, settings.reward_model
-    columns = (fields.prompt, str(fields.toxicity), model.identity_field)
-    wanted = {one.split(".")[0] for column in columns for one in column.split("|")}
+    data, model = settings.data, settings.reward_model
+    fields = field_map({"prompt": data.fields.prompt, "toxicity": str(data.fields.toxicity)})
+    wanted = {one for name in model.identity_field.split("|") for one in (name, name.split(".")[0])}
+    files = FileRules(
+        columns=frozenset(fields.top_level_columns() | wanted),
+        encoding=data.encoding,
+        delimiter=data.delimiter,
+    )
     key = f"reward_model.test_sets.{name}"
     sources = open_sources(
-        path, config_name=None, revision=None, split_names=_SPLIT_NAMES, columns=wanted, key=key
+        path, config_name=None, revision=None, split_names=_SPLIT_NAMES, rules=files, key=key
     )
-    texts, toxic, identities, dropped = [], [], [], 0
     source = next(iter(reversed(sources.values())))
-    for row in track(source.rows, f"reading {source.name}", source.count):
-        text, label, identity = (
-            (None, None, None)
-            if isinstance(row, BadRow)
-            else (_first(row.columns, column) for column in columns)
-        )
-        if not isinstance(text, str) or not text.strip() or label is None:
-            dropped += 1
-            continue
-        texts.append(text)
-        toxic.append(float(label) > model.toxic_from - 1e-9)
-        identities.append(None if identity in {None, ""} else str(identity))
-    if not texts:
-        raise DataError(f"{path} has no row with a text and a label; change `{key}`")
+    log = BadRowLog(limit=sys.maxsize)
+    rows = read_source(
+        track(source.rows, f"reading {source.name}", source.count),
+        fields,
+        log,
+        turns=data.turns,
+        needs_toxicity=True,
+    )
+    known = [(raw, row) for raw, row in rows.rows if row.toxicity is not None]
+    dropped = log.count + len(rows.rows) - len(known)
+    if not known:
+        why = f": {log.in_common()}" if log.in_common() else ""
+        raise DataError(f"{path} has no row with a text and a label{why}; change `{key}`")
     left_out = f"; {dropped} rows without text or label left out" if dropped else ""
-    print_line(f"test set {name}: {len(texts)} texts{left_out}")
-    return LabelledTexts(texts=texts, toxic=toxic, identities=identities, dropped=dropped)
+    named = f" ({'; '.join(log.examples)})" if log.examples else ""
+    print_line(f"test set {name}: {len(known)} texts{left_out}{named}")
+    return LabelledTexts(
+        texts=[row.prompt for _, row in known],
+        toxic=[float(row.toxicity or 0.0) > model.toxic_from - 1e-9 for _, row in known],
+        identities=[_identity(raw, model.identity_field) for raw, _ in known],
+        dropped=dropped,
+    )
 
 
 def _labelled(rows: list[PromptRow], settings: Settings) -> LabelledTexts:
@@ -124,14 +135,7 @@ def _check_label_column(data: DataSettings) -> None:
         )
 
 
-def _first(columns: Mapping[str, Any], names: str) -> Any:
-    """Value of the first of `a|b` that a row has; dotted names go into nested rows."""
-    for name in names.split("|"):
-        value: Any = columns
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, Twice):
-            raise DataError(f"the column `{name}` stands twice: rename or remove one of them")
-        if value is not None:
-            return value
-    return None
+def _identity(raw: RawRow, column: str) -> str | None:
+    """The first of several columns that names one."""
+    values = (look_up(raw.columns, one) for one in column.split("|"))
+    return next((str(one) for one in values if one is not ABSENT and not is_missing(one)), None)

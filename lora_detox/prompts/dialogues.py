@@ -1,94 +1,204 @@
-"""A column that holds a list: several prompts, or the turns of one dialogue.
+"""Lists in the prompt column: several prompts, the turns of one dialogue, or messages of a chat.
 
-Lists of prompts come from BOLD: each has a reference of its own, or none. A dialogue comes as a
-list of texts or of objects (speaker and text, role and content), with one summary for all of it.
-`data.turns` decides where the data does not.
+`data.turns=auto` tells them apart for a source as a whole:
+
+- Turns with a speaker each (objects, pairs, an object of two lists) are one dialogue. Where no
+  references are read, messages of a chat are a prompt if the user wrote the only one.
+- Plain texts with a list of as many references in every row are prompts (BOLD).
+- Plain texts with one reference for all of them are one dialogue, and so are those in a column
+  that is called dialogue, conversation, turns, messages, utterances, ...
+- Other lists of plain texts are prompts.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from lora_detox.choices import Turns
 from lora_detox.errors import DataError
+from lora_detox.prompts.columns import ABSENT, FieldMap, look_up, name_read
+from lora_detox.prompts.rows import BadRow, RawRow
+from lora_detox.prompts.values import is_missing, written_value
 
-SPEAKERS = ("speaker", "role", "from", "name", "author", "user")
-TEXTS = ("text", "content", "value", "utterance", "message", "dialogue", "sentence")
-_DIALOGUES = ("dialog", "conversation", "turns", "messages", "utterances", "chat", "transcript")
+TURNS = ("auto", "dialogue", "prompts", "last")
+SPEAKER_KEYS = ("speaker", "role", "from", "name", "author", "user", "sender")
+TEXT_KEYS = ("text", "content", "value", "utterance", "message", "body")
+_DIALOGUE_WORDS = ("dialog", "conversation", "turn", "message", "utterance", "chat", "exchange")
+_PROMPT_WORDS = ("prompts", "queries", "questions", "texts", "sentences", "instructions")
+_USERS = frozenset({"user", "human", "prompter"})
+_ROLES = _USERS | {"assistant", "system", "gpt", "bot", "model", "developer", "tool"}
+_CHOICE = (
+    "set `data.turns=dialogue` to take the turns as one prompt, `data.turns=last` for the last "
+    "message of the user alone, or `data.turns=prompts` for one prompt per turn"
+)
+Turn = tuple[str | None, str]
 
 
-def reads_as(
-    prompts: Sequence[Any], references: Any, column: str, turns: Turns, where: str
-) -> Turns:
-    """Whether a list is one dialogue, several prompts or asks for its last turn.
+def unfold_rows(
+    raw_rows: Sequence[RawRow], fields: FieldMap, turns: str = "auto"
+) -> list[RawRow | BadRow]:
+    """Rows of one prompt each, where the prompt column holds lists.
 
     Args:
-        prompts: the list, with at least one entry.
-        references: of the row: None, a text, or a list.
-        column: that the list stands in.
-        turns: as the settings have it.
-        where: the row, for messages.
+        raw_rows: rows of one source.
+        fields: which column is what.
+        turns: one of TURNS.
 
     Returns:
-        `dialogue`, `prompts` or `last`.
+        The rows in their order; those without a list unchanged. Rows out of a list of prompts are
+        named "row#place", and so are their ids. A list that is no dialogue is a bad row.
 
     Raises:
-        DataError: several chat messages in a column of prompts, which can be meant either way.
+        DataError: if lists could be either, prompts or turns.
     """
-    if turns is not Turns.auto:
-        return turns
-    if any(word in column.lower() for word in _DIALOGUES):
-        return Turns.dialogue
-    if isinstance(prompts[0], Mapping):
-        if len(prompts) == 1:
-            return Turns.last
-        raise DataError(
-            f"{where}: the prompt in `{column}` is a list of {len(prompts)} messages "
-            f"({', '.join(map(str, prompts[0]))}): set `data.turns=dialogue` to read them as one "
-            "text, or `data.turns=last` to take the last message of the user (`task.chat=true` "
-            "puts it through the chat template)"
-        )
-    one_for_all = isinstance(references, str) or (
-        isinstance(references, list) and len(references) == 1
-    )
-    return Turns.dialogue if one_for_all and len(prompts) > 1 else Turns.prompts
-
-
-def joined(turns: Sequence[Any]) -> str | None:
-    """The turns as one text, each on a line of its own, speakers in front.
-
-    Args:
-        turns: texts, or objects with a text and perhaps a speaker.
-
-    Returns:
-        "Speaker: text" lines; None where a turn has no text.
-    """
-    lines = [_line(turn) for turn in turns]
-    return None if None in lines else "\n".join(str(line) for line in lines)
-
-
-def last_text(turns: Sequence[Any]) -> str | None:
-    """The text of the last turn of a user, or of the last turn where no role is named."""
-    users = [
-        turn
-        for turn in turns
-        if isinstance(turn, Mapping)
-        and str(_first(turn, SPEAKERS)).lower() in ("user", "human", "prompter")
+    listed = [
+        (raw, value)
+        for raw in raw_rows
+        if (value := _turn_list(look_up(raw.columns, fields.prompt))) is not None
     ]
-    turn = (users or list(turns))[-1]
-    text = _first(turn, TEXTS) if isinstance(turn, Mapping) else turn
-    return text if isinstance(text, str) else None
+    if not listed:
+        return list(raw_rows)
+    of_texts = turns if turns != "auto" else _meaning(listed, fields)
+    values = {id(raw): value for raw, value in listed}
+    unfolded: list[RawRow | BadRow] = []
+    for raw in raw_rows:
+        value = values.get(id(raw))
+        if value is None:
+            unfolded.append(raw)
+        else:
+            unfolded += _one_row(raw, value, fields, of_texts if _is_plain(value) else turns)
+    return unfolded
 
 
-def _line(turn: Any) -> str | None:
-    if isinstance(turn, str):
-        return turn.strip()
-    if not isinstance(turn, Mapping):
+def _is_plain(value: Sequence[Any]) -> bool:
+    return all(one is None or isinstance(one, str) for one in value)
+
+
+def _turn_list(value: Any) -> list[Any] | None:
+    """A list of prompts or turns; also an object of equally long lists, one of them the texts."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if not isinstance(value, Mapping) or not any(key in value for key in TEXT_KEYS):
         return None
-    text, speaker = _first(turn, TEXTS), _first(turn, SPEAKERS)
+    lists = {key: one for key, one in value.items() if isinstance(one, list)}
+    if len(lists) < len(value) or len({len(one) for one in lists.values()}) != 1:
+        return None
+    return [dict(zip(lists, turn, strict=True)) for turn in zip(*lists.values(), strict=True)]
+
+
+def _meaning(listed: Sequence[tuple[RawRow, list[Any]]], fields: FieldMap) -> str:
+    """What lists of plain texts are in this source: "dialogue" or "prompts"."""
+    first, value = listed[0]
+    column = name_read(first.columns, fields.prompt)
+    name = column.rpartition(".")[2].casefold()
+    is_dialogue = any(word in name for word in _DIALOGUE_WORDS)
+    references = [
+        (len(texts), _reference_list(raw, fields)) for raw, texts in listed if _is_plain(texts)
+    ]
+    are_read = any(reference is not ABSENT for _, reference in references)
+    if not are_read or all(is_missing(reference) for _, reference in references):
+        return "dialogue" if is_dialogue else "prompts"
+    several = [(count, reference) for count, reference in references if count > 1]
+    each_has_its_own = all(
+        isinstance(reference, list) and len(reference) == count for count, reference in several
+    )
+    is_ambiguous = is_dialogue if each_has_its_own else any(word in name for word in _PROMPT_WORDS)
+    if is_ambiguous and several:
+        what = "as many references" if each_has_its_own else "one reference for all of them"
+        raise DataError(
+            f"`{column}` holds lists of texts with {what} (first row: {first.where}, {len(value)} "
+            "texts), so they could be prompts or the turns of one dialogue; set "
+            "`data.turns=dialogue` for one dialogue per row, or `data.turns=prompts` for one "
+            "prompt per text"
+        )
+    return "prompts" if each_has_its_own else "dialogue"
+
+
+def _reference_list(raw: RawRow, fields: FieldMap) -> Any:
+    value = look_up(raw.columns, fields.references) if fields.references else ABSENT
+    written = written_value(value) if raw.is_text and isinstance(value, str) else None
+    return value if written is None else written
+
+
+def _one_row(
+    raw: RawRow, value: list[Any], fields: FieldMap, turns: str
+) -> list[RawRow] | list[BadRow]:
+    """What a row with a list gives."""
+    if not value:
+        return [BadRow(where=raw.where, reason="the list in the prompt column is empty")]
+    turned = [_turn(one) for one in value]
+    spoken = [turn for turn in turned if turn is not None]
+    if len(spoken) < len(turned):
+        odd = value[turned.index(None)]
+        keys = f" with {', '.join(map(str, odd))}" if isinstance(odd, Mapping) else ""
+        return [
+            BadRow(
+                where=raw.where,
+                reason=f"the prompt is a list of {type(odd).__name__}{keys}, want texts, or turns "
+                f"with a text ({', '.join(TEXT_KEYS)})",
+                kind="the prompt is a list of something else than texts or turns",
+                advice="name another column with `data.fields.prompt`",
+            )
+        ]
+    if turns == "prompts":
+        return _unfolded(raw, [text for _, text in spoken], fields)
+    if turns == "auto" and not fields.references and _is_chat(spoken):
+        if len(spoken) > 1 or not _is_user(spoken[0]):
+            reason = f"the prompt is a chat of {len(spoken)} messages, want one of the user"
+            kind = "the prompt is a chat, not one message of the user"
+            return [BadRow(where=raw.where, reason=reason, kind=kind, advice=_CHOICE)]
+        turns = "last"
+    if turns == "last":
+        users = [turn for turn in spoken if _is_user(turn)]
+        return [_with_prompt(raw, (users or spoken)[-1][1], fields)]
+    lines = [text if speaker is None else f"{speaker}: {text}" for speaker, text in spoken]
+    lines = [line for line in lines if line.strip()]
+    return [_with_prompt(raw, "\n".join(lines), fields)]
+
+
+def _is_chat(turns: Sequence[Turn]) -> bool:
+    return all((speaker or "").casefold() in _ROLES for speaker, _ in turns)
+
+
+def _is_user(turn: Turn) -> bool:
+    return (turn[0] or "").casefold() in _USERS
+
+
+def _turn(one: Any) -> Turn | None:
+    """Speaker and text of a turn; None where it is none."""
+    if one is None or isinstance(one, str):
+        return None, one or ""
+    if isinstance(one, (list, tuple)):
+        if len(one) != len(("speaker", "text")) or not all(isinstance(part, str) for part in one):
+            return None
+        return one[0], one[1]
+    if not isinstance(one, Mapping):
+        return None
+    text = next((one[key] for key in TEXT_KEYS if one.get(key) is not None), None)
+    if isinstance(text, list):  # parts of a message, of which some may be pictures
+        parts = [part.get("text") for part in text if isinstance(part, Mapping)]
+        text = "\n".join(part for part in parts if isinstance(part, str)) or None
+    speaker = next((one[key] for key in SPEAKER_KEYS if one.get(key) is not None), None)
     if not isinstance(text, str):
         return None
-    return text.strip() if speaker is None else f"{speaker}: {text.strip()}"
+    return None if speaker is None else str(speaker), text
 
 
-def _first(turn: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((turn[name] for name in names if turn.get(name) is not None), None)
+def _with_prompt(raw: RawRow, prompt: str, fields: FieldMap) -> RawRow:
+    # The key as the settings name it, so that dotted names and alternatives still find it.
+    return replace(raw, columns={**raw.columns, fields.prompt.split("|")[0]: prompt})
+
+
+def _unfolded(raw: RawRow, prompts: Sequence[str], fields: FieldMap) -> list[RawRow]:
+    references = _reference_list(raw, fields)
+    if not isinstance(references, list) or len(references) != len(prompts):
+        references = [references] * len(prompts)
+    named = look_up(raw.columns, fields.id) if fields.id else ABSENT
+    unfolded = []
+    for place, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
+        columns = {**raw.columns, fields.prompt.split("|")[0]: prompt}
+        if fields.references and reference is not ABSENT:
+            columns[fields.references.split("|")[0]] = reference
+        if fields.id and named is not ABSENT:
+            columns[fields.id.split("|")[0]] = f"{named}#{place}"
+        unfolded.append(replace(raw, where=f"{raw.where}#{place}", columns=columns))
+    return unfolded

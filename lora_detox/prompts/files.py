@@ -1,45 +1,53 @@
-"""Readers of local files: jsonl, json, csv (each also .gz) and parquet.
+"""Local files and folders of them: which reader reads what.
 
 They are read here rather than by `datasets`: a bad line has to be named and skipped, and nothing
 needs to be copied into a cache first.
 """
 
 import csv
-import gzip
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-from pyarrow import parquet  # type: ignore[import-untyped]
 
 from lora_detox.errors import DataError
-from lora_detox.prompts.rows import BadRow, RawRow
+from lora_detox.prompts.arrow_file import read_arrow, read_parquet
+from lora_detox.prompts.csv_file import find_delimiter, read_csv
+from lora_detox.prompts.excel_file import read_excel
+from lora_detox.prompts.json_file import read_json, read_jsonl
+from lora_detox.prompts.rows import BadRow, FileRules, RawRow
+from lora_detox.prompts.text_file import text_lines
 
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".txt")
+DATA_SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".arrow", ".feather", ".xlsx", ".xlsm")
+KINDS_OF_FILES = ".jsonl, .json, .csv, .tsv, .txt (each also .gz), .parquet, .arrow, .xlsx"
 SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-_PARQUET_BATCH_ROWS = 1024
-_LONGEST_CSV_CELL = 2**31 - 1
+TEXT_COLUMN = "text"
+_WORDS_OF_A_NAME = 3
+_NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_ABOUT_DATA = re.compile(r"(readme|licen[cs]e|requirements|notice|citation)\b.*", re.IGNORECASE)
 
 
 def data_suffix(path: Path) -> str | None:
     """The kind of data file by its name, `.gz` left aside; None for any other file."""
-    name = path.name.lower().removesuffix(".gz")
-    suffix = next((one for one in DATA_SUFFIXES if name.endswith(one)), None)
-    return None if suffix == ".parquet" and path.name.lower().endswith(".gz") else suffix
+    name = path.name.lower()
+    if name in _NO_DATA:
+        return None
+    bare = name.removesuffix(".gz")
+    suffixes = DATA_SUFFIXES if bare == name else TEXT_SUFFIXES
+    return next((suffix for suffix in suffixes if bare.endswith(suffix)), None)
 
 
-def read_file(path: Path) -> Iterator[RawRow | BadRow]:
+def read_file(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
     """Rows of one local file; a malformed one comes as BadRow.
 
     Args:
         path: a file that exists and has one of DATA_SUFFIXES (text ones may end in .gz).
+        rules: how it is read.
 
     Yields:
         Rows in file order, named "file:line".
@@ -47,19 +55,62 @@ def read_file(path: Path) -> Iterator[RawRow | BadRow]:
     Raises:
         DataError: if the file as a whole cannot be read.
     """
-    readers: dict[str, Callable[[Path], Iterator[RawRow | BadRow]]] = {
-        ".jsonl": _read_jsonl,
-        ".json": _read_json,
-        ".csv": _read_csv,
-        ".parquet": _read_parquet,
+    readers: dict[str, Callable[[Path, FileRules], Iterator[RawRow | BadRow]]] = {
+        ".jsonl": read_jsonl,
+        ".ndjson": read_jsonl,
+        ".json": read_json,
+        ".csv": read_csv,
+        ".tsv": read_csv,
+        ".tab": read_csv,
+        ".txt": _read_txt,
+        ".parquet": read_parquet,
+        ".arrow": read_arrow,
+        ".feather": read_arrow,
+        ".xlsx": read_excel,
+        ".xlsm": read_excel,
     }
     try:
-        yield from readers[data_suffix(path) or ""](path)
+        yield from readers[data_suffix(path) or ""](path, rules)
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
+        key = (
+            "`data.path`, or `data.encoding`" if isinstance(error, UnicodeError) else "`data.path`"
+        )
         raise DataError(
             f"cannot read the data file {path}: {error}; want a whole "
-            f"{data_suffix(path)} file; change `data.path`"
+            f"{data_suffix(path)} file; change {key}"
         ) from error
+
+
+def read_documents(files: list[Path], rules: FileRules) -> Iterator[RawRow]:
+    """Text files of one prompt each.
+
+    Args:
+        files: that exist.
+        rules: the encoding is read.
+
+    Yields:
+        A row per file, named by it.
+    """
+    for path in files:
+        text = "".join(text_lines(path, rules.encoding)).strip()
+        yield RawRow(where=path.name, columns={TEXT_COLUMN: text, "id": path.name})
+
+
+def _read_txt(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
+    """One prompt per line, or a table with a line of names (Excel's "Unicode text")."""
+    lines = text_lines(path, rules.encoding)
+    first = next(lines, "")
+    delimiter = find_delimiter(first, rules, "\t")
+    names = next(csv.reader([first], delimiter=delimiter), [])
+    are_names = all(len(name.split()) <= _WORDS_OF_A_NAME for name in names)
+    is_table = are_names and any(rules.reads(name) for name in names)
+    if is_table or first.casefold().startswith("sep="):
+        yield from read_csv(path, rules)
+        return
+    for number, line in enumerate(text_lines(path, rules.encoding), start=1):
+        if line.strip():
+            text = line.rstrip("\r\n")
+            yield RawRow(where=f"{path.name}:{number}", columns={TEXT_COLUMN: text})
 
 
 def files_by_split(folder: Path) -> dict[str, list[Path]]:
@@ -75,7 +126,7 @@ def files_by_split(folder: Path) -> dict[str, list[Path]]:
         DataError: if the files belong to several data sets.
     """
     for place in (folder, folder / "data"):
-        files = sorted(path for path in place.glob("*") if path.is_file() and data_suffix(path))
+        files = data_files(place)
         named = [(path, *_split_of(path)) for path in files]
         data_sets = sorted({rest for _, split, rest in named if split})
         if len(data_sets) > 1:
@@ -87,9 +138,48 @@ def files_by_split(folder: Path) -> dict[str, list[Path]]:
         for path, split, _ in named:
             if split:
                 by_split.setdefault(split, []).append(path)
-        if by_split:
+        if by_split and not _are_documents(files):
             return by_split
     return {}
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Data files of a folder, in the order of their names; a README is none."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.is_file() and data_suffix(path) and not _ABOUT_DATA.match(path.name)
+    )
+
+
+def document_files(folder: Path) -> dict[str, list[Path]]:
+    """Text files of one prompt each: in a folder, or in its folders named by a split.
+
+    Args:
+        folder: a folder that exists.
+
+    Returns:
+        Split -> files, those of the folder itself as "train"; empty where it holds other data.
+    """
+    files = data_files(folder)
+    if files:
+        return {"train": files} if _are_documents(files) else {}
+    by_split: dict[str, list[Path]] = {}
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        split = next((name for name, words in SPLIT_WORDS.items() if place.name in words), None)
+        inner = data_files(place)
+        if split and _are_documents(inner):
+            by_split.setdefault(split, []).extend(inner)
+    return by_split
+
+
+def _are_documents(files: list[Path]) -> bool:
+    """Text files alone, not all of which are named by a split: one prompt each."""
+    return (
+        len(files) > 1
+        and all(data_suffix(path) == ".txt" for path in files)
+        and not all(_split_of(path)[0] for path in files)
+    )
 
 
 def _split_of(path: Path) -> tuple[str | None, str]:
@@ -103,80 +193,3 @@ def _split_of(path: Path) -> tuple[str | None, str]:
         elif not word.isdigit() and word != "of":
             rest.append(word)
     return split, ".".join(rest)
-
-
-def _byte_lines(path: Path) -> Iterator[bytes]:
-    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        yield from file
-
-
-def _read_jsonl(path: Path) -> Iterator[RawRow | BadRow]:
-    for number, line in enumerate(_byte_lines(path), start=1):
-        if line.strip():
-            yield _json_row(f"{path.name}:{number}", line)
-
-
-def _json_row(where: str, line: bytes) -> RawRow | BadRow:
-    try:
-        columns = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # ValueError: bad JSON and bad UTF-8 alike
-        return BadRow(where=where, reason=f"no JSON: {error}")
-    return _checked_row(where, columns)
-
-
-def _checked_row(where: str, columns: Any) -> RawRow | BadRow:
-    if not isinstance(columns, dict):
-        return BadRow(where=where, reason=f"{type(columns).__name__}, want an object")
-    return RawRow(where=where, columns=columns)
-
-
-def _read_json(path: Path) -> Iterator[RawRow | BadRow]:
-    """A list of objects, an object with one list in it, or JSON lines under a wrong name."""
-    content = b"".join(_byte_lines(path)).decode("utf-8-sig")
-    try:
-        rows = json.loads(content)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise
-        yield from _read_jsonl(path)
-        return
-    if isinstance(rows, dict):
-        lists = [value for value in rows.values() if isinstance(value, list)]
-        rows = lists[0] if len(lists) == 1 and len(rows) == 1 else [rows]
-    if not isinstance(rows, list):
-        raise DataError(
-            f"{path} holds {type(rows).__name__}, want a list of objects; change `data.path`"
-        )
-    for number, columns in enumerate(rows, start=1):
-        yield _checked_row(f"{path.name}:{number}", columns)
-
-
-def _read_csv(path: Path) -> Iterator[RawRow | BadRow]:
-    csv.field_size_limit(_LONGEST_CSV_CELL)  # the default refuses long dialogues
-    lines = (line.decode("utf-8", "surrogateescape") for line in _byte_lines(path))
-    reader = csv.reader(lines)
-    header = [name.removeprefix("\ufeff") for name in next(reader, [])]
-    while True:
-        first_line = reader.line_num + 1
-        where = f"{path.name}:{first_line}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield BadRow(where=where, reason=f"no CSV: {error}")
-            continue
-        if len(cells) == len(header):
-            yield RawRow(where=where, columns=dict(zip(header, cells, strict=True)))
-        elif cells:
-            reason = f"{len(cells)} cells, want {len(header)}"
-            yield BadRow(where=where, reason=reason)
-
-
-def _read_parquet(path: Path) -> Iterator[RawRow | BadRow]:
-    number = 0
-    with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-            for columns in batch.to_pylist():
-                number += 1
-                yield RawRow(where=f"{path.name}:{number}", columns=columns)

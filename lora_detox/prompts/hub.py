@@ -6,7 +6,7 @@ from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.hub import HubError, hub_files
-from lora_detox.prompts.rows import RawRow
+from lora_detox.prompts.rows import FileRules, RawRow
 
 _LOCAL_ADVICE = "to read a local file instead: `data=local data.path=FILE`"
 
@@ -29,6 +29,11 @@ def load_from_hub(path: str, config_name: str | None, revision: str | None) -> d
     return _load(path, config_name, revision, advice=_LOCAL_ADVICE)
 
 
+def is_saved_by_datasets(folder: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return any((folder / name).exists() for name in ("dataset_dict.json", "state.json"))
+
+
 def load_from_folder(folder: Path, config_name: str | None) -> dict[str, Any]:
     """Load a folder written by `save_to_disk`, or laid out for `load_dataset`.
 
@@ -45,7 +50,7 @@ def load_from_folder(folder: Path, config_name: str | None) -> dict[str, Any]:
     import datasets  # noqa: PLC0415 - slow to import, and only these sources need it
 
     advice = "want a data set folder or a data file; change `data.path`"
-    if not (folder / "dataset_dict.json").exists() and not (folder / "state.json").exists():
+    if not is_saved_by_datasets(folder):
         return _load(str(folder), config_name, None, advice=advice)
     try:
         loaded = datasets.load_from_disk(str(folder))
@@ -54,7 +59,7 @@ def load_from_folder(folder: Path, config_name: str | None) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 
-def dataset_rows(dataset: Any, split: str, columns: set[str]) -> Iterator[RawRow]:
+def dataset_rows(dataset: Any, split: str, columns: frozenset[str]) -> Iterator[RawRow]:
     """Rows of one split.
 
     Args:
@@ -65,7 +70,8 @@ def dataset_rows(dataset: Any, split: str, columns: set[str]) -> Iterator[RawRow
     Yields:
         Rows named "split:index".
     """
-    wanted = [name for name in dataset.column_names if name in columns]
+    rules = FileRules(columns=columns)
+    wanted = [name for name in dataset.column_names if rules.reads(name)]
     # With none of the wanted columns, all are kept: the error about fields lists them.
     selected = dataset.select_columns(wanted) if wanted else dataset
     for index, row in enumerate(selected):

@@ -1,16 +1,18 @@
 """From a path to three sets of prompt rows."""
 
+import codecs
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lora_detox.choices import Turns
 from lora_detox.errors import DataError
 from lora_detox.progress import track
-from lora_detox.prompts.fields import FieldMap, field_map, leave_out, read_rows, unfold_rows
-from lora_detox.prompts.rows import BadRow, BadRowLog, LoadReport, PromptRow, PromptSets, RawRow
+from lora_detox.prompts.columns import FieldMap, field_map
+from lora_detox.prompts.dialogues import TURNS
+from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.rows import BadRowLog, FileRules, LoadReport, PromptRow, PromptSets
 from lora_detox.prompts.sources import SPLITS, Source, open_sources, open_split
 from lora_detox.prompts.splits import (
     Fractions,
@@ -38,10 +40,11 @@ class PromptRules:
             name has to exist (except `id`), alternatives of the others need not.
         min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
         max_toxicity: keep prompts whose toxicity is at most this.
+        turns: what a list in the prompt column is, one of `dialogues.TURNS`: "dialogue" its turns,
+            "prompts" one prompt each, "last" its last message of the user, "auto" by the data.
+        encoding: of text files; None is told by the first bytes, else UTF-8.
+        delimiter: between the cells of CSV files; None is told by the line of names.
         skip: leave out prompts that match this regular expression from end to end.
-        turns: what a list in the column of the prompt is: "dialogue" (its turns),
-            "prompts" (one each), "last" (chat messages, of which the last of the user is the
-            prompt), or "auto" (see `dialogues.reads_as`).
         prefixes: texts of which each prompt gets one in front, by a hash of its own text.
         split_fractions: fractions of train, validation and test where one source is split.
         limit: at most this many rows in each split, > 0; a stable choice by `seed`.
@@ -52,8 +55,10 @@ class PromptRules:
     fields: Mapping[str, str | None]
     min_toxicity: float | None = None
     max_toxicity: float | None = None
+    turns: str = "auto"
+    encoding: str | None = None
+    delimiter: str | None = None
     skip: str | None = None
-    turns: Turns = Turns.auto
     prefixes: Sequence[str] = ()
     split_fractions: Sequence[float] = (0.8, 0.1, 0.1)
     limit: int | None = None
@@ -85,8 +90,8 @@ def load_prompt_sets(
     """Read, filter and split the prompts of a run; what took long is kept for the next one.
 
     Args:
-        path: `embedded:dialogues`, `embedded:comments`, a local .jsonl/.json/.csv/.parquet file
-            (text ones also .gz), a local folder, or the id of a hub data set.
+        path: `embedded:dialogues`, `embedded:comments`, a local file (`files.KINDS_OF_FILES`), a
+            local folder, or the id of a hub data set.
         validation_path: another source of validation rows, of any kind that `path` may be.
         test_path: another source of test rows.
         config_name: configuration of a hub data set.
@@ -104,13 +109,13 @@ def load_prompt_sets(
     """
     checked = _checked_rules(PromptRules(**rules))
     columns = field_map(checked.fields)
-    names, wanted = _three_names(split_names), columns.top_level_columns()
+    names, files = _three_names(split_names), file_rules(columns, checked)
     sources = open_sources(
-        path, config_name=config_name, revision=revision, split_names=names, columns=wanted
+        path, config_name=config_name, revision=revision, split_names=names, rules=files
     )
     for split, other in (("validation", validation_path), ("test", test_path)):
         if other is not None:
-            sources[split] = open_split(other, split, split_names=names, columns=wanted)
+            sources[split] = open_split(other, split, split_names=names, rules=files)
     key = sets_key(sources, asdict(checked)) if cache else None
     if key is not None and (kept := read_sets(key)) is not None:
         return kept
@@ -121,6 +126,15 @@ def load_prompt_sets(
     return sets
 
 
+def file_rules(columns: FieldMap, rules: PromptRules) -> FileRules:
+    """How the files behind a path are read."""
+    return FileRules(
+        columns=frozenset(columns.top_level_columns()),
+        encoding=rules.encoding,
+        delimiter=rules.delimiter,
+    )
+
+
 def _make_sets(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRules) -> PromptSets:
     """Read every source, then filter, split and choose."""
     low, high = rules.min_toxicity, rules.max_toxicity
@@ -128,8 +142,7 @@ def _make_sets(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRu
         sources,
         columns,
         BadRowLog(limit=rules.bad_row_limit),
-        _pattern(rules.skip),
-        Turns(rules.turns),
+        rules,
         needs_toxicity=low is not None or high is not None,
     )
     toxic = {split: keep_toxic(rows, low, split, high) for split, rows in reading.rows.items()}
@@ -150,6 +163,7 @@ def _checked_rules(rules: PromptRules) -> PromptRules:
     columns = field_map(rules.fields)
     _three_fractions(rules.split_fractions)
     _pattern(rules.skip)
+    _check_reading(rules)
     _check_plain(columns, rules.min_toxicity, rules.max_toxicity, rules.limit, rules.bad_row_limit)
     return rules
 
@@ -173,6 +187,23 @@ def _check_plain(
         raise DataError(
             f"a limit of {bad_row_limit} bad rows: want 0 or more; change `data.bad_row_limit`"
         )
+
+
+def _check_reading(rules: PromptRules) -> None:
+    if rules.turns not in TURNS:
+        raise DataError(f"`data.turns` is {rules.turns!r}: want {', '.join(TURNS)}")
+    if rules.delimiter is not None and (len(rules.delimiter) != 1 or rules.delimiter in '"\r\n'):
+        raise DataError(
+            f"`data.delimiter` is {rules.delimiter!r}: want one character, as in "
+            "'data.delimiter=\";\"', or null"
+        )
+    try:
+        codecs.lookup(rules.encoding or "utf-8")
+    except LookupError as error:
+        raise DataError(
+            f"`data.encoding` is {rules.encoding!r}, which Python does not know; want a name like "
+            "utf-8, utf-16 or windows-1252, or null"
+        ) from error
 
 
 def _pattern(skip: str | None) -> re.Pattern[str] | None:
@@ -210,30 +241,31 @@ def _read_all(
     sources: Mapping[str, Source],
     columns: FieldMap,
     bad_rows: BadRowLog,
-    skip: re.Pattern[str] | None,
-    turns: Turns,
+    rules: PromptRules,
     *,
     needs_toxicity: bool,
 ) -> _Reading:
     rows: dict[str, list[PromptRow]] = {}
     read = skipped = 0
     for split, source in sources.items():
-        raw_rows: list[RawRow] = []
-        for row in track(source.rows, f"reading {source.name}", source.count):
-            read += 1
-            if isinstance(row, BadRow):
-                bad_rows.add(row, len(raw_rows))
-            else:
-                raw_rows.append(row)
-        raw_rows = unfold_rows(raw_rows, columns, turns)
-        kept = leave_out(raw_rows, columns, skip)
-        skipped += len(raw_rows) - len(kept)
-        rows[split] = read_rows(kept, columns, bad_rows, needs_toxicity=needs_toxicity)
+        outcome = read_source(
+            track(source.rows, f"reading {source.name}", source.count),
+            columns,
+            bad_rows,
+            turns=rules.turns,
+            skip=_pattern(rules.skip),
+            needs_toxicity=needs_toxicity,
+        )
+        read += outcome.read
+        skipped += outcome.skipped
+        rows[split] = [row for _, row in outcome.rows]
         if not rows[split]:
-            bad = f" ({'; '.join(bad_rows.examples)})" if bad_rows.examples else ""
             key = "data.path" if split == "train" else f"data.path` or `data.{split}_path"
+            examples = f" ({'; '.join(bad_rows.examples)})" if bad_rows.examples else ""
             raise DataError(
-                f"the {split} data has no usable row{bad}: want at least one; change `{key}`"
+                bad_rows.in_common()
+                or f"the {split} data has no usable row{examples}: want at least one; "
+                f"change `{key}`"
             )
     return _Reading(rows=rows, read=read, bad_rows=bad_rows, skipped=skipped)
 

@@ -1,18 +1,18 @@
 """The records of this stage: a row of data, the three sets of rows, and what was dropped."""
 
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lora_detox.errors import DataError
 
 NAMED_BAD_ROWS = 5
-
-
-@dataclass(frozen=True)
-class Twice:
-    """Stands in for the value of a column that stands twice."""
+_MOSTLY = 10
+"""Rows fail alike where at most one in ten does not."""
+_READ_PAST_THE_LIMIT = 1000
+"""So many more bad rows are read, to tell whether all fail alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,67 @@ class RawRow:
     Attributes:
         where: file and line, or split and index.
         columns: column name -> value, possibly nested.
+        is_text: whether the source has nothing but text, so that a value may have been written as
+            such (CSV, Excel).
     """
 
     where: str
     columns: Mapping[str, Any]
+    is_text: bool = False
+
+
+class ColumnsTwice(dict[str, Any]):
+    """Columns of which some stand twice in the source; the last one's value is kept.
+
+    Args:
+        columns: column name -> value.
+        twice: names that stand twice here; none where that is so deeper inside.
+    """
+
+    def __init__(self, columns: Mapping[str, Any], twice: frozenset[str]) -> None:
+        super().__init__(columns)
+        self.twice = twice
+
+
+def columns_of(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Columns of a row of a table, marked where a name stands twice.
+
+    Args:
+        names: of the columns.
+        values: as many.
+
+    Returns:
+        Column name -> value.
+    """
+    columns = dict(zip(names, values, strict=True))
+    if len(columns) == len(names):
+        return columns
+    twice = frozenset(name for name, count in Counter(names).items() if count > 1)
+    return ColumnsTwice(columns, twice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRules:
+    """How files are read.
+
+    Attributes:
+        columns: outermost columns that any field may read.
+        encoding: of text files; None tells it by the first bytes, UTF-8 where they are silent.
+        delimiter: between the cells of a CSV file; None tells it by the line of names.
+    """
+
+    columns: frozenset[str]
+    encoding: str | None = None
+    delimiter: str | None = None
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """The columns as they are compared: without regard to case."""
+        return frozenset(column.casefold() for column in self.columns)
+
+    def reads(self, name: str) -> bool:
+        """Whether a column of this name may be read."""
+        return name.strip().casefold() in self.wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,56 +109,78 @@ class BadRow:
     Attributes:
         where: file and line, or split and index.
         reason: what is wrong with it.
+        kind: the same without what is its own, by which rows that fail alike are known; empty
+            where the reason says just that.
+        advice: what to do if every row is like that; empty where nothing is known.
     """
 
     where: str
     reason: str
+    kind: str = ""
+    advice: str = ""
 
 
 @dataclass
 class BadRowLog:
-    """Counts bad rows, names the first few, and stops the run past a limit.
+    """Counts bad rows, names the first few, and stops the run where a source has too many.
 
     Attributes:
         limit: how many are skipped before DataError; 0 tolerates none.
         count: how many were met so far.
+        good: how many rows of the present source were fine so far.
         examples: the first few as "file:line: reason".
-        reasons: every reason that was met, numbers left out.
     """
 
     limit: int
     count: int = 0
+    good: int = 0
     examples: list[str] = field(default_factory=list)
-    reasons: set[str] = field(default_factory=set)
+    _kinds: Counter[str] = field(default_factory=Counter)
+    _first: dict[str, BadRow] = field(default_factory=dict)
 
-    def add(self, bad: BadRow, usable: int) -> None:
-        """Count one bad row.
+    def begin_source(self) -> None:
+        """The rows that follow are of another source."""
+        self.good = 0
+        self._kinds.clear()
+        self._first.clear()
 
-        Args:
-            bad: the row.
-            usable: rows of the same source that were read well before it.
-
-        Raises:
-            DataError: past the limit.
-        """
+    def add(self, bad: BadRow) -> None:
+        """Count one bad row; raises DataError far past the limit, without reading to the end."""
         self.count += 1
-        self.reasons.add(re.sub(r"\d+", "N", bad.reason))
+        kind = bad.kind or bad.reason
+        self._kinds[kind] += 1
+        self._first.setdefault(kind, bad)
         if len(self.examples) < NAMED_BAD_ROWS:
             self.examples.append(f"{bad.where}: {bad.reason}")
-        if self.count > self.limit:
-            raise DataError(self._too_many(usable))
+        if self.count > self.limit + _READ_PAST_THE_LIMIT:
+            self.check()
 
-    def _too_many(self, usable: int) -> str:
-        """To skip more rows is no advice where not a single one can be read."""
-        if usable == 0 and len(self.reasons) == 1:
-            return (
-                f"all of the first {self.count} rows are bad alike ({self.examples[0]}): the "
-                "source is not what it is read as; look at its first lines and at "
-                "`data.fields`, `data.path`"
-            )
-        return (
+    def check(self) -> None:
+        """Raise DataError if more rows are bad than the limit allows."""
+        if self.count <= self.limit:
+            return
+        if common := self.in_common():
+            raise DataError(common)
+        skip = ", or skip more of them with `data.bad_row_limit`" if self.good else ""
+        raise DataError(
             f"more than {self.limit} bad rows (the first: {'; '.join(self.examples)}); "
-            "repair the data, or skip more of them with `data.bad_row_limit`"
+            f"repair the data{skip}"
+        )
+
+    def in_common(self) -> str | None:
+        """What nearly all rows of the source fail by, and what to do; None where they differ."""
+        bad = sum(self._kinds.values())
+        if not bad or self.good * _MOSTLY > bad:
+            return None
+        kind, count = self._kinds.most_common(1)[0]
+        if (bad - count) * _MOSTLY > bad:
+            return None
+        first, rows = self._first[kind], bad + self.good
+        amount = f"all {rows}" if count == rows else f"{count} of {rows}"
+        advice = first.advice or "repair the data, or change `data.path`"
+        return (
+            f"{amount} rows that were read fail alike: {kind} (the first: {first.where}: "
+            f"{first.reason}); {advice}"
         )
 
 

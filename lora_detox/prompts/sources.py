@@ -11,14 +11,22 @@ from lora_detox.embedded.labelled import labelled_rows
 from lora_detox.errors import DataError
 from lora_detox.hub import is_hub_id
 from lora_detox.prompts.files import (
-    DATA_SUFFIXES,
+    KINDS_OF_FILES,
     SPLIT_WORDS,
+    data_files,
     data_suffix,
+    document_files,
     files_by_split,
+    read_documents,
     read_file,
 )
-from lora_detox.prompts.hub import dataset_rows, load_from_folder, load_from_hub
-from lora_detox.prompts.rows import BadRow, RawRow
+from lora_detox.prompts.hub import (
+    dataset_rows,
+    is_saved_by_datasets,
+    load_from_folder,
+    load_from_hub,
+)
+from lora_detox.prompts.rows import BadRow, FileRules, RawRow
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED_PREFIX = "embedded:"
@@ -48,7 +56,7 @@ def open_sources(
     config_name: str | None,
     revision: str | None,
     split_names: tuple[str, str, str],
-    columns: set[str],
+    rules: FileRules,
     key: str = "data.path",
 ) -> dict[str, Source]:
     """Find the rows behind a path; what is missing fails here, before rows are read.
@@ -58,7 +66,7 @@ def open_sources(
         config_name: configuration of a hub data set.
         revision: revision of a hub data set.
         split_names: what the source calls train, validation and test.
-        columns: outermost columns that will be read.
+        rules: how files are read.
         key: the setting that holds `path`, for messages.
 
     Returns:
@@ -71,20 +79,20 @@ def open_sources(
         return _embedded_sources(path, key)
     place = Path(path).expanduser()
     if place.is_file():
-        return {"train": _open_file(place, key)}
+        return {"train": _open_file(place, rules, key)}
     if place.is_dir():
-        return _folder_sources(place, config_name, split_names, columns)
+        return _folder_sources(place, config_name, split_names, rules)
     if _looks_local(path):
         raise DataError(
-            f"no such file or folder: {path}; want {', '.join(DATA_SUFFIXES)} (text ones also "
-            f".gz), a folder of them, or a hub id owner/name; change `{key}`"
+            f"no such file or folder: {path}; want {KINDS_OF_FILES}, a folder of them, or a hub id "
+            f"owner/name; change `{key}`"
         )
     datasets = load_from_hub(path, config_name, revision)
-    return _dataset_sources(path, datasets, split_names, columns)
+    return _dataset_sources(path, datasets, split_names, rules.columns)
 
 
 def open_split(
-    path: str, split: str, *, split_names: tuple[str, str, str], columns: set[str]
+    path: str, split: str, *, split_names: tuple[str, str, str], rules: FileRules
 ) -> Source:
     """Rows of a source that was named for one split (`data.validation_path`, `data.test_path`).
 
@@ -92,7 +100,7 @@ def open_split(
         path: as in `open_sources`.
         split: "validation" or "test".
         split_names: what the source calls train, validation and test.
-        columns: outermost columns that will be read.
+        rules: how files are read.
 
     Returns:
         The source's own split of that name, or all of it where it has only one.
@@ -102,7 +110,7 @@ def open_split(
     """
     key = f"data.{split}_path"
     sources = open_sources(
-        path, config_name=None, revision=None, split_names=split_names, columns=columns, key=key
+        path, config_name=None, revision=None, split_names=split_names, rules=rules, key=key
     )
     if split not in sources and len(sources) > 1:
         raise DataError(f"{path} has the splits {', '.join(sources)}, want {split}; change `{key}`")
@@ -114,18 +122,19 @@ def _looks_local(path: str) -> bool:
     return has_data_suffix or path.startswith("~") or not is_hub_id(path)
 
 
-def _open_file(path: Path, key: str) -> Source:
+def _open_file(path: Path, rules: FileRules, key: str) -> Source:
     if data_suffix(path) is None:
         raise DataError(
-            f"{path} is no kind of data file that can be read; want {', '.join(DATA_SUFFIXES)} "
-            f"(text ones also .gz); change `{key}`"
+            f"{path} is no kind of data file that can be read; want {KINDS_OF_FILES}; "
+            f"change `{key}`"
         )
-    return _file_source([path])
+    return _file_source([path], rules)
 
 
-def _file_source(files: list[Path]) -> Source:
+def _file_source(files: list[Path], rules: FileRules, *, are_documents: bool = False) -> Source:
     name = files[0].name if len(files) == 1 else f"{len(files)} files of {files[0].parent.name}"
-    return Source(name=name, rows=_chain(files), files=tuple(files))
+    rows = read_documents(files, rules) if are_documents else _chain(files, rules)
+    return Source(name=name, rows=rows, files=tuple(files))
 
 
 def _embedded_sources(path: str, key: str) -> dict[str, Source]:
@@ -166,25 +175,35 @@ def _folder_sources(
     folder: Path,
     config_name: str | None,
     split_names: tuple[str, str, str],
-    columns: set[str],
+    rules: FileRules,
 ) -> dict[str, Source]:
-    by_split = files_by_split(folder) if config_name is None else {}
-    if by_split:
-        return _only_one_is_train({split: _file_source(files) for split, files in by_split.items()})
+    if config_name is None and not is_saved_by_datasets(folder):
+        by_split = files_by_split(folder)
+        documents = {} if by_split else document_files(folder)
+        files = data_files(folder)
+        if not by_split and not documents and files and not (folder / "README.md").exists():
+            by_split = {"train": files}  # as `datasets` would, without its copy
+        if by_split or documents:
+            return _only_one_is_train(
+                {
+                    split: _file_source(files, rules, are_documents=bool(documents))
+                    for split, files in (by_split or documents).items()
+                }
+            )
     datasets = load_from_folder(folder, config_name)
-    return _dataset_sources(str(folder), datasets, split_names, columns)
+    return _dataset_sources(str(folder), datasets, split_names, rules.columns)
 
 
-def _chain(files: list[Path]) -> Iterator[RawRow | BadRow]:
+def _chain(files: list[Path], rules: FileRules) -> Iterator[RawRow | BadRow]:
     for path in files:
-        yield from read_file(path)
+        yield from read_file(path, rules)
 
 
 def _dataset_sources(
     path: str,
     datasets: Mapping[str, Any],
     split_names: tuple[str, str, str],
-    columns: set[str],
+    columns: frozenset[str],
 ) -> dict[str, Source]:
     chosen: dict[str, str] = {}
     for split, name in zip(SPLITS, split_names, strict=True):
@@ -207,7 +226,7 @@ def _dataset_sources(
     )
 
 
-def _dataset_source(path: str, dataset: Any, split: str, columns: set[str]) -> Source:
+def _dataset_source(path: str, dataset: Any, split: str, columns: frozenset[str]) -> Source:
     return Source(
         name=f"{Path(path).name} {split}",
         rows=dataset_rows(dataset, split, columns),

@@ -101,6 +101,8 @@ class DataSettings:
     min_toxicity: float | None = fraction(None)
     max_toxicity: float | None = fraction(None)
     turns: Turns = Turns.auto
+    encoding: str | None = None
+    delimiter: str | None = None
     skip: str | None = None
     prefixes: list[str] = field(default_factory=list)
     query_tokens: list[int] | None = None

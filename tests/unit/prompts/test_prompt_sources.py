@@ -170,9 +170,9 @@ def test_missing_validation_file_names_its_key(write_rows):
 
 
 def test_unreadable_files(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.docx").write_text("hello")
     with pytest.raises(DataError, match=r"no kind of data file.*\.jsonl"):
-        load_prompt_sets(path=str(tmp_path / "notes.txt"), fields=FIELDS)
+        load_prompt_sets(path=str(tmp_path / "notes.docx"), fields=FIELDS)
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "a"}\n' * 99)[:-20])
     with pytest.raises(DataError, match=r"cannot read the data file.*torn\.jsonl\.gz"):
         load_prompt_sets(path=str(tmp_path / "torn.jsonl.gz"), fields=FIELDS)
