@@ -5,10 +5,11 @@ no evaluation text is trained on, and says what it dropped. `PromptSampler` turn
 into one PromptBatch per iteration, `fixed_batches` the evaluation rows into the same batches for
 every run.
 
-Files: `load` (the entry), `sources` (where rows come from), `files` and `hub` (the readers),
-`rows` (the records), `fields` (columns -> PromptRow), `splits` (train, validation, test),
-`templates` (prompt -> ids within a window), `batching` (ids -> PromptBatch),
-`stored` (the outcome of long reading is kept).
+Files: `load` (the entry), `sources` (where rows come from), `files` (which reader), `text_file`,
+`csv_file`, `json_file`, `arrow_file`, `excel_file`, `hub` (the readers), `rows` (the records),
+`columns` (which one is what), `values` (what a cell holds), `dialogues` (lists of turns or of
+prompts), `fields` (columns -> PromptRow), `splits` (train, validation, test), `templates` (prompt
+-> ids within a window), `batching` (ids -> PromptBatch), `stored` (what took long is kept).
 """
 
 from lora_detox.prompts.batching import PromptSampler, fixed_batches, repeat_prompts

@@ -1,9 +1,10 @@
 """Lists in the prompt column: several prompts, the turns of one dialogue, or messages of a chat.
 
-`data.turns=auto` tells them apart for a source as a whole:
+`data.turns=auto` tells them apart:
 
-- Turns with a speaker each (objects, pairs, an object of two lists) are one dialogue. Where no
-  references are read, messages of a chat are a prompt if the user wrote the only one.
+- Turns with a speaker each (objects, pairs, an object of two lists) are one dialogue, unless they
+  are messages of a chat without references in a column that is not called like a dialogue: of
+  these the only one of a user is the prompt, and several are a question to the settings.
 - Plain texts with a list of as many references in every row are prompts (BOLD).
 - Plain texts with one reference for all of them are one dialogue, and so are those in a column
   that is called dialogue, conversation, turns, messages, utterances, ...
@@ -14,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lora_detox.choices import Turns
 from lora_detox.errors import DataError
 from lora_detox.prompts.columns import ABSENT, FieldMap, look_up, name_read
 from lora_detox.prompts.rows import BadRow, RawRow
 from lora_detox.prompts.values import is_missing, written_value
 
-TURNS = ("auto", "dialogue", "prompts", "last")
 SPEAKER_KEYS = ("speaker", "role", "from", "name", "author", "user", "sender")
 TEXT_KEYS = ("text", "content", "value", "utterance", "message", "body")
-_DIALOGUE_WORDS = ("dialog", "conversation", "turn", "message", "utterance", "chat", "exchange")
+_DIALOGUE_WORDS = ("dialog", "conversation", "turns", "message", "utterance", "chat", "exchange")
 _PROMPT_WORDS = ("prompts", "queries", "questions", "texts", "sentences", "instructions")
 _USERS = frozenset({"user", "human", "prompter"})
 _ROLES = _USERS | {"assistant", "system", "gpt", "bot", "model", "developer", "tool"}
@@ -34,14 +35,14 @@ Turn = tuple[str | None, str]
 
 
 def unfold_rows(
-    raw_rows: Sequence[RawRow], fields: FieldMap, turns: str = "auto"
+    raw_rows: Sequence[RawRow], fields: FieldMap, turns: Turns = Turns.auto
 ) -> list[RawRow | BadRow]:
     """Rows of one prompt each, where the prompt column holds lists.
 
     Args:
         raw_rows: rows of one source.
         fields: which column is what.
-        turns: one of TURNS.
+        turns: what they are, or `auto`.
 
     Returns:
         The rows in their order; those without a list unchanged. Rows out of a list of prompts are
@@ -57,7 +58,7 @@ def unfold_rows(
     ]
     if not listed:
         return list(raw_rows)
-    of_texts = turns if turns != "auto" else _meaning(listed, fields)
+    of_texts = turns if turns is not Turns.auto else _meaning(listed, fields)
     values = {id(raw): value for raw, value in listed}
     unfolded: list[RawRow | BadRow] = []
     for raw in raw_rows:
@@ -85,18 +86,18 @@ def _turn_list(value: Any) -> list[Any] | None:
     return [dict(zip(lists, turn, strict=True)) for turn in zip(*lists.values(), strict=True)]
 
 
-def _meaning(listed: Sequence[tuple[RawRow, list[Any]]], fields: FieldMap) -> str:
-    """What lists of plain texts are in this source: "dialogue" or "prompts"."""
+def _meaning(listed: Sequence[tuple[RawRow, list[Any]]], fields: FieldMap) -> Turns:
+    """What lists of plain texts are in this source: `dialogue` or `prompts`."""
     first, value = listed[0]
     column = name_read(first.columns, fields.prompt)
     name = column.rpartition(".")[2].casefold()
-    is_dialogue = any(word in name for word in _DIALOGUE_WORDS)
+    is_dialogue = _is_called_dialogue(column)
     references = [
         (len(texts), _reference_list(raw, fields)) for raw, texts in listed if _is_plain(texts)
     ]
     are_read = any(reference is not ABSENT for _, reference in references)
     if not are_read or all(is_missing(reference) for _, reference in references):
-        return "dialogue" if is_dialogue else "prompts"
+        return Turns.dialogue if is_dialogue else Turns.prompts
     several = [(count, reference) for count, reference in references if count > 1]
     each_has_its_own = all(
         isinstance(reference, list) and len(reference) == count for count, reference in several
@@ -110,7 +111,7 @@ def _meaning(listed: Sequence[tuple[RawRow, list[Any]]], fields: FieldMap) -> st
             "`data.turns=dialogue` for one dialogue per row, or `data.turns=prompts` for one "
             "prompt per text"
         )
-    return "prompts" if each_has_its_own else "dialogue"
+    return Turns.prompts if each_has_its_own else Turns.dialogue
 
 
 def _reference_list(raw: RawRow, fields: FieldMap) -> Any:
@@ -120,7 +121,7 @@ def _reference_list(raw: RawRow, fields: FieldMap) -> Any:
 
 
 def _one_row(
-    raw: RawRow, value: list[Any], fields: FieldMap, turns: str
+    raw: RawRow, value: list[Any], fields: FieldMap, turns: Turns
 ) -> list[RawRow] | list[BadRow]:
     """What a row with a list gives."""
     if not value:
@@ -139,20 +140,34 @@ def _one_row(
                 advice="name another column with `data.fields.prompt`",
             )
         ]
-    if turns == "prompts":
+    if turns is Turns.prompts:
         return _unfolded(raw, [text for _, text in spoken], fields)
-    if turns == "auto" and not fields.references and _is_chat(spoken):
+    if turns is Turns.auto and _is_chat(spoken) and _stands_for_a_prompt(raw, fields):
         if len(spoken) > 1 or not _is_user(spoken[0]):
             reason = f"the prompt is a chat of {len(spoken)} messages, want one of the user"
             kind = "the prompt is a chat, not one message of the user"
             return [BadRow(where=raw.where, reason=reason, kind=kind, advice=_CHOICE)]
-        turns = "last"
-    if turns == "last":
+        turns = Turns.last
+    if turns is Turns.last:
         users = [turn for turn in spoken if _is_user(turn)]
         return [_with_prompt(raw, (users or spoken)[-1][1], fields)]
-    lines = [text if speaker is None else f"{speaker}: {text}" for speaker, text in spoken]
+    lines = [
+        text.strip() if speaker is None else f"{speaker}: {text.strip()}"
+        for speaker, text in spoken
+    ]
     lines = [line for line in lines if line.strip()]
     return [_with_prompt(raw, "\n".join(lines), fields)]
+
+
+def _is_called_dialogue(column: str) -> bool:
+    return any(word in column.casefold() for word in _DIALOGUE_WORDS)
+
+
+def _stands_for_a_prompt(raw: RawRow, fields: FieldMap) -> bool:
+    """Whether neither the column's name nor a reference says that a list is a dialogue."""
+    references = _reference_list(raw, fields)
+    has_none = references is ABSENT or is_missing(references)
+    return has_none and not _is_called_dialogue(name_read(raw.columns, fields.prompt))
 
 
 def _is_chat(turns: Sequence[Turn]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lora_detox.choices import Turns
 from lora_detox.prompts.columns import (
     ABSENT,
     FieldMap,
@@ -66,7 +67,7 @@ def read_source(
     fields: FieldMap,
     bad_rows: BadRowLog,
     *,
-    turns: str = "auto",
+    turns: Turns = Turns.auto,
     skip: re.Pattern[str] | None = None,
     needs_toxicity: bool = False,
 ) -> SourceRows:
@@ -76,7 +77,7 @@ def read_source(
         source: rows as they are read.
         fields: which column is what.
         bad_rows: counts and names the bad ones.
-        turns: what lists in the prompt column are, one of `dialogues.TURNS`.
+        turns: what lists in the prompt column are, or `auto` to tell it by the data.
         skip: rows whose prompt matches from end to end are left out, for instance blank lines and
             headings; they are no bad rows. None keeps every row.
         needs_toxicity: True if rows will be chosen by it, so that some row must have it.

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from lora_detox.choices import Turns
 from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts.columns import FieldMap, field_map
-from lora_detox.prompts.dialogues import TURNS
 from lora_detox.prompts.fields import read_source
 from lora_detox.prompts.rows import BadRowLog, FileRules, LoadReport, PromptRow, PromptSets
 from lora_detox.prompts.sources import SPLITS, Source, open_sources, open_split
@@ -40,8 +40,8 @@ class PromptRules:
             name has to exist (except `id`), alternatives of the others need not.
         min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
         max_toxicity: keep prompts whose toxicity is at most this.
-        turns: what a list in the prompt column is, one of `dialogues.TURNS`: "dialogue" its turns,
-            "prompts" one prompt each, "last" its last message of the user, "auto" by the data.
+        turns: what a list in the prompt column is: "dialogue" (its turns), "prompts" (one each),
+            "last" (its last message of the user is the prompt), or "auto" (see `dialogues`).
         encoding: of text files; None is told by the first bytes, else UTF-8.
         delimiter: between the cells of CSV files; None is told by the line of names.
         skip: leave out prompts that match this regular expression from end to end.
@@ -55,7 +55,7 @@ class PromptRules:
     fields: Mapping[str, str | None]
     min_toxicity: float | None = None
     max_toxicity: float | None = None
-    turns: str = "auto"
+    turns: Turns = Turns.auto
     encoding: str | None = None
     delimiter: str | None = None
     skip: str | None = None
@@ -190,8 +190,8 @@ def _check_plain(
 
 
 def _check_reading(rules: PromptRules) -> None:
-    if rules.turns not in TURNS:
-        raise DataError(f"`data.turns` is {rules.turns!r}: want {', '.join(TURNS)}")
+    if rules.turns not in list(Turns):
+        raise DataError(f"`data.turns` is {rules.turns!r}: want {', '.join(Turns)}")
     if rules.delimiter is not None and (len(rules.delimiter) != 1 or rules.delimiter in '"\r\n'):
         raise DataError(
             f"`data.delimiter` is {rules.delimiter!r}: want one character, as in "
@@ -252,7 +252,7 @@ def _read_all(
             track(source.rows, f"reading {source.name}", source.count),
             columns,
             bad_rows,
-            turns=rules.turns,
+            turns=Turns(rules.turns),
             skip=_pattern(rules.skip),
             needs_toxicity=needs_toxicity,
         )

@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-MISSING_WORDS = frozenset({"nan", "none", "null", "<na>", "#n/a", "n/a", "na"})
+MISSING_WORDS = frozenset({"nan", "none", "null", "<na>", "#n/a", "n/a", "na", "[]", "{}"})
 """What stands in a cell where there is no value, in lower case."""
 _LONGEST_WORD = max(map(len, MISSING_WORDS))
 _SPACES = 32
@@ -96,7 +96,7 @@ def _parsed(text: str) -> list[Any] | dict[str, Any] | None:
             value = ast.literal_eval(_as_python(text))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
-    return value if isinstance(value, (list, dict)) else None
+    return value if isinstance(value, (list, dict)) and value else None
 
 
 def _as_python(text: str) -> str:

@@ -191,9 +191,9 @@ def test_lists_that_could_be_either_ask_for_the_key(write_rows):
 
 def test_messages_of_a_chat(write_rows):
     user, answer = {"role": "user", "content": "you idiot"}, {"role": "assistant", "content": "no"}
-    path = write_rows("a.jsonl", [{"id": i, "messages": [user]} for i in range(3)])
+    path = write_rows("a.jsonl", [{"id": i, "prompt": [user]} for i in range(3)])
     assert load(path, CONTINUATION)["1"].prompt == "you idiot"
-    path = write_rows("a.jsonl", [{"id": i, "messages": [user, answer]} for i in range(300)])
+    path = write_rows("a.jsonl", [{"id": i, "prompt": [user, answer]} for i in range(300)])
     with pytest.raises(DataError) as caught:
         load(path, CONTINUATION)
     assert "all 300 rows" in str(caught.value)
