@@ -16,6 +16,7 @@ from lora_detox.prompts.values import written_value
 FIELD_NAMES = ("prompt", "references", "toxicity", "id")
 _ROWS_SEARCHED_FOR_COLUMNS = 100
 _TEXT_KEYS = ("text", "content", "value", "prompt", "utterance", "body")
+_FEW_KEYS = 10
 # Marks a column that a row does not have, which None does not.
 ABSENT: Any = object()
 
@@ -158,10 +159,11 @@ def check_columns(raw_rows: Sequence[RawRow], fields: FieldMap, needs_toxicity: 
         if "|" in column and not is_needed:
             continue
         if all(look_up(raw.columns, column) is ABSENT for raw in raw_rows):
+            names = " (the first line has to hold their names)" if raw_rows[0].is_text else ""
             raise DataError(
                 f"no row has the column `{column}` for the {name} (first row: "
                 f"{raw_rows[0].where}); columns found: {', '.join(_columns_found(raw_rows))}; "
-                f"change `data.fields.{name}`"
+                f"change `data.fields.{name}`{names}"
             )
 
 
@@ -178,7 +180,7 @@ def nested_advice(field: str, column: str, value: Mapping[str, Any]) -> str:
     """
     is_wanted = (int, float) if field == "toxicity" else str
     keys = [key for key, one in value.items() if isinstance(one, is_wanted)]
-    likely = [key for key in (field, *_TEXT_KEYS) if key in keys] or keys[:1]
+    likely = [key for key in (field, *_TEXT_KEYS) if key in keys] or keys[: len(keys) <= _FEW_KEYS]
     if not likely:
         return f"name a column that holds text with `data.fields.{field}`"
     return f"set data.fields.{field}={column}.{likely[0]}"

@@ -23,8 +23,8 @@ _MOST_LINES, _FEW_LINES = 5000, 100
 _READ_IN_VAIN = 50_000
 _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
 _ANOTHER_DELIMITER = (
-    "text that holds the delimiter has to stand in quotes; if the cells are divided by something "
-    "else, name it with `data.delimiter`"
+    "text that holds the delimiter has to stand in double quotes; if the cells are divided by "
+    "something else, name it with `data.delimiter`"
 )
 
 
@@ -62,6 +62,7 @@ class _Lines:
         self.record: list[str] = []
         self.number = 1  # of the record's first line
         self.most = _MOST_LINES
+        self.has_long_records = False
 
     def __iter__(self) -> "_Lines":
         return self
@@ -119,6 +120,7 @@ def read_csv(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
         if len(cells) == width and not (len(record) > 1 and _is_many_rows(record, table)):
             where = f"{path.name}:{lines.number}"
             yield RawRow(where=where, columns=columns_of(header, cells), is_text=True)
+            lines.has_long_records |= len(record) > 1
             lines.end_record()
         elif cells:
             yield _misfit(lines, table, path, cells)
@@ -152,6 +154,8 @@ def _read_header(lines: _Lines, path: Path, rules: FileRules) -> _Table | None:
     line = next((line for line in lines if line.strip()), None)
     if line is None:
         return None
+    if line.lstrip().startswith(("{", "[{")):
+        raise DataError(f"{path} holds JSON; call it .jsonl, and change `data.path`")
     named = line.strip().casefold()
     if named.startswith("sep=") and len(named) == len("sep=") + 1:  # Excel's first line
         delimiter = named[-1]
@@ -212,15 +216,29 @@ def _mended(lines: _Lines, table: _Table, path: Path, error: str) -> RawRow | Ba
         return _row(where, table, cells)
     place = _last_opening(lines.record, table.delimiter)
     where = f"{path.name}:{lines.number + (place or 0)}"
-    lines.give_back((place or 0) + 1)
+    lines.give_back(_end_of_bad_record(lines, table, place or 0))
     if place is None:
-        return BadRow(where=where, reason=f"no CSV: {error}", kind="no CSV")
+        kind = "quotes stand where none may"
+        return BadRow(where=where, reason=f"{kind}: {error}", kind=kind)
     return BadRow(
         where=where,
         reason="the quote that opens in this line is never closed",
         kind="the quote that opens in this line is never closed",
         advice="a quote inside a cell is written twice, and the cell in quotes; repair the file",
     )
+
+
+def _end_of_bad_record(lines: _Lines, table: _Table, place: int) -> int:
+    """How many lines an unclosed quote costs: its own, and further ones if these hold its row.
+
+    Where other rows go over several lines, a row with too few cells in its own goes on.
+    """
+    delimiters = 0
+    for number, line in enumerate(lines.record if lines.has_long_records else [], start=1):
+        delimiters += line.count(table.delimiter)
+        if number > place and delimiters >= table.width - 1:
+            return number
+    return place + 1
 
 
 def _misfit(lines: _Lines, table: _Table, path: Path, cells: list[str]) -> RawRow | BadRow:
@@ -232,6 +250,10 @@ def _misfit(lines: _Lines, table: _Table, path: Path, cells: list[str]) -> RawRo
         if 2 * rows >= len(record) - 1:
             return _mended(lines, table, path, f"{len(cells)} cells, want {table.width}")
     lines.end_record()
+    if len(record) == 1 and '\\"' in record[0]:
+        escaped = _stray_quotes_kept(record[0], table)
+        if escaped is not None:
+            return _row(where, table, escaped)
     if len(cells) > table.width and not any(cells[table.width :]):  # delimiters at the end
         return _row(where, table, cells[: table.width])
     if table.width == 1 and len(record) == 1 and not record[0].startswith('"'):
@@ -282,10 +304,15 @@ def _stray_quotes_kept(line: str, table: _Table) -> list[str] | None:
 
 def _to_closing_quote(text: str, delimiter: str) -> tuple[str, bool, str | None]:
     """A quoted cell, whether it is closed, and what follows its delimiter."""
-    closing = re.search(rf'(?<!")(?:"")*"(?={re.escape(delimiter)}|$)', text)
+    end = rf"(?={re.escape(delimiter)}|$)"
+    if '\\"' in text:  # quotes are marked by a backslash
+        closing = re.match(rf'(?:\\.|""|[^"\\])*"{end}', text)
+    else:
+        closing = re.search(rf'(?<!")(?:"")*"{end}', text)
     if closing is None:
         return text, False, None
-    cell, after = text[: closing.end() - 1].replace('""', '"'), text[closing.end() :]
+    cell, after = text[: closing.end() - 1], text[closing.end() :]
+    cell = cell.replace('\\"', '"') if '\\"' in text else cell.replace('""', '"')
     return cell, True, after[len(delimiter) :] if after else None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from lora_detox.errors import DataError
-from lora_detox.prompts.rows import BadRow, FileRules, RawRow, columns_of
+from lora_detox.prompts.rows import FileRules, RawRow, columns_of
 
 _BOOLEANS = {"0": "FALSE", "1": "TRUE"}
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -19,8 +19,10 @@ _LINK = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id
 _STRICT_LINK = "{http://purl.oclc.org/ooxml/officeDocument/relationships}id"
 
 
-def read_excel(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
+def read_excel(path: Path, rules: FileRules) -> Iterator[RawRow]:
     """Rows of the first sheet; its first row that is not empty names the columns.
+
+    Cells in columns without a name are notes beside the table.
 
     Args:
         path: a file that exists.
@@ -43,11 +45,6 @@ def read_excel(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
                     header = [name.strip() for name in cells]
                     continue
                 where = f"{path.name}:{number}"
-                if any(cells[len(header) :]):
-                    reason = f"{len(cells)} cells, want {len(header)}"
-                    kind = "more cells than the first row has names"
-                    yield BadRow(where=where, reason=reason, kind=kind)
-                    continue
                 missing = [""] * (len(header) - len(cells))  # empty cells at the end of a row
                 columns = columns_of(header, [*cells, *missing][: len(header)])
                 yield RawRow(where=where, columns=columns, is_text=True)

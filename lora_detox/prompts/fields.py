@@ -27,6 +27,7 @@ from lora_detox.prompts.values import (
 )
 
 _ROWS_TO_TELL_A_COLUMN_BY = 100
+_KEYS_SHOWN = 6
 _NO_UTF8 = (
     "save the file as UTF-8, or name its encoding, as in `data.encoding=windows-1252` (Western "
     "Europe) or `windows-1251` (Cyrillic)"
@@ -193,7 +194,8 @@ def _read_prompt(raw: RawRow, column: str) -> str:
 
 def _nested(raw: RawRow, field: str, column: str, value: Mapping[str, Any]) -> _RowError:
     read = name_read(raw.columns, column)
-    what = f"`{read}` holds an object with {', '.join(map(str, value))}, want the {field} itself"
+    keys = ", ".join(map(str, list(value)[:_KEYS_SHOWN])) + ", ..." * (len(value) > _KEYS_SHOWN)
+    what = f"`{read}` holds an object with {keys}, want the {field} itself"
     return _RowError(what, kind=f"`{read}` holds objects", advice=nested_advice(field, read, value))
 
 

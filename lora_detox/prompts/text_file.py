@@ -79,5 +79,5 @@ def _encoding_of(first_bytes: bytes) -> str:
 
 def _line_end(first_bytes: bytes, encoding: str) -> str:
     start = first_bytes.decode(encoding, "ignore")
-    is_old_mac = start.count("\r") > start.count("\n") and "\r\n" not in start
+    is_old_mac = start.count("\r") - start.count("\r\n") > start.count("\n")
     return "\r" if is_old_mac else "\n"

@@ -108,6 +108,28 @@ def test_quotes_that_are_not_doubled_are_text(read):
     assert [rows[i].prompt for i in "123"] == ['He said "hi" to me', 'a "b" "c" d', '5" tall']
 
 
+def test_a_row_of_several_lines_without_its_closing_quote_is_one_bad_row(read):
+    lines = [f'{i},"Person {i}:\nyes, late{"" if i == 5 else chr(34)},s\n' for i in range(300)]
+    rows, report = read("a.csv", "id,dialogue,summary\n" + "".join(lines))
+    assert set(rows) == {str(i) for i in range(300)} - {"5"}
+    assert report.bad == 1
+
+
+def test_quotes_marked_by_a_backslash(read):
+    texts = ['say \\"hi\\", no', '\\"hi\\"', 'end \\"', 'a, \\"b', 'c \\", d']
+    lines = [f'{i},"{text}",s\n' for i, text in enumerate(texts)]
+    rows, report = read("a.csv", "id,dialogue,summary\n" + "".join(lines))
+    assert [rows[str(i)].prompt for i in range(5)] == [text.replace("\\", "") for text in texts]
+    assert report.bad == 0
+
+
+def test_old_mac_lines_around_cells_with_other_line_ends(read):
+    lines = "".join(f'{i},"a\r\nb {i}",s\r' for i in range(50))
+    rows, report = read("a.csv", "id,dialogue,summary\r" + lines)
+    assert rows["7"].prompt == "a\r\nb 7"
+    assert report.bad == 0
+
+
 def test_many_unclosed_quotes_take_linear_time(read):
     lines = [f'{i},"Person {i}: you are late,sum {i}' for i in range(20_000)]
     with pytest.raises(DataError, match=r"all 1101 rows that were read fail alike.*never closed"):
@@ -273,6 +295,11 @@ def test_what_all_rows_have_in_common_is_said_instead_of_skipping_more(read):
     rows = "".join(f"{i},text {i},high\n" for i in range(300))
     with pytest.raises(DataError, match=r"all 300 rows.*`toxicity` is no number.*fields\.toxicity"):
         read("a.csv", "id,dialogue,toxicity\n" + rows)
+
+
+def test_json_under_the_name_of_a_table(read):
+    with pytest.raises(DataError, match=r"holds JSON; call it \.jsonl.*data\.path"):
+        read("a.csv", '{"prompt": "a"}\n')
 
 
 def test_a_json_list_under_the_name_of_json_lines(read):
