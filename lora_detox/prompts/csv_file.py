@@ -19,7 +19,7 @@ from lora_detox.prompts.text_file import text_lines
 DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_CELL = 2**31 - 1
 # Lines that one record may have: so many, and fewer once too much was read in vain.
-_MOST_LINES, _FEW_LINES = 5000, 100
+_MOST_LINES, _FEW_LINES = 50_000, 100
 _READ_IN_VAIN = 50_000
 _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
 _ANOTHER_DELIMITER = (

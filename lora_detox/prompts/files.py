@@ -144,11 +144,14 @@ def files_by_split(folder: Path) -> dict[str, list[Path]]:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """Data files of a folder, in the order of their names; a README is none."""
+    """Data files of a folder, in the order of their names; READMEs and hidden files are none."""
     return sorted(
         path
         for path in folder.glob("*")
-        if path.is_file() and data_suffix(path) and not _ABOUT_DATA.match(path.name)
+        if path.is_file()
+        and data_suffix(path)
+        and not path.name.startswith(".")
+        and not _ABOUT_DATA.match(path.name)
     )
 
 

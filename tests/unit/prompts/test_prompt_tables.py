@@ -96,6 +96,14 @@ def test_cells_of_many_lines_with_quotes_and_delimiters_stay_whole(read):
     assert report.bad == 0
 
 
+def test_a_cell_of_very_many_lines_stays_whole(read):
+    text = "\n".join(["a, b"] * 8000)
+    rows, report = read("a.csv", "id,dialogue\n" + f'1,"{text}"\n2,later\n')
+    assert rows["1"].prompt == text
+    assert set(rows) == {"1", "2"}
+    assert report.bad == 0
+
+
 def test_a_record_with_a_cell_too_many_is_one_bad_row(read):
     rows, report = read("a.csv", table([[1, "A: hi\nB: you\nC: no", "s", "more"], [2, "b", "s"]]))
     assert set(rows) == {"2"}
@@ -307,3 +315,11 @@ def test_a_json_list_under_the_name_of_json_lines(read):
     assert rows["1"].prompt == "a"
     rows, _ = read("a.jsonl", json.dumps([{"id": 1, "dialogue": "a"}]))
     assert rows["1"].prompt == "a"
+
+
+def test_hidden_files_of_a_folder_are_no_prompts(tmp_path):
+    for name in ("a.txt", "b.txt", "._a.txt"):
+        (tmp_path / name).write_text(f"text of {name}")
+    sets = load_prompt_sets(path=str(tmp_path), fields={"prompt": "text"}, cache=False)
+    prompts = {row.prompt for row in sets.train + sets.validation + sets.test}
+    assert prompts == {"text of a.txt", "text of b.txt"}
