@@ -36,7 +36,7 @@ def chatty(tmp_path_factory):
     torch.manual_seed(0)  # of the new rows, whose states decide how likely the end is
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
-        model.lm_head.bias[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 12.0
+        model.lm_head.bias[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 10.0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
