@@ -20,11 +20,10 @@ from lora_detox.environment import prepare_process, process_facts
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
+from lora_detox.evaluation.summary import evaluation_summary, sample_rows
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
 from lora_detox.machine import resolve_device, slow_dtype_note
-from lora_detox.metrics import change, names, summarise, word_rules
-from lora_detox.metrics.bootstrap import paired_interval
-from lora_detox.metrics.degeneration import Degeneration, degeneration
+from lora_detox.metrics import names
 from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.families import Family, family_of
 from lora_detox.policy.loading import load_policy
@@ -73,7 +72,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         results.append(_answers(settings, model, sets, numbers, (reward, judge), clock))
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     summary = {
-        **_summary(settings, numbers, models, sets, results),
+        **evaluation_summary(settings, numbers, models, sets, results),
         "scorers": scorers,
         "seconds": {"total": clock.elapsed(), **clock.total},
         **process_facts(device),
@@ -162,74 +161,6 @@ def _encode(
     return batch
 
 
-def _summary(
-    settings: Settings,
-    numbers: Numbers,
-    models: list[EvaluatedModel],
-    sets: list[PromptSet],
-    results: list[dict[str, Evaluation]],
-) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "stage": "evaluate",
-        "task": settings.task.name,
-        "protocol": settings.evaluation.protocol.value,
-        "seed": settings.evaluation.seed,
-        "prompts": {one.role: {"data": one.name, "prompts": len(one.rows)} for one in sets},
-        "samples_per_prompt": numbers.samples,
-        "response_tokens": list(numbers.response_tokens),
-        "sampling": vars(numbers.sampling),
-        "words": word_rules(one for result in results for one in result.values()),
-        "models": [
-            {
-                **vars(model),
-                "sets": {
-                    role: _numbers_of(evaluation, results[0][role], settings, numbers.samples)
-                    for role, evaluation in result.items()
-                },
-            }
-            for model, result in zip(models, results, strict=True)
-        ],
-    }
-
-
-def _numbers_of(
-    evaluation: Evaluation, first: Evaluation, settings: Settings, samples: int
-) -> dict[str, Any]:
-    """Metrics of one model on one set, and their change against the first model of the call."""
-    numbers = summarise(evaluation)
-    kl = evaluation.per_response[names.REF_KL]
-    numbers[names.REF_KL] = sum(kl) / len(kl)
-    rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
-    if rtp:
-        numbers["degeneration"] = degeneration(evaluation, samples).summary()
-    if evaluation is first or list(evaluation.prompts) != list(first.prompts):
-        return numbers  # another tokenizer cuts prompts elsewhere: nothing to pair
-    resamples = settings.evaluation.resamples
-    numbers["change"] = change(first, evaluation, resamples)
-    if rtp:
-        pair = degeneration(first, samples), degeneration(evaluation, samples)
-        numbers["degeneration"]["change"] = _degeneration_change(*pair, resamples)
-    return numbers
-
-
-def _degeneration_change(
-    first: Degeneration, other: Degeneration, resamples: int
-) -> dict[str, Any]:
-    changes = {}
-    for label, ours, theirs in (
-        ("expected_maximum_{}", other.maximum, first.maximum),
-        ("{}_probability", other.any_toxic, first.any_toxic),
-    ):
-        for key, values in ours.items():
-            interval = paired_interval(theirs[key], values, resamples=resamples)
-            changes[label.format(key)] = {
-                "mean": interval.change,
-                "ci95": [interval.low, interval.high],
-            }
-    return changes
-
-
 def _write(
     settings: Settings,
     summary: dict[str, Any],
@@ -240,7 +171,7 @@ def _write(
     run_dir = Path(settings.run_dir)
     table, notes = evaluation_table(summary), evaluation_notes(summary, sets)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
-    write_rows(run_dir / "samples.jsonl", _samples(models, results))
+    write_rows(run_dir / "samples.jsonl", sample_rows(models, results))
     write_page(
         run_dir / "report.html",
         title=f"Evaluation: {settings.evaluation.protocol.value}",
@@ -250,32 +181,3 @@ def _write(
     )
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
     print_table(table, notes, run_dir)
-
-
-def _samples(
-    models: list[EvaluatedModel], results: list[dict[str, Evaluation]]
-) -> list[dict[str, Any]]:
-    rows = []
-    keys = (
-        names.TOXICITY,
-        names.JUDGE_TOXICITY,
-        names.ROUGEL,
-        names.RESPONSE_TOKENS,
-        names.REFERENCE_NLL,
-    )
-    for model, result in zip(models, results, strict=True):
-        for role, evaluation in result.items():
-            columns = {
-                key: evaluation.per_response[key] for key in keys if key in evaluation.per_response
-            }
-            for place, response in enumerate(evaluation.responses):
-                rows.append(
-                    {
-                        "model": model.name,
-                        "set": role,
-                        "prompt": evaluation.prompts[place],
-                        "response": response,
-                        **{key: values[place] for key, values in columns.items()},
-                    }
-                )
-    return rows
