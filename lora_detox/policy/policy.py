@@ -15,7 +15,7 @@ from lora_detox.policy.checksum import checksum
 from lora_detox.policy.families import Family, Rereading, Writing
 from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
 from lora_detox.policy.logits import language_logits
-from lora_detox.policy.reference import Reference, exchanged
+from lora_detox.policy.reference import Exchange, Reference, exchanged
 from lora_detox.policy.session import SampledWriting
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
 from lora_detox.policy.token_ids import end_token_ids
@@ -73,6 +73,11 @@ class LoraPolicy:
     def pad_token_id(self) -> int:
         """Id that fills padding; may be an end token too, so masks never come from ids."""
         return int(self.tokenizer.pad_token_id)
+
+    @property
+    def originals(self) -> Exchange:
+        """Base weights that PEFT changed while it loaded the adapter, with what they were."""
+        return self._reference.originals
 
     @property
     def head_learns(self) -> bool:
