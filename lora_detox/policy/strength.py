@@ -15,9 +15,11 @@ it is W0 + s (W - W0) in whatever the adapter puts into the place of W0:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import PeftConfig
+from peft.tuners.ia3 import IA3Layer
 from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.lora import LoraLayer
 from peft.tuners.trainable_tokens import TrainableTokensLayer
@@ -127,7 +129,8 @@ def _factors(model: nn.Module, kind: str) -> Exchange:
 def _copies(model: nn.Module) -> Exchange:
     """Parameters that stand for what the base has in their place, with that."""
     ends: dict[int, tuple[nn.Parameter, Tensor]] = {}
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         pairs: list[tuple[nn.Parameter, Tensor]] = []
         if isinstance(module, ModulesToSaveWrapper):
             pairs = _paired(module.modules_to_save["default"], module.original_module)
@@ -136,7 +139,7 @@ def _copies(model: nn.Module) -> Exchange:
         elif isinstance(module, TrainableTokensLayer):
             rows = module.trainable_tokens_original["default"]
             pairs = [(module.trainable_tokens_delta["default"], rows)]
-        elif hasattr(module, "ia3_l"):
+        elif isinstance(module, IA3Layer):
             scale = module.ia3_l["default"]
             pairs = [(scale, torch.ones_like(scale))]
         ends |= {id(parameter): (parameter, start) for parameter, start in pairs}
