@@ -14,7 +14,7 @@ POLICIES = sorted(path.stem for path in (conf_dir() / "policy").glob("*.yaml"))
 
 
 def _shape(model_type, layers, hidden, inner, heads, vocabulary, head_dim):
-    """Keys of config.json that weights are counted from; heads of queries, and of keys and values."""
+    """Keys of config.json that weights are counted from; heads: of queries, of keys."""
     return {
         "model_type": model_type,
         "num_hidden_layers": layers,
