@@ -5,7 +5,7 @@ from dataclasses import replace
 from lora_detox.advantages import LengthCorrection, RunningMean, ScoreScaler
 from lora_detox.choices import KlControlType, ScoreNorm
 from lora_detox.metrics import names
-from lora_detox.settings import AlgorithmSettings, BudgetSettings, ScorerSettings, Settings
+from lora_detox.settings import AlgorithmSettings, BudgetSettings, Settings
 from lora_detox.update import (
     AdaptiveKl,
     Bound,
@@ -125,9 +125,10 @@ def score_scaler(algorithm: AlgorithmSettings) -> ScoreScaler:
     )
 
 
-def length_correction(reward: ScorerSettings) -> LengthCorrection:
-    """Whether scores are freed of what length predicts."""
-    return LengthCorrection(enabled=reward.length_debias)
+def length_correction(settings: Settings) -> LengthCorrection:
+    """Whether scores are freed of what length predicts: the task says so, the reward may differ."""
+    own = settings.reward.length_debias
+    return LengthCorrection(enabled=settings.task.length_debias if own is None else own)
 
 
 def step_control(algorithm: AlgorithmSettings) -> StepControl:

@@ -173,7 +173,7 @@ def _controls(
         kl=control.kl_control(algorithm),
         step=control.step_control(algorithm),
         scaler=control.score_scaler(algorithm),
-        length=control.length_correction(settings.reward),
+        length=control.length_correction(settings),
         baseline=control.running_mean(algorithm),
         budget=control.budget_of(settings, references=references),
         guard=control.guard_of(settings),

@@ -153,7 +153,7 @@ def after_iteration(
         message: str | None = job.selector.roll_back(done, error, row)
     else:
         if done == 1:
-            check_moved(job.policy, job.adapter_checksum)
+            check_moved(job.policy, job.adapter_checksum, job.settings.reward.function)
         job.state.observe()
         if done % every == 0 or done == job.plan.iterations:
             row["evaluation"] = job.validate()

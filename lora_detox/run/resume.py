@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from lora_detox.errors import DivergenceError, SettingsError
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import phase
+from lora_detox.scores.control_rewards import CONSTANT
 from lora_detox.settings import Settings, flat, renamed, settings_yaml
 
 _FREE = ("resume", "threads", "device", "run_dir", "tracker", "checkpoint")
@@ -58,17 +59,18 @@ def base_checksum(policy: LoraPolicy) -> str:
         return policy.base_checksum()
 
 
-def check_moved(policy: LoraPolicy, at_start: float) -> None:
+def check_moved(policy: LoraPolicy, at_start: float, reward_function: str | None = None) -> None:
     """After the first update the adapter must have changed: a frozen one looks healthy too.
 
     Args:
         policy: after one update.
         at_start: its `trained_checksum` before.
+        reward_function: of the settings; the constant reward moves nothing, as a control should.
 
     Raises:
         DivergenceError: no adapter parameter left its start.
     """
-    if trained_checksum(policy) == at_start:
+    if reward_function != CONSTANT and trained_checksum(policy) == at_start:
         raise DivergenceError(
             "the adapter has not moved in the first update: nothing is being learned; check "
             "algorithm.learning_rate and that the scores differ between responses"

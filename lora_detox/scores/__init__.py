@@ -6,9 +6,9 @@ the toxicity behind it. A scorer that cannot say raises ScorerError; nothing cou
 Files: `contract` (what every scorer takes and keeps), `classifier` (a sequence classifier, the
 usual reward and judge), `heads` (which output is civil; score and toxicity out of logits),
 `loading` (checks before weights are read), `windows` (long texts), `functions` (any Python
-function), `terms` (ROUGE, length, similarity), `composite` (scorers made of others: sums,
-ensembles, signs), `prefixes` (which tokens it was), `probe` (is the sign right?),
-`padding` (does a text score alone as in a batch?).
+function), `control_rewards` (functions that know nothing of tone), `terms` (ROUGE, length,
+similarity), `composite` (scorers made of others: sums, ensembles, signs), `prefixes` (which tokens
+it was), `probe` (is the sign right?), `padding` (does a text score alone as in a batch?).
 """
 
 from lora_detox.scores.classifier import ClassifierScorer

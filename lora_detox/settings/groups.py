@@ -35,6 +35,7 @@ class TaskSettings:
     template: str = "{prompt}"
     chat: bool = False
     system: str | None = None
+    length_debias: bool = False
     miniature: str = MISSING
 
 
@@ -143,7 +144,7 @@ class ScorerSettings:
     terms: TermSettings = field(default_factory=TermSettings)
     length_words: int = positive(20, "words")
     signs: dict[str, float] = field(default_factory=dict)
-    length_debias: bool = False
+    length_debias: bool | None = None
 
 
 @dataclass

@@ -33,7 +33,7 @@ def train_by_method(job: Job) -> dict[str, Any]:
     """
     with _as_it_was(job.policy):
         outcome = _train(job)
-    check_moved(job.policy, job.adapter_checksum)
+    check_moved(job.policy, job.adapter_checksum, job.settings.reward.function)
     evaluation = summarise(job.evaluator(job.encoded.validation))
     job.record({"iteration": outcome.pop("last"), "evaluation": evaluation})
     return outcome
