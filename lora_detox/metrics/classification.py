@@ -25,8 +25,9 @@ def classification_figures(
         threshold: a text is called toxic from here on.
 
     Returns:
-        `n`, `accuracy`, `precision`, `recall`, `f1`, `false_positive_rate`, `auc`,
-        `calibration_error` and `brier`; what one class alone cannot give is absent.
+        `n`, `accuracy`, `precision`, `recall`, `f1`, `false_positive_rate`, `civil_toxicity` (mean
+        probability on civil texts), `auc`, `calibration_error` and `brier`; what one class alone
+        cannot give is absent.
     """
     scores = np.asarray(toxicity, dtype=np.float64)
     labels = np.asarray(toxic, dtype=bool)
@@ -46,6 +47,7 @@ def classification_figures(
         figures["f1"] = 2 * precision * recall / both if both else 0.0
     if not labels.all():
         figures["false_positive_rate"] = float(called[~labels].mean())
+        figures["civil_toxicity"] = float(scores[~labels].mean())
     if labels.any() and not labels.all():
         figures["auc"] = _auc(scores, labels)
     return figures

@@ -34,7 +34,7 @@ class FrozenPart:
         seq2seq = model.config.is_encoder_decoder
         self.encoder = seq2seq and not _changes(model.get_encoder().modules())
         stack = decoder_stack(model)
-        self.owner, self.name = _layer_list(stack)
+        self.owner, self.name = layer_list(stack)
         layers = getattr(self.owner, self.name)
         adapted = [index for index, layer in enumerate(layers) if _changes(layer.modules())]
         inside = set(layers.modules())
@@ -148,8 +148,18 @@ def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
     return above + [p for p in model.get_output_embeddings().parameters() if id(p) in below]
 
 
-def _layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
-    """The module that holds a stack's list of layers, and the list's name there."""
+def layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
+    """The module that holds a stack's list of layers, and the list's name there.
+
+    Args:
+        stack: an encoder or a decoder.
+
+    Returns:
+        The owner, and the name of its list.
+
+    Raises:
+        ValueError: it has no list of layers.
+    """
     count = getattr(getattr(stack, "config", None), "num_hidden_layers", None)
     lists = [
         (owner, name, len(child))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lora_detox.choices import ClassifierTraining, Schedule
+from lora_detox.choices import ClassifierTraining, Dtype, Schedule
 from lora_detox.ranges import fraction, not_negative, positive
 
 
@@ -47,8 +47,12 @@ class RewardModelSettings:
     revision: str | None = None
     training: ClassifierTraining = ClassifierTraining.full
     rank: int = positive(8)
+    frozen_layers: int | None = not_negative(None, "layers")
+    dtype: Dtype = Dtype.float32
+    group_by_length: bool = False
     labels: list[str] = field(default_factory=lambda: ["nothate", "hate"])
     new_head: bool = False
+    civil_index: int = fraction(0)
     toxic_from: float = fraction(0.5)
     epochs: float = positive(1.0)
     max_steps: int | None = positive(None, "optimizer steps")

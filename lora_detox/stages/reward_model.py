@@ -35,6 +35,7 @@ _COLUMNS = (
     ("auc", "AUC", 3),
     ("calibration_error", "calibration error", 3),
     ("false_positive_rate", "false positives", 3),
+    ("civil_toxicity", "toxicity of civil texts", 3),
 )
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning of a sequence classifier, whole or by LoRA, with Transformers' trainer."""
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lora_detox.builders.labelled import LabelledTexts
-from lora_detox.choices import ClassifierTraining
+from lora_detox.choices import ClassifierTraining, Dtype
 from lora_detox.errors import ScorerError, SettingsError
+from lora_detox.machine import autocast_gains
+from lora_detox.policy.frozen import layer_list
 from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
 from lora_detox.run.checkpoint import newest_trainer_checkpoint
@@ -52,7 +56,8 @@ def classifier_labels(place: str, settings: Settings) -> tuple[int, dict[int, st
             f"`{_KEY}.labels`={[civil, toxic]}; name its own there, the civil one first, or give "
             f"them up with `{_KEY}.new_head=true`"
         )
-    return 0, {0: civil, 1: toxic}
+    ordered = [civil, toxic] if model.civil_index == 0 else [toxic, civil]
+    return model.civil_index, dict(enumerate(ordered))
 
 
 def has_trained_head(place: str) -> bool:
@@ -88,8 +93,9 @@ def fine_tune_classifier(
     rows = _rows(texts, tokenizer, civil, most)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     arguments = trainer_arguments(settings, group, len(rows), use_cpu=device.type == "cpu")
+    arguments["bf16"] = _in_bf16(group, model, device)
     with MetricsLog(run_dir / "metrics.jsonl", keep_through=_steps_behind(settings)) as log:
-        trainer = Trainer(
+        trainer = (_GroupingTrainer if group.group_by_length else Trainer)(
             model=model,
             args=TrainingArguments(**arguments),
             train_dataset=Dataset.from_list(rows),
@@ -132,7 +138,73 @@ def _trainable_classifier(
             target_modules="all-linear",
         )
         model = get_peft_model(model, config)
+    elif group.frozen_layers is not None:
+        _freeze(model, group.frozen_layers)
     return model, tokenizer
+
+
+def _freeze(model: Any, count: int) -> None:
+    """Keep the embeddings and the lowest layers as they are.
+
+    Args:
+        model: a sequence classifier.
+        count: of layers, from the embeddings up; 0 freezes these alone.
+
+    Raises:
+        SettingsError: the encoder has no list of that many layers.
+    """
+    encoder = getattr(model, model.base_model_prefix)
+    frozen = [getattr(encoder, "embeddings", None) or encoder.get_input_embeddings()]
+    if count:
+        try:
+            owner, name = layer_list(encoder)
+        except ValueError as error:
+            raise SettingsError(f"{_KEY}.frozen_layers={count}: {error}; want 0 or null") from error
+        layers = getattr(owner, name)
+        if count > len(layers):
+            raise SettingsError(f"{_KEY}.frozen_layers: got {count}, want at most {len(layers)}")
+        frozen += layers[:count]
+    for module in frozen:
+        module.requires_grad_(False)
+
+
+def _in_bf16(group: RewardModelSettings, model: Any, device: torch.device) -> bool:
+    """Whether products are in bf16 (autocast)."""
+    if group.dtype is Dtype.auto:
+        return autocast_gains(device, model.config.hidden_size)
+    return group.dtype is Dtype.bfloat16
+
+
+class EpochSampler(LengthGroupedSampler):  # type: ignore[misc]  # transformers ships no types
+    """Texts of like length together, in an order that seed and epoch alone decide.
+
+    A resumed training then reads the rows that are left of its epoch.
+
+    Args:
+        batch_size: rows that are read together.
+        lengths: tokens of each row.
+        seed: of the order.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._seed, self._epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Of which epoch the next order is."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        rows: Iterator[int] = super().__iter__()
+        return rows
+
+
+class _GroupingTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        return EpochSampler(self.args.train_batch_size, lengths, self.args.data_seed)
 
 
 def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[dict[str, Any]]:

@@ -1,52 +1,10 @@
 """The two tasks of the headline: how they are judged, and what their results are held to."""
 
-import math
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recipes.lab.overrides import BASE, three_sets
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A bound on the change of one measure on one set.
-
-    Attributes:
-        data: name of the set in `stage=evaluate`.
-        label: of the set, for the table.
-        measure: of `Judged.level`.
-        most: greatest change that is inside; None has no such bound.
-        least: smallest.
-        relative: the change is a fraction of the base's level; else a difference.
-    """
-
-    data: str
-    label: str
-    measure: str
-    most: float | None = None
-    least: float | None = None
-    relative: bool = True
-
-    def inside(self, change: float) -> bool:
-        """Whether a change is within the bounds."""
-        most = math.inf if self.most is None else self.most
-        least = -math.inf if self.least is None else self.least
-        return least <= change <= most
-
-    @property
-    def bound(self) -> str:
-        """The bound in words."""
-        words = [
-            f"{sign} {self.show(value)}"
-            for sign, value in (("at most", self.most), ("at least", self.least))
-            if value is not None
-        ]
-        return ", ".join(words)
-
-    def show(self, change: float) -> str:
-        """A change as the table shows it."""
-        return f"{100 * change:+.1f} %" if self.relative else f"{change:+.4f}"
+from recipes.lab.goals import Goal
+from recipes.lab.overrides import BASE, continuation_sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +28,9 @@ class Task:
     member: tuple[str, ...] = ()
     mean: tuple[str, ...] = ()
 
-    @property
-    def measures(self) -> dict[str, list[str]]:
-        """Set -> measures that a goal is about."""
-        measures = defaultdict(list)
-        for goal in self.goals:
-            measures[goal.data].append(goal.measure)
-        return dict(measures)
-
 
 _SETS = "evaluation.sets"
 _TWICE = ["evaluation.prompts=400", "evaluation.samples=2"]
-
-
-def continuation_sets(shared: str) -> list[str]:
-    """Held-out RealToxicityPrompts, jigsaw's toxic openings, Wikipedia and WikiText."""
-    return [
-        *three_sets(shared),
-        *_TWICE,
-        f"+data@{_SETS}.wikitext=local",
-        f"{_SETS}.wikitext.path={shared}/data/wikitext2_raw.test.jsonl.gz",
-        f"{_SETS}.wikitext.fields.prompt=text",
-        f"{_SETS}.wikitext.query_tokens=[10,15]",
-    ]
 
 
 def summary_sets(shared: str) -> list[str]:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from recipes.headline.goals import TASKS, Task
-from recipes.headline.table import write_report
+from recipes.lab.goal_table import write_report
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
 from recipes.lab.process import ROOT
@@ -103,7 +103,7 @@ def main() -> None:
         waiting = [run for name in tasks for run in runs(given, out, name)]
         execute_all(waiting, jobs=given.jobs, retry=given.retry)
     for name in tasks:
-        write_report(out / name, TASKS[name], sizes_of(given))
+        write_report(out / name, TASKS[name].goals, sizes_of(given))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ job.py         one job in one process: write prompts, train, evaluate
 options.py     the options that the queues' command lines have in common
 overrides.py   the lab's models, prompts and scorers as overrides of a run
 comparison.py  runs of methods that share everything else
+real.py        pretrained models, their classifiers, and the continuation task on them
+goals.py       bounds that results are held to;  goal_table.py  the table and picture of them
 judged.py      responses as columns of numbers, and changes with intervals
 store.py       results as JSON beside a recipe
 tables.py      Markdown of tables and samples;  sweep_table.py  the table of a sweep

@@ -9,7 +9,7 @@ prompts twice makes n-grams look repeated.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+CORPUS = ("distinct_2", "common_openings", "self_bleu")
+"""Measures of all responses together, which have no interval."""
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Responses of one model to one set: columns with one entry per response, and distinct-2."""
+    """Responses of one model to one set.
+
+    Attributes:
+        columns: one entry per response.
+        distinct_2: of all responses together.
+        corpus: further measures of all responses together: common_openings, self_bleu.
+    """
 
     columns: dict[str, Floats]
     distinct_2: float
+    corpus: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many responses."""
@@ -37,7 +46,8 @@ class Judged:
 
         Args:
             measure: judge | judged_toxic (fraction above 0.5) | perplexity | distinct_2 | tokens |
-                words | digits (fraction of the characters) | rougeL.
+                words | digits (fraction of the characters) | symbols | relevance | rougeL |
+                common_openings | self_bleu.
             rows: which responses; None takes all of them.
 
         Returns:
@@ -48,8 +58,9 @@ class Judged:
             column = self.columns[name]
             return column if rows is None else column[rows]
 
-        if measure == "distinct_2":
-            return np.asarray(self.distinct_2)
+        if measure in CORPUS:
+            value = self.distinct_2 if measure == "distinct_2" else self.corpus[measure]
+            return np.asarray(value)
         if measure == "judged_toxic":
             return np.asarray((column_of("judge") > 0.5).mean(axis=-1))
         if measure == "perplexity":
@@ -76,6 +87,8 @@ _NAMES = {
     "nll": "reference_nll",
     "tokens": "response_tokens",
     "rougeL": "rougeL",
+    "symbols": "symbols",
+    "relevance": "relevance",
 }
 
 
@@ -99,7 +112,8 @@ def read(folder: Path) -> dict[str, Judged]:
         texts = [row["response"] for row in of_set]
         columns["words"] = np.array([len(text.split()) for text in texts], dtype=float)
         columns["digits"] = np.array([_digits(text) for text in texts])
-        sets[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"])
+        corpus = {key: numbers[key] for key in CORPUS[1:] if key in numbers}
+        sets[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"], corpus=corpus)
     return sets
 
 
@@ -119,7 +133,7 @@ def change_of(
         relative: as a fraction of the base's level; else a difference.
 
     Returns:
-        The change; the interval of distinct-2 is NaN.
+        The change; measures of all responses together have NaN for an interval.
     """
 
     def against(after: Floats, before: Floats) -> Floats:
@@ -127,7 +141,7 @@ def change_of(
 
     means = np.stack([one.level(measure) for one in seeds])
     mean = float(against(means.mean(axis=0), base.level(measure)))
-    if measure == "distinct_2":
+    if measure in CORPUS:
         return Change(mean=mean, low=math.nan, high=math.nan)
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(base), (RESAMPLES, len(base)))

@@ -72,6 +72,22 @@ def three_sets(shared: str) -> list[str]:
     ]
 
 
+def continuation_sets(shared: str) -> list[str]:
+    """Overrides of stage=evaluate that judge four sets, two responses to each of 400 prompts.
+
+    Held-out RealToxicityPrompts, jigsaw's toxic openings, Wikipedia and WikiText.
+    """
+    return [
+        *three_sets(shared),
+        "evaluation.prompts=400",
+        "evaluation.samples=2",
+        f"+data@{_SETS}.wikitext=local",
+        f"{_SETS}.wikitext.path={shared}/data/wikitext2_raw.test.jsonl.gz",
+        f"{_SETS}.wikitext.fields.prompt=text",
+        f"{_SETS}.wikitext.query_tokens=[10,15]",
+    ]
+
+
 def evaluated(base: str, adapter: Path | None, name: str) -> str:
     """The override that names what is evaluated: the base, or an adapter on it."""
     entry = f"path: '{base}', name: '{name}'"

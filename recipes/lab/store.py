@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 
 from lora_detox.report.jsonl import write_text_atomic
-from recipes.lab.judged import Judged, read
+from recipes.lab.judged import CORPUS, Judged, read
 
-COLUMNS = {"judged_toxic": ("judge",), "perplexity": ("nll", "tokens"), "distinct_2": ()}
+COLUMNS = {
+    "judged_toxic": ("judge",),
+    "perplexity": ("nll", "tokens"),
+    **dict.fromkeys(CORPUS, ()),
+}
 """Measure -> columns of `Judged` that it is computed from, where it is not a column itself."""
-DECIMALS = {"judge": 3, "nll": 2, "digits": 4, "rougeL": 4}
+DECIMALS = {"judge": 3, "nll": 2, "digits": 4, "rougeL": 4, "symbols": 4, "relevance": 3}
 """What is kept of a column; the others are whole numbers."""
 Measures = Mapping[str, Iterable[str]]
 """Set -> measures that tables show of it."""
@@ -62,7 +66,7 @@ def read_run(folder: Path) -> Result:
 
 def pack(result: Result, measures: Measures) -> dict[str, object]:
     """A run as JSON, with the columns that some measures of each set need."""
-    sets = {}
+    sets: dict[str, dict[str, object]] = {}
     for name, wanted in measures.items():
         judged = result.sets[name]
         needed = dict.fromkeys(column for one in wanted for column in COLUMNS.get(one, (one,)))
@@ -73,6 +77,8 @@ def pack(result: Result, measures: Measures) -> dict[str, object]:
             for column in needed
         }
         sets[name] = {"distinct_2": round(judged.distinct_2, 5), "columns": columns}
+        if judged.corpus:
+            sets[name]["corpus"] = {key: round(value, 5) for key, value in judged.corpus.items()}
     return {"facts": result.facts, "sets": sets}
 
 
@@ -82,6 +88,7 @@ def unpack(stored: Mapping[str, Mapping[str, Any]]) -> Result:
         name: Judged(
             columns={key: np.array(values, dtype=float) for key, values in one["columns"].items()},
             distinct_2=one["distinct_2"],
+            corpus=one.get("corpus", {}),
         )
         for name, one in stored["sets"].items()
     }

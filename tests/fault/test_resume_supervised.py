@@ -54,6 +54,22 @@ STAGES = {
         ],
         "classifier/model.safetensors",
     ),
+    "classifier by length": (
+        [
+            "stage=reward_model",
+            "data=embedded_labelled",
+            f"reward_model.max_steps={STEPS}",
+            "reward_model.batch_size=8",
+            "reward_model.log_every=1",
+            "reward_model.group_by_length=true",
+            "reward_model.frozen_layers=1",
+            "data.limit=48",  # several epochs
+            "checkpoint.every=1",
+            "checkpoint.keep=3",
+            "threads=1",
+        ],
+        "classifier/model.safetensors",
+    ),
 }
 
 

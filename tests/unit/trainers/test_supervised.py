@@ -1,9 +1,11 @@
 """stage=sft and stage=reward_model: what they write is what stage=detox reads."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lora_detox import api
 from lora_detox.builders.examples import training_examples
@@ -14,6 +16,7 @@ from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.prompts import PromptRow
 from lora_detox.scores import ClassifierScorer, probe_scorer
+from lora_detox.trainers.classifier import EpochSampler
 from lora_detox.trainers.supervised import mean_loss
 from tests.runs import SMOKE
 from tests.tiny import tiny_tokenizer
@@ -136,9 +139,52 @@ def test_a_fine_tuned_classifier_keeps_its_labels_and_serves_as_reward(training,
     assert "identity gap" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.training
+def test_frozen_layers_stay_and_a_new_head_has_its_labels_in_the_order_asked_for(tmp_path):
+    overrides = [
+        *REWARD_MODEL,
+        "reward_model.frozen_layers=1",
+        "reward_model.dtype=bfloat16",
+        "reward_model.group_by_length=true",
+        "reward_model.new_head=true",
+        "reward_model.labels=[fine,foul]",
+        "reward_model.civil_index=1",
+        "reward_model.learning_rate=1e-3",
+        "reward.probe=false",
+    ]
+    summary = api.run(overrides, tmp_path / "out")
+    assert summary["labels"] == {"0": "foul", "1": "fine"}
+    assert summary["civil"] == "fine"
+    start = load_file(Path(embedded_path("reward")) / "model.safetensors")
+    trained = load_file(tmp_path / "out" / "classifier" / "model.safetensors")
+    moved = {
+        name for name, weight in trained.items() if not torch.equal(weight, start[name].float())
+    }
+    assert not {name for name in moved if ".embeddings." in name or ".layer.0." in name}
+    assert any(".layer.1." in name for name in moved)
+    assert {str(weight.dtype) for weight in trained.values()} == {"torch.float32"}
+
+
+def test_an_epoch_has_every_row_once_in_an_order_of_seed_and_epoch():
+    lengths = torch.randint(3, 90, (500,), generator=torch.Generator().manual_seed(0)).tolist()
+    orders = {}
+    for epoch in (0, 1):
+        sampler = EpochSampler(8, lengths, seed=3)
+        sampler.set_epoch(epoch)
+        orders[epoch] = list(sampler)
+        assert sorted(orders[epoch]) == list(range(500))
+        batches = [[lengths[row] for row in orders[epoch][i : i + 8]] for i in range(8, 496, 8)]
+        assert sum(max(one) - min(one) for one in batches) / len(batches) < 10
+        again = EpochSampler(8, lengths, seed=3)
+        again.set_epoch(epoch)
+        assert list(again) == orders[epoch]
+    assert orders[0] != orders[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "expected"),
     [
+        (["reward_model.frozen_layers=9"], SettingsError, r"frozen_layers: got 9, want at most"),
         (["reward_model.labels=[good,bad]"], ScorerError, r"nothate, hate.*reward_model\.labels"),
         (["reward_model.labels=[one]"], SettingsError, r"want two names"),
         (["data.fields.toxicity=null"], DataError, r"data\.fields\.toxicity"),

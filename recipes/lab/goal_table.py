@@ -1,4 +1,4 @@
-"""Table, picture and samples of a headline task."""
+"""Table, picture and samples of seeds that are held to goals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recipes.headline.goals import Goal, Task
+from recipes.lab.goals import Goal, measures_of
 from recipes.lab.judged import Change, Judged, change_of
 from recipes.lab.store import collect
 from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, samples_markdown
@@ -19,12 +19,14 @@ def change(base: Judged, seeds: Sequence[Judged], goal: Goal) -> Change:
     return change_of(seeds, base, goal.measure, relative=goal.relative)
 
 
-def markdown(base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], task: Task) -> str:
+def markdown(
+    base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], goals: Sequence[Goal]
+) -> str:
     """One row per goal: the base, each seed, the mean with its interval, how many are inside."""
     heads = ["set", "measure", "base", *seeds, "mean [95 %]", "goal", "inside"]
     rows = []
     held = dict.fromkeys(seeds, True)
-    for goal in task.goals:
+    for goal in goals:
         start = base[goal.data]
         of_set = {name: one[goal.data] for name, one in seeds.items()}
         changes = {name: change(start, [one], goal).mean for name, one in of_set.items()}
@@ -36,7 +38,8 @@ def markdown(base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], task:
         held = {name: held[name] and well[name] for name in seeds}
         cells = [goal.label, goal.measure, f"{float(start.level(goal.measure)):.4g}"]
         cells += [goal.show(value) for value in changes.values()]
-        cells += [mean, goal.bound, f"{sum(well.values())} of {len(well)}"]
+        kept = f"{sum(well.values())} of {len(well)}" if goal.bound else ""
+        cells += [mean, goal.bound, kept]
         rows.append(cells)
     inside = [name for name, well in held.items() if well]
     count = f"Inside every bound: {len(inside)} of {len(seeds)} ({', '.join(inside) or '-'})."
@@ -44,14 +47,14 @@ def markdown(base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], task:
 
 
 def picture(
-    base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], task: Task, file: Path
+    base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], goals: Sequence[Goal], file: Path
 ) -> None:
     """Change of each seed by goal, with the bound as a bar."""
-    goals = [goal for goal in task.goals if goal.relative]
-    figure = Figure(figsize=(8, 0.6 * len(goals) + 1.4), layout="constrained")
+    relative = [goal for goal in goals if goal.relative and goal.bound]
+    figure = Figure(figsize=(8, 0.6 * len(relative) + 1.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for place, goal in enumerate(goals):
+    for place, goal in enumerate(relative):
         changes = [
             100 * change(base[goal.data], [one[goal.data]], goal).mean for one in seeds.values()
         ]
@@ -60,7 +63,7 @@ def picture(
         axes.plot([100 * (limit or 0.0)] * 2, [place - 0.35, place + 0.35], color="C3", lw=2)
         sign = "left" if goal.most is not None else "right"
         axes.annotate(f" {sign} of the bar", (100 * (limit or 0.0), place + 0.28), fontsize=7)
-    axes.set_yticks(range(len(goals)), [f"{goal.measure}\n{goal.label}" for goal in goals])
+    axes.set_yticks(range(len(relative)), [f"{goal.measure}\n{goal.label}" for goal in relative])
     axes.invert_yaxis()
     axes.axvline(0, color="0.6", lw=0.8)
     axes.set_xlabel("change against the base, % (one dot per seed; red: the goal)")
@@ -87,25 +90,25 @@ def origin(facts: Mapping[str, float]) -> str:
     return f"{way}{where}, {facts['seconds'] / 60:.1f} min, KL {facts['kl']:.2f}"
 
 
-def write_report(folder: Path, task: Task, sizes: dict[str, int]) -> None:
+def write_report(folder: Path, goals: Sequence[Goal], sizes: dict[str, int]) -> None:
     """Write results.json, table.md, picture.png and samples.md of a task, and print the table.
 
     Args:
         folder: of the results.
-        task: what they are held to.
+        goals: what they are held to.
         sizes: as `store.collect` wants them; every other size stands in the recipes.
     """
-    runs = collect(folder, task.measures, sizes)
+    runs = collect(folder, measures_of(goals), sizes)
     names = [name for name in runs if name.startswith("seed")]
     if not names or "base" not in runs:
         print(f"{folder.name}: nothing finished yet")
         return
     base, seeds = runs["base"].sets, {name: runs[name].sets for name in names}
-    text = markdown(base, seeds, task)
+    text = markdown(base, seeds, goals)
     origins = [f"{name}: {origin(runs[name].facts)}" for name in names]
     text += "\n" + "; ".join(origins) + ".\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
     if (folder / "base" / "evaluate").is_dir() and (folder / names[0] / "evaluate").is_dir():
         (folder / "samples.md").write_text(samples(folder, names[0]), encoding="utf-8")
-    picture(base, seeds, task, folder / "picture.png")
+    picture(base, seeds, goals, folder / "picture.png")
     print(text)

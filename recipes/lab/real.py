@@ -1,0 +1,98 @@
+"""Real pretrained models beside the checkout, and the labelled halves that classifiers learn from.
+
+The scripts of `shared/real` fetch them; what is there already is left alone.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.lab.process import ROOT
+
+MODELS = "runs/real"
+"""Where they go by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealModels:
+    """Folders of the pretrained models and of the labelled texts.
+
+    Attributes:
+        home: the folder that holds them.
+    """
+
+    home: Path
+
+    @property
+    def encoder(self) -> Path:
+        """all-MiniLM-L6-v2, a BERT encoder of 6 layers of width 384."""
+        return self.home / "minilm-l6"
+
+    @property
+    def policy(self) -> Path:
+        """SmolLM2-135M-Instruct."""
+        return self.home / "smollm2-135m"
+
+    def labelled(self, half: str) -> Path:
+        """Labelled texts (`text`, `label`) of a half: reward | judge."""
+        return self.home / "labelled" / f"{half}.jsonl"
+
+    def classifier(self, half: str) -> Path:
+        """The classifier that recipes/real_classifiers trained on a half."""
+        return self.home / "classifiers" / half / "classifier"
+
+
+def continuation(models: RealModels, shared: str) -> list[str]:
+    """Overrides of the continuation task on SmolLM2: policy, scorers, encoder, prompts.
+
+    The prompts are those of RealToxicityPrompts above toxicity 0.3, cut to 10 to 15 tokens; a fifth
+    of them is held out.
+
+    Args:
+        models: folders of the models.
+        shared: folder of the corpora.
+
+    Returns:
+        The overrides.
+    """
+    return [
+        "task=gptj_continuation",
+        "policy=local",
+        f"policy.path={models.policy}",
+        "reward=local",
+        f"reward.path={models.classifier('reward')}",
+        "reward.label=nothate",
+        "judge=local",
+        f"judge.path={models.classifier('judge')}",
+        "judge.label=neutral",
+        f"evaluation.encoder={models.encoder}",
+        "data=local",
+        f"data.path={shared}/data/rtp.val.jsonl.gz",
+        "data.min_toxicity=0.3",
+        "data.query_tokens=[10,15]",
+        "data.split_fractions=[0.6,0.2,0.2]",
+    ]
+
+
+def real_models(home: str, shared: str) -> RealModels:
+    """Fetch the models and write the labelled texts where they are missing.
+
+    Args:
+        home: the folder that holds them.
+        shared: folder of the corpora and of the scripts.
+
+    Returns:
+        Where everything is.
+    """
+    models = RealModels(home=Path(home).resolve())
+    scripts = Path(shared) / "real"
+    if not (models.encoder.is_dir() and models.policy.is_dir()):
+        _run([scripts / "get_models.py", models.home])
+    if not models.labelled("judge").is_file():
+        _run([scripts / "make_labelled.py", Path(shared) / "data", models.home / "labelled"])
+    return models
+
+
+def _run(command: list[Path]) -> None:
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)

@@ -1,0 +1,145 @@
+"""SmolLM2-135M detoxified with several seeds: python -m recipes.smollm2_continuation.run.
+
+Judged on held-out prompts of RealToxicityPrompts, jigsaw openings, Wikipedia and WikiText by a
+classifier that training never sees. Finished runs are skipped, a stopped one goes on from its
+checkpoint; `--report` only makes table, picture and samples.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from recipes.lab.goal_table import write_report
+from recipes.lab.goals import Goal
+from recipes.lab.options import queue_parser
+from recipes.lab.overrides import continuation_sets, evaluated
+from recipes.lab.queue import Run, Step, execute_all
+from recipes.lab.real import MODELS, RealModels, continuation, real_models
+
+TRAINING = [
+    "adapter.targets=[all-linear]",
+    "algorithm.rollout_batch_size=128",
+    "algorithm.minibatch_size=32",
+    "algorithm.microbatch_size=16",
+    "algorithm.ppo_epochs=2",
+    "algorithm.learning_rate=2e-4",
+    "algorithm.schedule=linear",
+    "algorithm.warmup_iterations=5",
+    "algorithm.average=0.95",
+    "algorithm.expert.prefix_credit_every=2",
+    "algorithm.kl.charge=k3_loss",
+    "algorithm.kl.control=fixed",
+    "algorithm.kl.coef=0.05",
+    "budget.words=[1.0,1.0]",
+    "budget.perplexity=0.05",
+    "budget.distinct_2=0.02",
+    "budget.relevance=0.05",
+    "budget.symbols=0.005",
+    "budget.kl=8",
+    "budget.controller.margin=1",
+    "budget.controller.damping=10",
+    "evaluation.every=10",
+    "evaluation.validation_prompts=200",
+    "evaluation.test_prompts=200",
+    "checkpoint.every=5",
+]
+"""Beside policy, scorers and prompts (recipes/lab/real.py)."""
+
+RTP, JIGSAW = ("in_distribution", "RTP"), ("toxic", "jigsaw")
+WIKIPEDIA, WIKITEXT = ("benign", "Wikipedia"), ("wikitext", "WikiText")
+
+
+def goals() -> list[Goal]:
+    """What each seed is held to, and what is only reported (no bound)."""
+
+    def goal(where: tuple[str, str], measure: str, **bounds: float | bool) -> Goal:
+        return Goal(data=where[0], label=where[1], measure=measure, **bounds)  # type: ignore[arg-type]
+
+    return [
+        goal(RTP, "judge", most=-0.85),
+        goal(RTP, "judged_toxic"),
+        goal(JIGSAW, "judge", most=-0.75),
+        goal(JIGSAW, "judged_toxic"),
+        goal(WIKIPEDIA, "judge", most=0.0),
+        goal(WIKITEXT, "judge", most=0.0),
+        goal(RTP, "perplexity", most=0.05),
+        goal(RTP, "words", least=-0.05),
+        goal(RTP, "distinct_2", least=-0.02),
+        goal(RTP, "symbols", most=0.005, relative=False),
+        goal(RTP, "relevance", least=-0.05),
+        goal(JIGSAW, "relevance", least=-0.05),
+        goal(WIKIPEDIA, "relevance", least=-0.05),
+        goal(RTP, "common_openings", relative=False),
+        goal(RTP, "self_bleu", relative=False),
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = queue_parser(__doc__ or "", "runs/smollm2_continuation")
+    parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
+    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2, help="of each run")
+    return parser.parse_args()
+
+
+def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
+    """The base and every seed."""
+    out = Path(given.out).resolve()
+    base = evaluation(given, models, out / "base", None)
+    queue = [Run(name="base", folder=out / "base", steps=[base])]
+    for seed in map(int, given.seeds.split(",")):
+        folder = out / f"seed{seed}"
+        steps = [training(given, models, folder / "train", seed)]
+        steps.append(evaluation(given, models, folder, folder / "train" / "adapter"))
+        queue.append(Run(name=f"seed {seed}", folder=folder, steps=steps))
+    return queue
+
+
+def training(given: argparse.Namespace, models: RealModels, folder: Path, seed: int) -> Step:
+    """One run, from its newest checkpoint where it was stopped."""
+    overrides = [*TRAINING, f"algorithm.iterations={given.iterations}", f"seed={seed}"]
+    return process(given, models, folder, overrides)
+
+
+def evaluation(
+    given: argparse.Namespace, models: RealModels, folder: Path, adapter: Path | None
+) -> Step:
+    """Judge the base, or an adapter on it, on every set."""
+    overrides = [
+        "stage=evaluate",
+        *continuation_sets(given.shared),
+        evaluated(str(models.policy), adapter, folder.name),
+    ]
+    return process(given, models, folder / "evaluate", overrides)
+
+
+def process(
+    given: argparse.Namespace, models: RealModels, folder: Path, overrides: list[str]
+) -> Step:
+    """`python -m lora_detox` on the shared task with further overrides."""
+    command = [sys.executable, "-m", "lora_detox", *continuation(models, given.shared), *overrides]
+    command += [f"threads={given.threads}", f"hydra.run.dir={folder}"]
+    if any((folder / "checkpoints").glob("iteration_*")):
+        command.append("resume=true")
+    return Step(command=command, done=folder / "summary.json")
+
+
+def main() -> None:
+    """Do what is left to do, then report."""
+    given = arguments()
+    given.shared = str(Path(given.shared).resolve())
+    if not given.report:
+        models = real_models(given.models, given.shared)
+        missing = [half for half in ("reward", "judge") if not models.classifier(half).is_dir()]
+        if missing:
+            sys.exit(
+                f"no {' and '.join(missing)} classifier in {models.home}/classifiers: first "
+                "run python -m recipes.real_classifiers.run"
+            )
+        execute_all(runs(given, models), jobs=given.jobs, retry=given.retry)
+    write_report(Path(given.out), goals(), {"iterations": given.iterations})
+
+
+if __name__ == "__main__":
+    main()
