@@ -12,6 +12,8 @@ judged.py      responses as columns of numbers, and changes with intervals
 store.py       results as JSON beside a recipe
 tables.py      Markdown of tables and samples;  sweep_table.py  the table of a sweep
 checkout.sh    the same models, prompts and scorers for recipes that are shell scripts
+random_adapter.py  a random adapter as large as a trained one: a control
+toxic_texts.py  toxic texts as prompts with their continuations, which a toxic LoRA learns
 random_models.py  random weights in the shapes of hub models
 peer_ppo.py    TRL 0.11.4's PPOTrainer, run by an interpreter of its own
 """
