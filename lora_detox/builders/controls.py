@@ -40,11 +40,15 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
     """
     budget, controller = settings.budget, settings.budget.controller
     measured = _quality_bounds(budget, references=references)
+    gains = {
+        names.DISTINCT_2: controller.distinct_2_gain,
+        names.RELEVANCE: controller.relevance_gain,
+    }
     held = [
         Constraint(
             bound=_with_margin(bound, controller.margin),
             term=term,
-            gain=controller.distinct_2_gain if term is PenaltyTerm.SURPRISE else controller.gain,
+            gain=gains.get(bound.measure, controller.gain),
             damping=controller.damping,
             smoothing=controller.smoothing,
         )
@@ -81,6 +85,9 @@ def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[P
     if budget.distinct_2 is not None:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=budget.distinct_2)
         measured.append((PenaltyTerm.SURPRISE, bound))
+    if budget.relevance is not None:
+        bound = Bound(measure=names.RELEVANCE, above=False, allowed=budget.relevance)
+        measured.append((PenaltyTerm.QUALITY, bound))
     return measured
 
 

@@ -1,4 +1,4 @@
-"""Settings -> reward and judge, each checked, loaded and probed."""
+"""Settings -> reward and judge, each checked, loaded and probed, and the encoder beside them."""
 
 from dataclasses import asdict
 
@@ -7,11 +7,13 @@ import torch
 from lora_detox.scores import (
     ClassifierScorer,
     CompositeScorer,
+    Encoder,
     EnsembleScorer,
     FunctionScorer,
     ScoreTerm,
     SignedScorer,
     check_classifier,
+    check_encoder,
     check_padding,
     probe_scorer,
     text_term,
@@ -22,12 +24,20 @@ from lora_detox.types import Scorer
 
 
 def check_scorers(settings: Settings) -> None:
-    """Find out from configurations alone whether reward and judge can be told apart and read."""
+    """Find out from configurations alone whether reward, judge and encoder can be read."""
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
         if scorer.path is not None:
             check_classifier(scorer.path, scorer.label, key, scorer.revision)
             for path in scorer.ensemble:
                 check_classifier(path, None, key)
+    if settings.evaluation.encoder is not None:
+        check_encoder(settings.evaluation.encoder, settings.evaluation.encoder_revision)
+
+
+def load_encoder(settings: Settings, device: torch.device) -> Encoder | None:
+    """The encoder that measures relevance to the prompt; None where none is named."""
+    path, revision = settings.evaluation.encoder, settings.evaluation.encoder_revision
+    return None if path is None else Encoder(check_encoder(path, revision), device)
 
 
 def load_scorers(settings: Settings, device: torch.device) -> tuple[Scorer, Scorer | None]:

@@ -10,7 +10,7 @@ from lora_detox.clock import Clock
 from lora_detox.metrics import kl, measure_responses, names
 from lora_detox.progress import advance, phase
 from lora_detox.rollout import Responses, generate_responses
-from lora_detox.scores import score_prompts
+from lora_detox.scores import Encoder, score_prompts
 from lora_detox.types import Evaluation, Policy, PromptBatch, Sampling, Scorer
 
 
@@ -28,6 +28,7 @@ class Evaluator:
         seed: of the draws, the same in each call.
         perplexity: whether responses are measured under the reference policy.
         clock: where the time is counted, as "evaluate".
+        encoder: what measures the relevance of responses to their prompts, or None.
     """
 
     policy: Policy
@@ -39,6 +40,7 @@ class Evaluator:
     seed: int
     perplexity: bool
     clock: Clock
+    encoder: Encoder | None = None
 
     def __call__(self, prompts: PromptBatch, what: str = "evaluating") -> Evaluation:
         """Answer every prompt once and measure the responses, never the prompts.
@@ -50,7 +52,7 @@ class Evaluator:
         Returns:
             The evaluation, with the KL to the reference (nats per response, k1 and k3).
         """
-        passes = 3 if self.judge is None else 4
+        passes = 3 + (self.judge is not None) + (self.encoder is not None)
         count = len(prompts.texts)
         with self.clock("evaluate"), phase(what, count, "responses", passes=passes) as shown:
             responses = generate_responses(
@@ -62,6 +64,9 @@ class Evaluator:
             scores = score_prompts(self.reward, prompts, responses.texts)
             shown.finish_pass(3)
             judged = self.judge.score(prompts.texts, responses.texts) if self.judge else None
+            if self.judge is not None:
+                shown.finish_pass(4)
+            relevance = self._relevance(prompts, responses)
             nll = (-ref_logprobs).sum(dim=1).tolist() if self.perplexity else None
             evaluation = measure_responses(
                 prompts=prompts.texts,
@@ -74,11 +79,19 @@ class Evaluator:
                 reference_nll=nll,
             )
         mask = responses.mask.cpu()
-        distance = {
+        further = {
             names.REF_KL: kl.response_sums(kl.k1(logprobs, ref_logprobs), mask).tolist(),
             names.REF_KL_K3: kl.response_sums(kl.k3(logprobs, ref_logprobs), mask).tolist(),
         }
-        return replace(evaluation, per_response={**evaluation.per_response, **distance})
+        if relevance is not None:
+            further[names.RELEVANCE] = relevance
+        return replace(evaluation, per_response={**evaluation.per_response, **further})
+
+    def _relevance(self, prompts: PromptBatch, responses: Responses) -> list[float] | None:
+        if self.encoder is None:
+            return None
+        cosine = self.encoder.relevance(prompts.texts, responses.texts, keep_prompts=True)
+        return cosine.tolist()
 
     @torch.no_grad()
     def _logprobs(self, prompts: PromptBatch, responses: Responses) -> tuple[Tensor, Tensor]:

@@ -109,6 +109,7 @@ def sample_rows(
         names.TOXICITY,
         names.JUDGE_TOXICITY,
         names.ROUGEL,
+        names.RELEVANCE,
         names.RESPONSE_TOKENS,
         names.REFERENCE_NLL,
     )

@@ -53,6 +53,11 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
         + ". A level means nothing without its scorer: compare changes.",
         f"Only the response is scored: {length} new tokens, {drawn}; "
         f"{summary['samples_per_prompt']} per prompt; seed {summary['seed']}.",
+        *(
+            [f"Relevance to the prompt: cosine by {summary['scorers']['encoder']}."]
+            if "encoder" in summary["scorers"]
+            else []
+        ),
         "Change: against the first row of the same set, with a paired 95 % bootstrap interval.",
     ]
     if any(names.PERPLEXITY in one for m in summary["models"] for one in m["sets"].values()):

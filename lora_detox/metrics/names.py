@@ -44,6 +44,7 @@ ROUGE1: Final = "rouge1"
 ROUGE2: Final = "rouge2"
 ROUGEL: Final = "rougeL"
 ROUGELSUM: Final = "rougeLsum"
+RELEVANCE: Final = "relevance"
 PERPLEXITY: Final = "perplexity"
 REFERENCE_NLL: Final = "reference_nll"
 DISTINCT_1: Final = "distinct_1"
@@ -82,6 +83,7 @@ _ROWS: Final = (
     (ROUGE2, "ROUGE-2", "F", _HIGHER, 3),
     (ROUGEL, "ROUGE-L", "F", _HIGHER, 3),
     (ROUGELSUM, "ROUGE-Lsum", "F", _HIGHER, 3),
+    (RELEVANCE, "Relevance to the prompt", "cosine", _HIGHER, 3),
     (PERPLEXITY, "Perplexity under the reference", "", _LOWER, 2),
     (REFERENCE_NLL, "Negative log-likelihood under the reference", "nats/response", _LOWER, 2),
     (DISTINCT_1, "Distinct-1", "fraction", _HIGHER, 3),

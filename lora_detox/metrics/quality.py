@@ -20,15 +20,26 @@ class RolloutQuality:
 
     Attributes:
         measures: names of `metrics.names` to means over the rollout; what does not apply is absent.
-        rouge: ROUGE-L of each response [B]; None without references.
+        per_response: names of those that are means over responses to one number of each [B]:
+            ROUGE-L with references, the relevance where it was measured.
     """
 
     measures: dict[str, float]
-    rouge: Float[Tensor, "B"] | None
+    per_response: dict[str, Float[Tensor, "B"]]
 
 
-def rollout_quality(rollout: Rollout) -> RolloutQuality:
-    """Measure the responses that training sampled; prompts have no part in it."""
+def rollout_quality(
+    rollout: Rollout, relevance: Float[Tensor, "B"] | None = None
+) -> RolloutQuality:
+    """Measure the responses that training sampled.
+
+    Args:
+        rollout: B responses.
+        relevance: cosine of each response and its prompt [B]; None where it is not measured.
+
+    Returns:
+        ROUGE-L where there are references, the perplexity under the reference elsewhere.
+    """
     mask, texts, references = rollout.response_mask, rollout.response_texts, rollout.prompts
     lengths = mask.sum(dim=1).tolist()
     k1 = kl.response_sums(kl.k1(rollout.logprobs, rollout.ref_logprobs), mask).mean()
@@ -42,10 +53,14 @@ def rollout_quality(rollout: Rollout) -> RolloutQuality:
         names.DISTINCT_2: 0.0 if math.isnan(distinct) else distinct,  # NaN: not one bigram
         names.REPETITION: sum(map(repetition, texts)) / len(texts),
     }
+    per_response = {}
     if any(references.references):
         rouge_l = rouge_per_response(texts, references.references)[names.ROUGEL]
-        rouge = torch.tensor(rouge_l, device=mask.device).nan_to_num(0.0)
-        return RolloutQuality(measures={**measures, names.ROUGEL: float(rouge.mean())}, rouge=rouge)
-    nll = (-rollout.ref_logprobs * mask).sum(dim=1).tolist()
-    perplexity = reference_perplexity(nll, lengths)
-    return RolloutQuality(measures={**measures, names.PERPLEXITY: perplexity}, rouge=None)
+        per_response[names.ROUGEL] = torch.tensor(rouge_l, device=mask.device).nan_to_num(0.0)
+    else:
+        nll = (-rollout.ref_logprobs * mask).sum(dim=1).tolist()
+        measures[names.PERPLEXITY] = reference_perplexity(nll, lengths)
+    if relevance is not None:
+        per_response[names.RELEVANCE] = relevance.to(mask.device)
+    means = {name: float(values.mean()) for name, values in per_response.items()}
+    return RolloutQuality(measures={**measures, **means}, per_response=per_response)

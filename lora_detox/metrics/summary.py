@@ -20,6 +20,7 @@ from lora_detox.types import Evaluation
 _SPREAD_KEYS = (names.TOXICITY, names.JUDGE_TOXICITY)
 _MEAN_KEYS = (
     *names.ROUGE_KEYS,
+    names.RELEVANCE,
     names.RESPONSE_TOKENS,
     names.RESPONSE_WORDS,
     names.REPETITION,

@@ -120,7 +120,7 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
 
     Returns:
         Rows of `prompt`, `references`, `before`, `after`, `toxicity_before`, `toxicity_after`, and
-        with a judge `judge_toxicity_before` and `judge_toxicity_after`.
+        the same of `judge_toxicity` with a judge and of `relevance` with an encoder.
 
     Raises:
         ValueError: if the prompts are not the same in the same order.
@@ -136,7 +136,7 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
         "before": before.responses,
         "after": after.responses,
     }
-    for key in ("toxicity", "judge_toxicity"):
+    for key in ("toxicity", "judge_toxicity", "relevance"):
         if key in before.per_response and key in after.per_response:
             columns[f"{key}_before"] = before.per_response[key]
             columns[f"{key}_after"] = after.per_response[key]

@@ -89,6 +89,11 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
         (_evaluated("perplexity", "perplexity"),),
     ),
     (
+        "Relevance to the prompt",
+        "Cosine of prompt and response by the encoder; lower is another topic.",
+        (_evaluated("relevance", "relevance"),),
+    ),
+    (
         "Distance from the reference",
         "Nats. k1 and k3 estimate the same KL; k1 may be negative on a sample, k3 never is.",
         (_logged("ref_kl", "k1"), _logged("ref_kl_k3", "k3")),
@@ -101,6 +106,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             _logged("slack_perplexity", "perplexity"),
             _logged("slack_rougeL", "ROUGE-L"),
             _logged("slack_distinct_2", "distinct-2"),
+            _logged("slack_relevance", "relevance"),
             _logged("slack_ref_kl", "KL"),
         ),
     ),
@@ -111,6 +117,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             _logged("multiplier_perplexity", "perplexity"),
             _logged("multiplier_rougeL", "ROUGE-L"),
             _logged("multiplier_distinct_2", "distinct-2"),
+            _logged("multiplier_relevance", "relevance"),
             _logged("multiplier_typical_words", "length"),
         ),
     ),

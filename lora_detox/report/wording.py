@@ -136,15 +136,17 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
     if judge and "not known" not in {judge.verdict, rows["toxicity"].verdict}:
         sentences.append(_judge_sentence(rows["toxicity"].verdict, judge))
     quality = next((rows[key] for key in ("rougeL", "perplexity") if key in rows), None)
-    if quality and quality.verdict != "not known":
+    for row in (quality, rows.get("relevance")):
+        if row is None or row.verdict == "not known":
+            continue
         outcomes = {
             "better": "got better",
             "worse": "got worse",
             "no clear change": "did not clearly change",
         }
         sentences.append(
-            f"{quality.name} {outcomes[quality.verdict]}: {quality.before} before, {quality.after} "
-            f"after ({quality.change}, {quality.interval})."
+            f"{row.name} {outcomes[row.verdict]}: {row.before} before, {row.after} "
+            f"after ({row.change}, {row.interval})."
         )
     return sentences + _course(summary, metrics)
 

@@ -15,7 +15,7 @@ from lora_detox.builders import controls as control
 from lora_detox.builders.data import encode_prompts, load_data
 from lora_detox.builders.lengths import check_run
 from lora_detox.builders.policy import adapter_plan, backbone_plan, policy_path
-from lora_detox.builders.scorers import check_scorers, load_scorers
+from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
 from lora_detox.builders.training import (
     Plan,
     check_trainer_fits,
@@ -107,6 +107,7 @@ def build_job(settings: Settings) -> Job:
     check_run(settings, config, tokenizer, data, encoded)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
+        encoder = load_encoder(settings, device)
     with phase(f"loading {settings.policy.path}"):
         policy = load_policy(backbone, adapter)
     policy.static_cache = settings.generation.static_cache
@@ -127,12 +128,16 @@ def build_job(settings: Settings) -> Job:
         encoded=encoded.to(device),
         reward=reward,
         judge=judge,
+        encoder=encoder,
         policy=policy,
         base_checksum=base,
         adapter_checksum=adapter_checksum,
         controls=controls,
         update=update,
-        evaluator=_evaluator(settings, policy, (reward, judge), plan, clock, references=references),
+        evaluator=replace(
+            _evaluator(settings, policy, (reward, judge), plan, clock, references=references),
+            encoder=encoder,
+        ),
         state=state,
         selector=selector,
         records=RunRecord(settings, run_dir, first_iteration),

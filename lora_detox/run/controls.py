@@ -64,7 +64,7 @@ class Controls:
         Args:
             rollout: B responses.
             scores: of the reward.
-            quality: of the rollout; ROUGE-L by response where there are references.
+            quality: of the rollout; what is bound by response among it.
 
         Returns:
             Score, KL coefficient and token bonus of this iteration; the score statistics have
@@ -76,7 +76,7 @@ class Controls:
         credit = None if self.credit is None else self.credit(rollout, corrected)
         score = self.scaler(corrected)
         begins = None if self.word_starts is None else self.word_starts[rollout.response_ids]
-        bonus = self.budget.token_bonus(rollout, quality.rouge, begins)
+        bonus = self.budget.token_bonus(rollout, quality.per_response, begins)
         if credit is not None:
             bonus = bonus + self.scaler.factor * credit
         return Shaped(score, self._kl_coef(), bonus)

@@ -90,6 +90,8 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
     scorers = {"reward": job.reward.scorer_id}
     if job.judge is not None:
         scorers["judge"] = job.judge.scorer_id
+    if job.encoder is not None:
+        scorers["encoder"] = job.encoder.encoder_id
     return {
         "schema": 1,
         "task": settings.task.name,

@@ -7,8 +7,9 @@ import torch
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
-from lora_detox.metrics.quality import RolloutQuality, rollout_quality
+from lora_detox.metrics.quality import RolloutQuality
 from lora_detox.progress import TrainingProgress, phase
+from lora_detox.report.console import print_line
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
 from lora_detox.run.job import Job
 from lora_detox.run.resume import check_moved
@@ -49,8 +50,10 @@ def learn_start(job: Job) -> None:
             rollout = collect_rollout(
                 job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
             )
-            measured.append(rollout_quality(rollout).measures)
+            measured.append(job.quality(rollout).measures)
         job.controls.budget.begin(measured)
+    for name, start in job.controls.budget.unbound().items():
+        print_line(f"note     the start's {name} is {start:.3g}: only a start above 0 can be held")
 
 
 def check_start(job: Job, iteration: int, rollout: Rollout, responses: Responses) -> None:

@@ -14,6 +14,7 @@ from lora_detox.builders.training import Plan
 from lora_detox.clock import Clock
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.metrics import names, summarise
+from lora_detox.metrics.quality import RolloutQuality, rollout_quality
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import LINE_EVERY_SECONDS, phase
 from lora_detox.prompts import PromptSets, repeat_prompts
@@ -21,8 +22,9 @@ from lora_detox.run.controls import Controls
 from lora_detox.run.record import RunRecord
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
+from lora_detox.scores import Encoder
 from lora_detox.settings import Settings
-from lora_detox.types import PromptBatch, Scorer
+from lora_detox.types import PromptBatch, Rollout, Scorer
 from lora_detox.update import PpoUpdate
 
 
@@ -40,6 +42,7 @@ class Job:
         encoded: the same as token ids.
         reward: the scorer of training.
         judge: a held-out classifier that training never sees, or None.
+        encoder: what measures relevance to the prompt, or None.
         policy: one frozen backbone with the adapter that learns.
         base_checksum: digest of the frozen weights before training.
         adapter_checksum: a number that changes when any adapter weight does, before training.
@@ -61,6 +64,7 @@ class Job:
     encoded: EncodedPrompts
     reward: Scorer
     judge: Scorer | None
+    encoder: Encoder | None
     policy: LoraPolicy
     base_checksum: str
     adapter_checksum: float
@@ -93,6 +97,13 @@ class Job:
         what = f"iteration {iteration + 1}: {stage}"
         with self.clock(stage), phase(what, after=LINE_EVERY_SECONDS):
             yield
+
+    def quality(self, rollout: Rollout) -> RolloutQuality:
+        """What a rollout shows of quality; its relevance only where that is bound."""
+        relevance = None
+        if self.encoder is not None and names.RELEVANCE in self.controls.budget.constraints:
+            relevance = self.encoder.relevance(rollout.prompts.texts, rollout.response_texts)
+        return rollout_quality(rollout, relevance)
 
     def validate(self) -> dict[str, Any]:
         """What the run would ship now on validation prompts, with its KL to the reference."""

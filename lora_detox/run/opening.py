@@ -50,6 +50,7 @@ def opening_lines(job: Job) -> list[str]:
         f"data     {settings.data.path}: {job.data.report.describe()}",
         f"reward   {_scorer(job.reward)}",
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
+        *([] if job.encoder is None else [f"encoder  {job.encoder.encoder_id}"]),
         f"run      {job.run_dir}",
     ]
     lines += notes(job)

@@ -158,7 +158,7 @@ class CheckpointSelector:
             limits = {n: b.limit(self._start.get(n, 0.0)) for n, b in self.budget.bounds.items()}
             measured = set(self._start) | {names.REF_KL}
             outcome["budget"] = {
-                "bounds": {n: limit for n, limit in limits.items() if n in measured},
+                "bounds": {n: limit for n, limit in limits.items() if n in measured and limit >= 0},
                 "start": {n: v for n, v in self._start.items() if n in limits},
                 **self._chosen,
                 "between": self._between,

@@ -8,12 +8,14 @@ usual reward and judge), `heads` (which output is civil; score and toxicity out 
 `loading` (checks before weights are read), `windows` (long texts), `functions` (any Python
 function), `control_rewards` (functions that know nothing of tone), `terms` (ROUGE, length,
 similarity), `composite` (scorers made of others: sums, ensembles, signs), `prefixes` (which tokens
-it was), `probe` (is the sign right?), `padding` (does a text score alone as in a batch?).
+it was), `probe` (is the sign right?), `padding` (does a text score alone as in a batch?),
+`encoder` (how near a response is to its prompt: no scorer, but found and loaded like one).
 """
 
 from lora_detox.scores.classifier import ClassifierScorer
 from lora_detox.scores.composite import CompositeScorer, EnsembleScorer, ScoreTerm, SignedScorer
 from lora_detox.scores.contract import check_scorer, score_prompts
+from lora_detox.scores.encoder import Encoder, check_encoder
 from lora_detox.scores.functions import FunctionScorer
 from lora_detox.scores.heads import ClassifierHead, civil_label_index
 from lora_detox.scores.loading import check_classifier
@@ -26,12 +28,14 @@ __all__ = [
     "ClassifierHead",
     "ClassifierScorer",
     "CompositeScorer",
+    "Encoder",
     "EnsembleScorer",
     "FunctionScorer",
     "ProbeResult",
     "ScoreTerm",
     "SignedScorer",
     "check_classifier",
+    "check_encoder",
     "check_padding",
     "check_scorer",
     "civil_label_index",

@@ -1,6 +1,7 @@
-"""Finding a classifier and checking it by its config.json, before any weights are read."""
+"""Finding a classifier or encoder and checking it by its config.json, before weights are read."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,36 @@ from lora_detox.scores.heads import (
 from lora_detox.special_tokens import choose_padding, embedding_rows, is_inside, tokens_around
 
 EMBEDDED_PREFIX = "embedded:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelKeys:
+    """How messages speak of a model, and which settings name it.
+
+    Attributes:
+        kind: what it is called.
+        wanted: what it has to be, with the article.
+        path: setting of its folder or hub id.
+        revision: setting of its revision.
+        advice: how to do without the hub.
+    """
+
+    kind: str
+    wanted: str
+    path: str
+    revision: str
+    advice: str
+
+
+def classifier_keys(key: str) -> ModelKeys:
+    """The words for the classifier of a settings group ("reward" or "judge")."""
+    return ModelKeys(
+        kind="classifier",
+        wanted="a sequence classifier",
+        path=f"{key}.path",
+        revision=f"{key}.revision",
+        advice=f"to read a local folder: `{key}.path=FOLDER`, or the built-in: `{key}=mini`",
+    )
 
 
 def check_classifier(
@@ -70,12 +101,17 @@ def check_classifier(
 
 
 def resolve_classifier(path: str, key: str, revision: str | None) -> str:
-    """Folder of an embedded or local classifier, or the hub id if the hub can be reached.
+    """`resolve_model` for the classifier of a settings group."""
+    return resolve_model(path, revision, classifier_keys(key))
+
+
+def resolve_model(path: str, revision: str | None, keys: ModelKeys) -> str:
+    """Folder of an embedded or local model, or the hub id if the hub can be reached.
 
     Args:
-        path: as in `check_classifier`.
-        key: settings group, for messages.
+        path: `embedded:NAME`, a local folder, or a hub id.
         revision: branch, tag or commit on the hub.
+        keys: for messages.
 
     Returns:
         What `from_pretrained` reads.
@@ -87,22 +123,22 @@ def resolve_classifier(path: str, key: str, revision: str | None) -> str:
         try:
             place = embedded_path(path.removeprefix(EMBEDDED_PREFIX))
         except ValueError as error:
-            raise ScorerError(f"`{path}`: {error}; change `{key}.path`") from error
+            raise ScorerError(f"`{path}`: {error}; change `{keys.path}`") from error
     else:
         place = Path(path).expanduser()
     if place.is_dir():
         if not (place / "config.json").exists():
             raise ScorerError(
-                f"the folder {place} has no config.json, want a saved classifier; "
-                f"change `{key}.path`"
+                f"the folder {place} has no config.json, want a saved {keys.kind}; "
+                f"change `{keys.path}`"
             )
         return str(place)
     if path.startswith(EMBEDDED_PREFIX) or not is_hub_id(path):
         raise ScorerError(
-            f"no such folder: {place}; want a saved classifier or a hub id owner/name; "
-            f"change `{key}.path`"
+            f"no such folder: {place}; want a saved {keys.kind} or a hub id owner/name; "
+            f"change `{keys.path}`"
         )
-    _check_hub(path, key, revision)
+    _check_hub(path, revision, keys)
     return path
 
 
@@ -165,13 +201,13 @@ def load_classifier(
             f"the weights of {place} lack {', '.join(lacking[:4])}: want a trained sequence "
             f"classifier; change `{key}.path`"
         )
-    _check_special_tokens(model, tokenizer, key)
+    check_special_tokens(model, tokenizer, classifier_keys(key))
     agree_on_padding(model, tokenizer)
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 
-def _check_special_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, key: str) -> None:
-    """The tokens around every text have a row in the embedding."""
+def check_special_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, keys: ModelKeys) -> None:
+    """Refuse a model without a row in its embedding for the tokens around every text."""
     rows = embedding_rows(model.config)
     before, after = tokens_around(tokenizer)
     for token_id in (*before, *after):
@@ -179,8 +215,8 @@ def _check_special_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, key: s
             token = tokenizer.convert_ids_to_tokens(token_id)
             raise ScorerError(
                 f"the tokenizer puts {token!r}, id {token_id}, around every text, but the model's "
-                f"embedding has {rows} rows; want a classifier that was resized to its tokenizer; "
-                f"change `{key}.path`"
+                f"embedding has {rows} rows; want {keys.wanted} that was resized to its tokenizer; "
+                f"change `{keys.path}`"
             )
 
 
@@ -233,35 +269,36 @@ def identify(path: str, place: str, model: Any, revision: str | None) -> str:
 
 
 def load_error(path: str, key: str, error: Exception) -> ScorerError:
+    """`model_load_error` for the classifier of a settings group."""
+    return model_load_error(path, classifier_keys(key), error)
+
+
+def model_load_error(path: str, keys: ModelKeys, error: Exception) -> ScorerError:
     """What loading raised, as one ScorerError that says what to do."""
     lines = str(error).strip().splitlines() or [""]
     if "safetensors" in str(error):
         return ScorerError(
-            f"the classifier {path} has no safetensors weights, and pickled ones are not loaded "
-            f"({lines[0]}); want a converted copy or another classifier; change `{key}.path` or "
-            f"`{key}.revision`"
+            f"the {keys.kind} {path} has no safetensors weights, and pickled ones are not loaded "
+            f"({lines[0]}); want a converted copy or another {keys.kind}; change `{keys.path}` or "
+            f"`{keys.revision}`"
         )
     return ScorerError(
-        f"cannot load the classifier {path}: {type(error).__name__}: {lines[0]}; "
-        f"want a sequence classifier with safetensors weights; {_local_advice(key)}"
+        f"cannot load the {keys.kind} {path}: {type(error).__name__}: {lines[0]}; "
+        f"want {keys.wanted} with safetensors weights; {keys.advice}"
     )
 
 
-def _local_advice(key: str) -> str:
-    return f"to read a local folder: `{key}.path=FOLDER`, or the built-in: `{key}=mini`"
-
-
-def _check_hub(path: str, key: str, revision: str | None) -> None:
+def _check_hub(path: str, revision: str | None, keys: ModelKeys) -> None:
     """The hub has it; offline `from_pretrained` looks into the cache and fails at once."""
     try:
         hub_files(path, revision)
     except HubError as error:
         if error.answered:  # missing, gated, private
             raise ScorerError(
-                f"cannot load the classifier {path}: {error}; change `{key}.path` or "
-                f"`{key}.revision`, or {_local_advice(key)}"
+                f"cannot load the {keys.kind} {path}: {error}; change `{keys.path}` or "
+                f"`{keys.revision}`, or {keys.advice}"
             ) from error
         raise ScorerError(
             f"no local folder {path}, and the Hugging Face hub cannot be reached for it "
-            f"({error}); {_local_advice(key)}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
+            f"({error}); {keys.advice}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
         ) from error

@@ -91,22 +91,31 @@ class Windower:
         tokenizer: of the classifier.
         length: longest window, special tokens included.
         key: settings group of the scorer, for messages.
-        rows: of the classifier's embedding; None where that is not known.
+        rows: of the model's embedding; None where that is not known.
+        path_key: setting that names the model, for messages; None is `{key}.path`.
 
     Raises:
         ScorerError: if the special tokens leave no room.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, length: int, key: str, rows: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        length: int,
+        key: str,
+        rows: int | None = None,
+        *,
+        path_key: str | None = None,
     ) -> None:
-        self._tokenizer, self._key, self._rows = tokenizer, key, rows
+        self._tokenizer, self._rows = tokenizer, rows
+        self._path_key = path_key or f"{key}.path"
         self._prefix, self._suffix = tokens_around(tokenizer)
         self._room = length - len(self._prefix) - len(self._suffix)
         if self._room < 1:
             raise ScorerError(
                 f"a window of {length} tokens holds no text beside "
-                f"{len(self._prefix) + len(self._suffix)} special tokens; raise `{key}.max_tokens`"
+                f"{len(self._prefix) + len(self._suffix)} special tokens; "
+                + (f"change `{path_key}`" if path_key else f"raise `{key}.max_tokens`")
             )
 
     def windows(self, texts: Sequence[str]) -> list[TokenWindow]:
@@ -157,8 +166,8 @@ class Windower:
         if not is_inside(highest, self._rows):
             raise ScorerError(
                 f"a text holds the token {self._tokenizer.convert_ids_to_tokens(highest)!r}, id "
-                f"{highest}, but the classifier's embedding has {self._rows} rows; want one that "
-                f"was resized to its tokenizer; change `{self._key}.path`"
+                f"{highest}, but the model's embedding has {self._rows} rows; want one that "
+                f"was resized to its tokenizer; change `{self._path_key}`"
             )
 
     def _starts(self, length: int) -> list[int]:

@@ -17,6 +17,7 @@ class ControllerSettings:
     smoothing: float = fraction(0.3)
     start_rollouts: int = not_negative(3, "rollouts")
     distinct_2_gain: float = positive(1.0)
+    relevance_gain: float = positive(0.3)
 
 
 @dataclass
@@ -27,6 +28,7 @@ class BudgetSettings:
     perplexity: float | None = change(None)
     rouge_l: float | None = fraction(None)
     distinct_2: float | None = fraction(None)
+    relevance: float | None = fraction(None)
     length: float | None = positive(None, "as a fraction of the start's")
     kl: float | None = positive(None, "nats per response")
     words: list[float | None] | None = None

@@ -149,6 +149,12 @@ def _check_budget(settings: Settings) -> None:
             f"budget.words: got {words}, whose most is below budget.length={length:g}, the least "
             "that the result may have; raise the one or lower the other"
         )
+    if settings.budget.relevance is not None and settings.evaluation.encoder is None:
+        raise SettingsError(
+            f"budget.relevance: got {settings.budget.relevance:g}, but evaluation.encoder=null "
+            "measures no relevance; want evaluation.encoder=sentence-transformers/all-MiniLM-L6-v2 "
+            "or another encoder, or budget.relevance=null"
+        )
     if settings.judge.length_debias:
         raise SettingsError("judge.length_debias: only training reads it; want false")
     fractions = list(settings.budget.fallback)

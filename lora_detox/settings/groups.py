@@ -173,6 +173,8 @@ class EvaluationSettings:
     greedy: bool = False
     seed: int = 1000
     resamples: int = positive(1000, "draws")
+    encoder: str | None = None
+    encoder_revision: str | None = None
     protocol: Protocol = Protocol.plain
     models: list[Any] = field(default_factory=list)
     prompts: int | None = positive(None)

@@ -10,7 +10,6 @@ from typing import Any
 from lora_detox.advantages import estimate_advantages
 from lora_detox.choices import TrainerKind
 from lora_detox.errors import DivergenceError
-from lora_detox.metrics.quality import rollout_quality
 from lora_detox.progress import TrainingProgress
 from lora_detox.rollout import collect_rollout, generate_responses
 from lora_detox.run.build import open_job
@@ -85,7 +84,7 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     check_start(job, iteration, rollout, responses)
     with job.timed("score", iteration):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
-        quality = rollout_quality(rollout)
+        quality = job.quality(rollout)
         score, kl_coef, token_bonus = controls.shape(rollout, scores, quality)
     advantages = estimate_advantages(
         rollout, score, kl_coef, plan.advantages, token_bonus, controls.baseline

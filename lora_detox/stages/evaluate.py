@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lora_detox.builders.data import prompt_template
 from lora_detox.builders.lengths import check_batch
-from lora_detox.builders.scorers import check_scorers, load_scorers
+from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
 from lora_detox.choices import Protocol, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
@@ -34,6 +34,7 @@ from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
+from lora_detox.scores import Encoder
 from lora_detox.settings import Settings, settings_yaml
 from lora_detox.types import Evaluation, PromptBatch, Scorer
 
@@ -66,11 +67,13 @@ def run(settings: Settings) -> tuple[float, ...]:
         _check_lengths(settings, model, sets, numbers)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
+        encoder = load_encoder(settings, device)
     results = []
     for model in models:
         print_line(f"evaluating {model.name}")
-        results.append(_answers(settings, model, sets, numbers, (reward, judge), clock))
+        results.append(_answers(settings, model, sets, numbers, (reward, judge), clock, encoder))
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
+    scorers |= {"encoder": encoder.encoder_id} if encoder else {}
     summary = {
         **evaluation_summary(settings, numbers, models, sets, results),
         "scorers": scorers,
@@ -91,6 +94,7 @@ def _answers(
     numbers: Numbers,
     scorers: tuple[Scorer, Scorer | None],
     clock: Clock,
+    encoder: Encoder | None,
 ) -> dict[str, Evaluation]:
     """What one model says to each set; it is freed before the next is loaded."""
     with phase(f"loading {model.name}"):
@@ -109,6 +113,7 @@ def _answers(
         seed=settings.evaluation.seed,
         perplexity=rtp or settings.task.kind is TaskKind.continuation,
         clock=clock,
+        encoder=encoder,
     )
     evaluations = {}
     for one in sets:

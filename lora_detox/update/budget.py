@@ -36,6 +36,11 @@ class Bound:
     allowed: float = 0.0
     limit_at: float | None = None
 
+    @property
+    def is_absolute(self) -> bool:
+        """Whether the limit is no multiple of the start, which may then be 0 or less."""
+        return self.limit_at is not None
+
     def limit(self, start: float) -> float:
         """The worst value that is inside, in the measure's unit."""
         if self.limit_at is not None:
@@ -48,6 +53,12 @@ class Bound:
         if limit <= 0:
             return 0.0
         return value / limit - 1 if self.above else 1 - value / limit
+
+    def better_by(self, values: Float[Tensor, "B"], start: float) -> Float[Tensor, "B"]:
+        """How much better than the start each value is, fraction of the start; 0 for none > 0."""
+        if start <= 0:
+            return torch.zeros_like(values)
+        return 1 - values / start if self.above else values / start - 1
 
 
 class PenaltyTerm(StrEnum):
@@ -176,24 +187,25 @@ class Budget:
     def token_bonus(
         self,
         rollout: Rollout,
-        quality: Float[Tensor, "B"] | None = None,
+        quality: Mapping[str, Float[Tensor, "B"]] | None = None,
         begins: Bool[Tensor, "B R"] | None = None,
     ) -> Float[Tensor, "B R"]:
         """What each token earns beside the score, score units, 0 at padding.
 
         Args:
             rollout: logprobs and reference logprobs.
-            quality: of each response, higher is better; None where there is none.
+            quality: measure -> one number of each response; what is bound and not in it earns
+                nothing.
             begins: True at tokens that begin a word; None takes every token.
 
         Returns:
             The sum over the constraints, with the multipliers of the iterations before.
         """
-        mask = rollout.response_mask
+        mask, quality = rollout.response_mask, quality or {}
         bonus = torch.zeros_like(rollout.logprobs)
         tokens = mask.sum()
         per_token = len(mask) / tokens  # 1 / mean length: a response's sum is then a mean
-        for one in self.constraints.values():
+        for name, one in self.constraints.items():
             if one.multiplier == 0 or one.start is None:
                 continue
             if one.term is PenaltyTerm.WORD:
@@ -206,10 +218,11 @@ class Budget:
             elif one.term is PenaltyTerm.SURPRISE:
                 mean = (rollout.logprobs * mask).sum() / tokens
                 bonus -= one.multiplier * per_token * (rollout.logprobs - mean)
-            elif one.term is PenaltyTerm.QUALITY and quality is not None and one.start > 0:
+            elif one.term is PenaltyTerm.QUALITY and name in quality:
                 columns = torch.arange(mask.shape[1], device=mask.device)
                 is_last = columns[None] == mask.sum(dim=1, keepdim=True) - 1
-                bonus += one.multiplier * (quality[:, None] / one.start - 1) * is_last
+                better_by = one.bound.better_by(quality[name], one.start)
+                bonus += one.multiplier * better_by[:, None] * is_last
         return bonus * mask
 
     def added_kl_coef(self) -> float:
@@ -223,6 +236,14 @@ class Budget:
             values = [measures[name] for measures in rollouts if name in measures]
             if values and one.start is None:
                 one.start = one.level = sum(values) / len(values)
+
+    def unbound(self) -> dict[str, float]:
+        """Measures, with their start, of which nothing is bound, as they did not start above 0."""
+        return {
+            name: one.start
+            for name, one in self.constraints.items()
+            if one.start is not None and one.start <= 0 and not one.bound.is_absolute
+        }
 
     def observe(self, measures: Mapping[str, float]) -> None:
         """Learn the measures of a rollout; each constraint reads its own."""

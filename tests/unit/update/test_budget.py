@@ -10,6 +10,7 @@ from tests.unit.advantages.test_advantages import mask_of, rollout_of
 
 LENGTH = Bound(measure="response_tokens", above=False)
 PERPLEXITY = Bound(measure="perplexity", above=True, allowed=0.05)
+ROUGE = Bound(measure="rougeL", above=False)
 KL = Bound(measure="ref_kl", above=True, limit_at=10.0)
 AT_21 = Bound(measure="perplexity", above=True, limit_at=21.0)
 MASK = mask_of(4, 2, 5)
@@ -154,10 +155,43 @@ def test_surprise_is_paid_and_sums_to_nothing_over_the_batch():
 
 
 def test_quality_is_paid_at_the_end_of_each_response():
-    _, bonus = bonus_of(PenaltyTerm.QUALITY, start=0.5, quality=torch.tensor([0.5, 1.0, 0.0]))
+    _, bonus = bonus_of(
+        PenaltyTerm.QUALITY,
+        start=0.5,
+        bound=ROUGE,
+        quality={"rougeL": torch.tensor([0.5, 1.0, 0.0])},
+    )
     expected = torch.zeros(MASK.shape)
     expected[1, 1], expected[2, 4] = 2.0, -2.0
     torch.testing.assert_close(bonus, expected)
+
+
+def test_each_constraint_on_quality_is_paid_by_its_own_measure():
+    relevance = Bound(measure="relevance", above=False, allowed=0.05)
+    measured = {"rougeL": torch.tensor([0.5, 1.0, 0.0]), "relevance": torch.tensor([0.4, 0.1, 0.2])}
+    options = {"term": PenaltyTerm.QUALITY, "gain": 1.0}
+    first = Constraint(bound=ROUGE, start=0.5, multiplier=2.0, **options)
+    second = Constraint(bound=relevance, start=0.2, multiplier=3.0, **options)
+    bonus = Budget([first, second], []).token_bonus(rollout_of(MASK), measured)
+    assert bonus[0, 3] == pytest.approx(3.0)  # 3 * (0.4 / 0.2 - 1)
+    assert bonus[1, 1] == pytest.approx(2.0 - 1.5)
+    assert bonus[2, 4] == pytest.approx(-2.0)
+    assert bonus.count_nonzero() == 3
+
+
+@pytest.mark.parametrize("start", [0.0, -0.2])
+def test_a_start_without_relevance_binds_nothing(start):
+    relevance = Bound(measure="relevance", above=False, allowed=0.05)
+    one = Constraint(bound=relevance, term=PenaltyTerm.QUALITY, gain=1.0, start=start, level=start)
+    one.observe(-0.9)
+    one.correct(-0.9, start)
+    assert (one.excess(), one.multiplier) == (0.0, 0.0)
+    assert one.level == pytest.approx(-0.9)
+    one.multiplier = 2.0
+    assert not Budget([one], []).token_bonus(rollout_of(MASK), {"relevance": torch.ones(3)}).any()
+    assert Budget([], [relevance]).excess({"relevance": -0.9}, {"relevance": start}) == {
+        "relevance": 0.0
+    }
 
 
 def test_the_bound_on_the_kl_raises_the_price_of_a_nat():
@@ -224,7 +258,7 @@ def test_surprise_is_paid_as_by_hand():
 
 
 def test_what_several_constraints_pay_adds_up_and_those_that_pay_nothing_stop_no_other():
-    rollout, quality = rollout_of(MASK), torch.tensor([0.5, 1.0, 0.0])
+    rollout, quality = rollout_of(MASK), {"quality": torch.tensor([0.5, 1.0, 0.0])}
     start = {
         PenaltyTerm.WORD: 3.0,
         PenaltyTerm.REFERENCE: 4.0,
@@ -258,9 +292,15 @@ def test_what_several_constraints_pay_adds_up_and_those_that_pay_nothing_stop_no
 
 
 def test_quality_that_was_not_measured_is_not_paid():
-    for term, quality in ((PenaltyTerm.QUALITY, None), (PenaltyTerm.KL, torch.ones(3))):
-        _, bonus = bonus_of(term, start=0.5, quality=quality)
+    measured, another = {"rougeL": torch.ones(3)}, {"relevance": torch.ones(3)}
+    for term, quality in (
+        (PenaltyTerm.QUALITY, None),
+        (PenaltyTerm.QUALITY, another),
+        (PenaltyTerm.KL, measured),
+    ):
+        _, bonus = bonus_of(term, start=0.5, bound=ROUGE, quality=quality)
         assert not bonus.any()
+    assert bonus_of(PenaltyTerm.QUALITY, start=0.5, bound=ROUGE, quality=measured)[1].any()
 
 
 def test_a_bound_without_a_start_reads_what_is_held_at_a_limit_alone():

@@ -1,0 +1,312 @@
+"""An encoder that says how near a response is to its prompt (Reimers & Gurevych 2019)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from lora_detox.errors import ScorerError
+from lora_detox.machine import CPU_BATCH_TOKENS, scorer_dtype
+from lora_detox.progress import advance
+from lora_detox.scores.loading import (
+    ModelKeys,
+    agree_on_padding,
+    check_special_tokens,
+    identify,
+    model_load_error,
+    resolve_model,
+)
+from lora_detox.scores.windows import Windower, window_length
+from lora_detox.special_tokens import embedding_rows
+
+_GROUP = "evaluation.encoder"
+KEYS: Final = ModelKeys(
+    kind="encoder",
+    wanted="an encoder of texts",
+    path=_GROUP,
+    revision="evaluation.encoder_revision",
+    advice=f"to read a local folder: `{_GROUP}=FOLDER`, or to measure none: `{_GROUP}=null`",
+)
+_MODES = ("mean", "cls")
+_QUIET: dict[str, Any] = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
+_PROBES = ("Yes.", "We met at the station at noon and walked home along the river.")
+_TOLERANCE = {torch.float32: 1e-3}
+"""Distance of two embeddings of one text that other shapes of the batch may make."""
+_HALF_TOLERANCE = 0.05
+_KEPT_SETS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderPlan:
+    """An encoder that was found, before its weights are read.
+
+    Attributes:
+        path: as the settings have it.
+        place: resolved folder or hub id.
+        revision: branch, tag or commit on the hub.
+        pooling: "mean" of the states of all tokens, or that of the first ("cls").
+    """
+
+    path: str
+    place: str
+    revision: str | None
+    pooling: str
+
+
+def check_encoder(path: str, revision: str | None = None) -> EncoderPlan:
+    """Find an encoder, and how its states are pooled, from its configuration only.
+
+    Args:
+        path: a local folder or a hub id.
+        revision: branch, tag or commit on the hub.
+
+    Returns:
+        What `Encoder` loads.
+
+    Raises:
+        ScorerError: if it is missing, unreachable, or pools in a way that is not known here.
+    """
+    place = resolve_model(path, revision, KEYS)
+    try:
+        config: Any = AutoConfig.from_pretrained(
+            place,
+            revision=revision,
+            trust_remote_code=False,
+            local_files_only=Path(place).is_dir(),
+        )
+    except Exception as error:
+        raise model_load_error(path, KEYS, error) from error
+    if config.is_encoder_decoder:
+        raise ScorerError(
+            f"{path} is an encoder-decoder ({config.model_type}), want an encoder alone, as "
+            f"sentence-transformers/all-MiniLM-L6-v2; change `{KEYS.path}`"
+        )
+    return EncoderPlan(
+        path=path, place=place, revision=revision, pooling=_pooling(path, place, revision)
+    )
+
+
+class Encoder:
+    """Embeds texts, each alone: pooled last hidden states of L2 norm 1.
+
+    A text is read up to the model's last position. Special tokens count among its tokens.
+
+    Args:
+        plan: of `check_encoder`.
+        device: where it runs; float32 on a CPU, half on a GPU.
+        batch_size: most texts per forward; on a CPU also at most 1,024 tokens (`machine`).
+
+    Raises:
+        ScorerError: if it cannot be loaded, or padding changes what it reads.
+    """
+
+    def __init__(self, plan: EncoderPlan, device: torch.device, batch_size: int = 64) -> None:
+        self._model, tokenizer = _load(plan, device)
+        self._cls, self._device, self._batch_size = plan.pooling == "cls", device, batch_size
+        self._batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else None
+        length = window_length(self._model, tokenizer, None)
+        rows = embedding_rows(self._model.config)
+        self._windower = Windower(tokenizer, length, _GROUP, rows, path_key=KEYS.path)
+        self._encoder_id = identify(plan.path, plan.place, self._model, plan.revision)
+        self._kept: dict[tuple[str, ...], Float[Tensor, "U D"]] = {}
+        self._check_padding()
+
+    @property
+    def encoder_id(self) -> str:
+        """Path with the revision, or with a hash of the weights where there is none."""
+        return self._encoder_id
+
+    def relevance(
+        self, prompts: Sequence[str], responses: Sequence[str], *, keep_prompts: bool = False
+    ) -> Float[Tensor, "B"]:
+        """Cosine of each prompt and its response, each embedded alone.
+
+        Args:
+            prompts: B prompt texts.
+            responses: B response texts.
+            keep_prompts: whether the embeddings of these prompts are kept for the next call with
+                the same ones.
+
+        Returns:
+            Numbers in [-1, 1] on the CPU, high for one topic; 0 where a text is empty.
+
+        Raises:
+            ScorerError: if the encoder fails or gives a number that is not finite.
+        """
+        if len(prompts) != len(responses):
+            raise ScorerError(f"{len(prompts)} prompts but {len(responses)} responses: want equal")
+        if not prompts:
+            return torch.zeros(0)
+        both = []
+        for texts, keep in ((prompts, keep_prompts), (responses, False)):
+            unique = tuple(dict.fromkeys(texts))
+            place = {text: index for index, text in enumerate(unique)}
+            order = torch.tensor([place[text] for text in texts])
+            both.append(self._embedded(unique, keep=keep)[order])
+        cosine = (both[0] * both[1]).sum(dim=1).clamp(-1.0, 1.0)
+        pairs = zip(prompts, responses, strict=True)
+        empty = torch.tensor([not (one.strip() and other.strip()) for one, other in pairs])
+        return cosine.masked_fill(empty, 0.0)
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "U D"]:
+        """Embeddings of L2 norm 1 on the CPU, in the order of the texts.
+
+        Args:
+            texts: of any length, empty ones allowed.
+
+        Returns:
+            One row per text, which does not depend on what else is in the batch.
+
+        Raises:
+            ScorerError: if the encoder fails or gives a number that is not finite.
+        """
+        try:
+            states = self._pooled(texts)
+        except ScorerError:
+            raise
+        except Exception as error:
+            raise ScorerError(
+                f"the encoder {self.encoder_id} failed on {len(texts)} texts: "
+                f"{type(error).__name__}: {error}; change `{KEYS.path}`"
+            ) from error
+        bad = (~torch.isfinite(states)).any(dim=1).nonzero().flatten().tolist()
+        if bad:
+            raise ScorerError(
+                f"the encoder {self.encoder_id} gave a number that is not finite for {len(bad)} "
+                f"of {len(texts)} texts, the first {texts[bad[0]][:60]!r}; change `{KEYS.path}`"
+            )
+        return torch.nn.functional.normalize(states, dim=1)
+
+    def _embedded(self, texts: tuple[str, ...], *, keep: bool) -> Float[Tensor, "U D"]:
+        """Embeddings, kept by the whole set: a set is always read in the same batches."""
+        if texts in self._kept:
+            return self._kept[texts]
+        embeddings = self.embed(texts)
+        if keep:
+            if len(self._kept) >= _KEPT_SETS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[texts] = embeddings
+        return embeddings
+
+    @torch.inference_mode()
+    def _pooled(self, texts: Sequence[str]) -> Float[Tensor, "U D"]:
+        windows = self._windower.windows(texts)
+        firsts = list({one.text_index: one for one in reversed(windows)}.values())[::-1]
+        pooled: list[Tensor] = [torch.empty(0)] * len(firsts)
+        for batch in self._windower.batches(firsts, self._batch_size, self._batch_tokens):
+            output = self._model(
+                input_ids=batch.input_ids.to(self._device),
+                attention_mask=batch.attention_mask.to(self._device),
+            )
+            states = output.last_hidden_state.float().cpu()
+            mask = batch.attention_mask[:, :, None]
+            mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+            rows = states[:, 0] if self._cls else mean
+            for place, row in zip(batch.window_indices.tolist(), rows, strict=True):
+                pooled[place] = row
+            advance(len(rows))
+        return torch.stack(pooled)
+
+    def _check_padding(self) -> None:
+        alone = torch.cat([self.embed([text]) for text in _PROBES])
+        distance = float((alone - self.embed(_PROBES)).norm(dim=1).max())
+        if not distance <= _TOLERANCE.get(self._model.dtype, _HALF_TOLERANCE):
+            raise ScorerError(
+                f"padding changes what the encoder {self.encoder_id} reads: an embedding moves by "
+                f"{distance:.3g} in a padded batch; want {KEYS.wanted} whose tokenizer has a "
+                f"padding token; change `{KEYS.path}`"
+            )
+
+
+def _load(plan: EncoderPlan, device: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Weights in evaluation mode, without gradients, and tokenizer."""
+    shared: dict[str, Any] = {
+        "revision": plan.revision,
+        "trust_remote_code": False,
+        "local_files_only": Path(plan.place).is_dir(),
+    }
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(plan.place, **shared)
+        # Transformers draws a pooler that is lacking; no draw of training may depend on that.
+        with torch.random.fork_rng(devices=[]):
+            model, info = AutoModel.from_pretrained(
+                plan.place,
+                use_safetensors=True,
+                dtype=scorer_dtype(device),
+                output_loading_info=True,
+                **shared,
+            )
+    except Exception as error:
+        raise model_load_error(plan.path, KEYS, error) from error
+    lacking = [name for name in sorted(info["missing_keys"]) if "pooler" not in name.split(".")]
+    lacking += sorted(str(one) for one in info["mismatched_keys"])
+    if lacking:  # transformers would fill them with random numbers and only warn
+        raise ScorerError(
+            f"the weights of {plan.path} lack {', '.join(lacking[:4])}: want {KEYS.wanted}; "
+            f"change `{KEYS.path}`"
+        )
+    check_special_tokens(model, tokenizer, KEYS)
+    agree_on_padding(model, tokenizer)
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def _pooling(path: str, place: str, revision: str | None) -> str:
+    """How sentence-transformers would pool the states; the mean where its files are lacking."""
+    modules = _stored(path, place, revision, "modules.json") or []
+    folders = []
+    for module in modules:
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            folders.append(str(module.get("path")))
+        elif kind not in ("Transformer", "Normalize") or (
+            kind == "Transformer" and module.get("path")
+        ):
+            raise ScorerError(
+                f"modules.json of the encoder {path} has a {kind} in {module.get('path')!r}, want "
+                f"a Transformer at the top, a Pooling and perhaps Normalize; change `{KEYS.path}`"
+            )
+    for folder in folders or ["1_Pooling"]:
+        config = _stored(path, place, revision, f"{folder}/config.json")
+        if config is not None:
+            return _mode(path, config)
+    return "mean"
+
+
+def _mode(path: str, config: dict[str, Any]) -> str:
+    """The one pooling that a file of sentence-transformers says."""
+    modes = [
+        name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+        for name, value in config.items()
+        if name.startswith("pooling_mode_") and value is True
+    ]
+    if isinstance(config.get("pooling_mode"), str):  # newer files
+        modes = [config["pooling_mode"]]
+    if len(modes) != 1 or modes[0] not in _MODES:
+        raise ScorerError(
+            f"the encoder {path} pools by {', '.join(modes) or 'nothing'} (1_Pooling/config.json), "
+            f"want mean or cls; change `{KEYS.path}`"
+        )
+    return modes[0]
+
+
+def _stored(path: str, place: str, revision: str | None, name: str) -> Any:
+    """A JSON file beside the weights; None where there is none."""
+    file = cached_file(place, name, revision=revision, **_QUIET)
+    if file is None:
+        return None
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ScorerError(
+            f"{name} of the encoder {path} is no JSON ({error}); change `{KEYS.path}`"
+        ) from error
