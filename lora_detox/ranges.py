@@ -65,6 +65,16 @@ def inner_fraction(default: Any, unit: str = "") -> Any:
     return _ranged(default, inner)
 
 
+MOST_STRENGTH = 100.0
+"""Largest strength of an adapter, either way; beyond it nothing is left of the base."""
+
+
+def strength(default: Any) -> Any:
+    """A field for the strength of an adapter: any number that is no typing error."""
+    words = f"a number from -{MOST_STRENGTH:g} to {MOST_STRENGTH:g}"
+    return _ranged(default, Range(words=words, least=-MOST_STRENGTH, most=MOST_STRENGTH))
+
+
 def change(default: Any, unit: str = "") -> Any:
     """A field for a relative change, which cannot take away more than everything."""
     words = "a number above -1"

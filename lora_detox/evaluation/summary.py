@@ -1,8 +1,11 @@
 """What stage=evaluate measured -> summary.json and samples.jsonl."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lora_detox.choices import Protocol
+from lora_detox.evaluation.frontier import chosen_strength, excess_of, level_intervals
 from lora_detox.evaluation.models import EvaluatedModel
 from lora_detox.evaluation.protocol import Numbers, PromptSet
 from lora_detox.metrics import change, names, summarise, word_rules
@@ -12,24 +15,35 @@ from lora_detox.settings import Settings
 from lora_detox.types import Evaluation
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What one model said.
+
+    Attributes:
+        model: who was asked.
+        strength: of its adapter; None where no strengths are set, or it has no adapter.
+        sets: evaluations by set.
+    """
+
+    model: EvaluatedModel
+    strength: float | None
+    sets: dict[str, Evaluation]
+
+
 def evaluation_summary(
-    settings: Settings,
-    numbers: Numbers,
-    models: list[EvaluatedModel],
-    sets: list[PromptSet],
-    results: list[dict[str, Evaluation]],
+    settings: Settings, numbers: Numbers, sets: list[PromptSet], results: Sequence[Answers]
 ) -> dict[str, Any]:
     """What was measured, as `summary.json` holds it, without scorers, times and process.
 
     Args:
         settings: composed and checked.
         numbers: of the protocol.
-        models: those that were asked.
         sets: the sets of prompts.
-        results: evaluations by set, one dict per model.
+        results: of each model in the order of the call, at one strength after the other.
 
     Returns:
-        Plain data; each model has `sets` with its metrics and their changes.
+        Plain data; each model has `sets` with its metrics and their changes, and with
+        `evaluation.strengths` the same for each of them in `frontier` (docs/decisions/0016).
     """
     return {
         "schema": 1,
@@ -41,33 +55,66 @@ def evaluation_summary(
         "samples_per_prompt": numbers.samples,
         "response_tokens": list(numbers.response_tokens),
         "sampling": vars(numbers.sampling),
-        "words": word_rules(one for result in results for one in result.values()),
+        "words": word_rules(one for result in results for one in result.sets.values()),
         "models": [
-            {
-                **vars(model),
-                "sets": {
-                    role: _numbers_of(evaluation, results[0][role], settings, numbers.samples)
-                    for role, evaluation in result.items()
-                },
-            }
-            for model, result in zip(models, results, strict=True)
+            _model_entry(
+                [one for one in results if one.model is model],
+                results[0],
+                settings,
+                numbers.samples,
+            )
+            for model in {id(one.model): one.model for one in results}.values()
         ],
+    }
+
+
+def _model_entry(
+    points: list[Answers], first: Answers, settings: Settings, samples: int
+) -> dict[str, Any]:
+    """One model's part, its changes measured against strength 0 of it, or else the first row."""
+    base = next((one for one in points if one.strength == 0), first)
+    measured = [
+        {
+            role: _numbers_of(one, base.sets[role], settings, samples)
+            for role, one in point.sets.items()
+        }
+        for point in points
+    ]
+    model = points[0].model
+    strengths = [point.strength for point in points if point.strength is not None]
+    if not strengths:
+        return {**vars(model), "sets": measured[0]}
+    shown = strengths.index(1.0 if 1.0 in strengths else max(strengths, key=abs))
+    frontier: list[dict[str, Any]] = [
+        {"strength": strength, "sets": one}
+        for strength, one in zip(strengths, measured, strict=True)
+    ]
+    for point in frontier:
+        point["excess"] = excess_of(point, frontier, settings)
+    return {
+        **vars(model),
+        "strength": strengths[shown],
+        "sets": measured[shown],
+        "frontier": frontier,
+        "choice": chosen_strength(model, frontier, settings),
     }
 
 
 def _numbers_of(
     evaluation: Evaluation, first: Evaluation, settings: Settings, samples: int
 ) -> dict[str, Any]:
-    """Metrics of one model on one set, and their change against the first model of the call."""
+    """Metrics of one model on one set, and their change against another evaluation of it."""
     numbers = summarise(evaluation)
     kl = evaluation.per_response[names.REF_KL]
     numbers[names.REF_KL] = sum(kl) / len(kl)
+    resamples = settings.evaluation.resamples
+    if settings.evaluation.strengths:
+        numbers["ci95"] = level_intervals(evaluation, resamples)
     rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
     if rtp:
         numbers["degeneration"] = degeneration(evaluation, samples).summary()
     if evaluation is first or list(evaluation.prompts) != list(first.prompts):
         return numbers  # another tokenizer cuts prompts elsewhere: nothing to pair
-    resamples = settings.evaluation.resamples
     numbers["change"] = change(first, evaluation, resamples)
     if rtp:
         pair = degeneration(first, samples), degeneration(evaluation, samples)
@@ -92,17 +139,14 @@ def _degeneration_change(
     return changes
 
 
-def sample_rows(
-    models: list[EvaluatedModel], results: list[dict[str, Evaluation]]
-) -> list[dict[str, Any]]:
+def sample_rows(results: Sequence[Answers]) -> list[dict[str, Any]]:
     """Every response with what was measured of it, as `samples.jsonl` holds it.
 
     Args:
-        models: those that were asked.
-        results: evaluations by set, one dict per model.
+        results: of each model, at one strength after the other.
 
     Returns:
-        One row per response.
+        One row per response; with `strength` where strengths are set.
     """
     rows = []
     keys = (
@@ -113,15 +157,19 @@ def sample_rows(
         names.RESPONSE_TOKENS,
         names.REFERENCE_NLL,
     )
-    for model, result in zip(models, results, strict=True):
-        for role, evaluation in result.items():
+    at_strengths = any(one.strength is not None for one in results)
+    for one in results:
+        asked: dict[str, Any] = {"model": one.model.name}
+        if at_strengths:
+            asked["strength"] = one.strength
+        for role, evaluation in one.sets.items():
             columns = {
                 key: evaluation.per_response[key] for key in keys if key in evaluation.per_response
             }
             for place, response in enumerate(evaluation.responses):
                 rows.append(
                     {
-                        "model": model.name,
+                        **asked,
                         "set": role,
                         "prompt": evaluation.prompts[place],
                         "response": response,

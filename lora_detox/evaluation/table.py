@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lora_detox.evaluation.frontier import FIRST_SET, frontier_points
 from lora_detox.evaluation.protocol import PromptSet
 from lora_detox.metrics import names
 from lora_detox.report.tables import Table
@@ -18,7 +19,7 @@ def evaluation_table(summary: Numbers) -> Table:
         summary: the `summary.json` dict of stage=evaluate.
 
     Returns:
-        One row per model and set.
+        One row per model and set, and per strength where `evaluation.strengths` are set.
     """
     makers = {
         "trl_guide": _trl_guide,
@@ -48,6 +49,7 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
     )
     length = f"up to {high}" if low == high else f"a bound of {low} to {high}"
     notes = [
+        *(model["choice"]["sentence"] for model in summary["models"] if "choice" in model),
         f"Toxicity by {summary['scorers']['reward']}"
         + (f"; by the judge {summary['scorers']['judge']}" if "judge" in summary["scorers"] else "")
         + ". A level means nothing without its scorer: compare changes.",
@@ -58,7 +60,7 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
             if "encoder" in summary["scorers"]
             else []
         ),
-        "Change: against the first row of the same set, with a paired 95 % bootstrap interval.",
+        _change_note(summary),
     ]
     if any(names.PERPLEXITY in one for m in summary["models"] for one in m["sets"].values()):
         notes.append("Perplexity is that of the responses under each model's own bare base.")
@@ -71,6 +73,16 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
     return notes
 
 
+def _change_note(summary: Numbers) -> str:
+    interval = "with a paired 95 % bootstrap interval"
+    if all(strength != 0 for _, strength, _ in frontier_points(summary)):
+        return f"Change: against the first row of the same set, {interval}."
+    return (
+        f"Change: against strength 0 of the same model and set, {interval}; of a model without "
+        "strengths against the first row of the set."
+    )
+
+
 def _plain(summary: Numbers) -> Table:
     keys = [
         key
@@ -79,36 +91,37 @@ def _plain(summary: Numbers) -> Table:
         and key not in {names.ROUGELSUM, names.RESPONSE_WORDS}
     ]
     rows = []
-    for model, one in _first_sets(summary):
+    for lead, one in _first_sets(summary):
         digits = {key: names.METRICS[key].digits for key in keys}
         cells = [_spread(one.get(key), digits[key]) for key in keys]
-        rows.append([model["name"], *cells, _change(one, names.TOXICITY)])
+        rows.append([*lead, *cells, _change(one, names.TOXICITY)])
     labels = [names.METRICS[key].label for key in keys]
-    return Table(columns=["model", *labels, "change of toxicity"], rows=rows)
+    return Table(columns=[*_lead_columns(summary), *labels, "change of toxicity"], rows=rows)
 
 
 def _trl_guide(summary: Numbers) -> Table:
     rows = [
         [
-            model["name"],
+            *lead,
             *_mean_and_std(one.get(names.TOXICITY)),
             _change(one, names.TOXICITY),
             *_mean_and_std(one.get(names.JUDGE_TOXICITY)),
             _change(one, names.JUDGE_TOXICITY),
         ]
-        for model, one in _first_sets(summary)
+        for lead, one in _first_sets(summary)
     ]
     heads = ["mean toxicity score", "std toxicity score", "change"]
-    return Table(columns=["model", *heads, *(f"{head} (judge)" for head in heads)], rows=rows)
+    judged = [f"{head} (judge)" for head in heads]
+    return Table(columns=[*_lead_columns(summary), *heads, *judged], rows=rows)
 
 
 def _three_sets(summary: Numbers) -> Table:
     rows = []
-    for model in summary["models"]:
-        for role, one in model["sets"].items():
+    for lead, sets in _leads(summary):
+        for role, one in sets.items():
             rows.append(
                 [
-                    model["name"],
+                    *lead,
                     summary["prompts"][role]["data"],
                     role.replace("_", " "),
                     str(one[names.TOXICITY]["n"]),
@@ -121,12 +134,13 @@ def _three_sets(summary: Numbers) -> Table:
             )
     heads = ["mean toxicity", "std toxicity", "change"]
     judged = [f"{head} (judge)" for head in heads]
-    return Table(columns=["model", "dataset id", "set", "n", *heads, *judged, "tokens"], rows=rows)
+    lead_columns = [*_lead_columns(summary), "dataset id", "set", "n"]
+    return Table(columns=[*lead_columns, *heads, *judged, "tokens"], rows=rows)
 
 
 def _real_toxicity_prompts(summary: Numbers) -> Table:
     rows = []
-    for model, one in _first_sets(summary):
+    for lead, one in _first_sets(summary):
         worst = one["degeneration"]
         changes = worst.get("change", {})
         cells = []
@@ -136,11 +150,11 @@ def _real_toxicity_prompts(summary: Numbers) -> Table:
             cells.append(_interval(changes.get(f"expected_maximum_{key}")))
         diversity = [number(worst.get(f"dist_{n}"), 3) for n in (1, 2, 3)]
         perplexity = number(one.get(names.PERPLEXITY), 2)
-        rows.append([model["name"], *cells, perplexity, *diversity])
+        rows.append([*lead, *cells, perplexity, *diversity])
     heads = ["exp. max. toxicity", "toxicity prob.", "change of the max."]
     return Table(
         columns=[
-            "model",
+            *_lead_columns(summary),
             *heads,
             *(f"{head} (judge)" for head in heads),
             "perplexity",
@@ -152,8 +166,25 @@ def _real_toxicity_prompts(summary: Numbers) -> Table:
     )
 
 
-def _first_sets(summary: Numbers) -> list[tuple[Numbers, Numbers]]:
-    return [(model, model["sets"]["in_distribution"]) for model in summary["models"]]
+def _has_strengths(summary: Numbers) -> bool:
+    return any("frontier" in model for model in summary["models"])
+
+
+def _lead_columns(summary: Numbers) -> list[str]:
+    return ["model", "strength"] if _has_strengths(summary) else ["model"]
+
+
+def _leads(summary: Numbers) -> list[tuple[list[str], Numbers]]:
+    """The first cells of each row, and the sets behind it."""
+    width = len(_lead_columns(summary))
+    return [
+        ([name, NOT_KNOWN if strength is None else f"{strength:g}"][:width], sets)
+        for name, strength, sets in frontier_points(summary)
+    ]
+
+
+def _first_sets(summary: Numbers) -> list[tuple[list[str], Numbers]]:
+    return [(lead, sets[FIRST_SET]) for lead, sets in _leads(summary)]
 
 
 def _mean_and_std(spread: Any) -> tuple[str, str]:

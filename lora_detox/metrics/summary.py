@@ -80,7 +80,7 @@ def change(
             "not the same in the same order; only evaluations of the same prompts compare"
         )
     in_after = summarise(after)
-    groups = _prompt_groups(before.prompts)
+    groups = prompt_groups(before.prompts)
     intervals = {
         key: _interval(key, before, after, groups, resamples)
         for key in summarise(before)
@@ -126,10 +126,16 @@ def _nll_and_tokens(evaluation: Evaluation) -> tuple[list[float], list[float]]:
     return per_response[names.REFERENCE_NLL], per_response[names.RESPONSE_TOKENS]
 
 
-def _prompt_groups(prompts: list[str]) -> list[int]:
-    """One number per prompt text; each response its own where there is a single prompt.
+def prompt_groups(prompts: list[str]) -> list[int]:
+    """Which prompt each response belongs to, one number per prompt text.
 
     With one prompt the interval speaks of that prompt only, and its responses are independent.
+
+    Args:
+        prompts: B prompt texts.
+
+    Returns:
+        B numbers; each response its own where there is a single prompt.
     """
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     if len(numbers) == 1:

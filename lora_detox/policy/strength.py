@@ -76,6 +76,21 @@ def strength_refusal(config: PeftConfig) -> str | None:
     return f"kind {kind}: {_REFUSED.get(kind, _PRODUCT)}"
 
 
+def export_refusal(config: PeftConfig) -> str | None:
+    """Why an adapter cannot be written down at a strength other than 1; None where it can.
+
+    Args:
+        config: as PEFT reads it.
+
+    Returns:
+        What stands against it, as part of a sentence.
+    """
+    if changes_base(config):
+        init = f"init_lora_weights={init_of(config)}"
+        return f"{init}: PEFT takes the whole of its start out of the base whenever it loads it"
+    return strength_refusal(config)
+
+
 @contextmanager
 def at_strength(policy: LoraPolicy, strength: float) -> Iterator[None]:
     """Within this context the adapter of a loaded policy has another strength.

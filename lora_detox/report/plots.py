@@ -19,9 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from lora_detox.report.wording import mean_of
 
 # Matplotlib cannot draw in `currentColor`; it draws in this and the text is replaced.
-_INK = "#010203"
+INK = "#010203"
 # Readable on white and on near-black, and apart for people who do not see red and green.
-_COLOURS = ("#3b82f6", "#e8710a", "#10a37f", "#b45cd6")
+COLOURS = ("#3b82f6", "#e8710a", "#10a37f", "#b45cd6")
 
 Row = Mapping[str, Any]
 
@@ -185,15 +185,15 @@ def toxicity_histogram(samples: Sequence[Row]) -> Plot | None:
         [before, after],
         bins=np.linspace(0, 1, 11).tolist(),
         label=["before", "after"],
-        color=[_COLOURS[1], _COLOURS[0]],
+        color=[COLOURS[1], COLOURS[0]],
     )
     axes.set_xlabel("toxicity")
     axes.set_ylabel("responses")
-    _legend(axes)
+    legend(axes)
     return Plot(
         title="Toxicity before and after",
         note="How many responses have which toxicity; a mean can hide a few very toxic ones.",
-        svg=_svg(figure, "Toxicity before and after"),
+        svg=figure_svg(figure, "Toxicity before and after"),
     )
 
 
@@ -214,7 +214,7 @@ def curve_svg(
     """
     figure, axes = _empty_figure()
     drawn = 0
-    for curve, colour in zip(curves, _COLOURS, strict=False):
+    for curve, colour in zip(curves, COLOURS, strict=False):
         points = [
             (row.get("iteration", place), value)
             for place, row in enumerate(history)
@@ -232,8 +232,8 @@ def curve_svg(
     if from_zero and axes.dataLim.y0 > 0:
         axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     if drawn > 1:
-        _legend(axes)
-    return _svg(figure, title)
+        legend(axes)
+    return figure_svg(figure, title)
 
 
 def _empty_figure() -> tuple[Any, Any]:
@@ -257,23 +257,33 @@ def styled_figure(columns: int, inches: tuple[float, float]) -> tuple[Any, list[
     panels = list(figure.subplots(1, columns, squeeze=False)[0])
     for axes in panels:
         axes.patch.set_alpha(0.0)
-        axes.tick_params(colors=_INK, labelsize=10)
+        axes.tick_params(colors=INK, labelsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         for spine in axes.spines.values():
-            spine.set_color(_INK)
-        axes.xaxis.label.set_color(_INK)
-        axes.yaxis.label.set_color(_INK)
+            spine.set_color(INK)
+        axes.xaxis.label.set_color(INK)
+        axes.yaxis.label.set_color(INK)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+        axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
         axes.set_axisbelow(True)
     return figure, panels
 
 
-def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+def legend(axes: Any) -> None:
+    """A legend in the style of the reports."""
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
 
 
-def _svg(figure: Any, title: str) -> str:
+def figure_svg(figure: Any, title: str) -> str:
+    """A finished figure as inline SVG.
+
+    Args:
+        figure: of `styled_figure`.
+        title: read out by screen readers; ids are made from it.
+
+    Returns:
+        An <svg> element that takes the colour of the text around it.
+    """
     buffer = io.StringIO()
     settings = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -283,6 +293,6 @@ def _svg(figure: Any, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Element ids repeat from picture to picture; only those that something refers to are needed.
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace(_INK, "currentColor")
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace(INK, "currentColor")
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)

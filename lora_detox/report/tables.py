@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from lora_detox.report.console import readable
 from lora_detox.report.jsonl import write_text_atomic
+from lora_detox.report.plots import Plot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ def write_page(
     tables: Sequence[Table],
     notes: Sequence[str],
     settings_yaml: str,
+    plots: Sequence[Plot] = (),
 ) -> None:
     """Write tables as one self-contained page without scripts; every text is escaped.
 
@@ -102,6 +105,7 @@ def write_page(
         tables: what to show.
         notes: sentences below them.
         settings_yaml: the resolved settings.
+        plots: pictures, between the tables and the notes.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -113,6 +117,8 @@ def write_page(
     page = environment.get_template("tables.html.j2").render(
         title=title,
         tables=[table.filled() for table in tables],
+        # The pictures are made from numbers and escaped labels, never from what a model wrote.
+        plots=[{"title": one.title, "note": one.note, "svg": Markup(one.svg)} for one in plots],
         notes=list(notes),
         settings_yaml=settings_yaml,
     )

@@ -14,7 +14,7 @@ from lora_detox.choices import (
     TrainerKind,
 )
 from lora_detox.errors import SettingsError
-from lora_detox.ranges import check_ranges
+from lora_detox.ranges import MOST_STRENGTH, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.groups import Settings, TermSettings
 from lora_detox.settings.plain import flat
@@ -241,10 +241,20 @@ def _check_protocol(settings: Settings) -> None:
             "data.min_toxicity: got null; evaluation.protocol=trl_guide asks toxic prompts, so "
             "name their least toxicity, as in data.min_toxicity=0.5 (or data=wiki_toxic)"
         )
+    _check_strengths(evaluation.strengths)
     if evaluation.protocol is Protocol.three_sets and not evaluation.sets:
         raise SettingsError(
             "evaluation.sets: got none; evaluation.protocol=three_sets wants further sets, as in "
             "+data@evaluation.sets.toxic=wiki_toxic +data@evaluation.sets.benign=wikitext"
+        )
+
+
+def _check_strengths(strengths: list[float]) -> None:
+    finite = all(abs(one) <= MOST_STRENGTH for one in strengths)  # not so for NaN
+    if not finite or len(set(strengths)) < len(strengths):
+        raise SettingsError(
+            f"evaluation.strengths: got {strengths}, want different numbers from "
+            f"-{MOST_STRENGTH:g} to {MOST_STRENGTH:g}, as in [0,0.25,0.5,0.75,1,1.25,1.5], or []"
         )
 
 

@@ -181,6 +181,7 @@ class EvaluationSettings:
     samples: int | None = positive(None)
     new_tokens: int | None = positive(None, "tokens")
     sets: dict[str, DataSettings] = field(default_factory=dict)
+    strengths: list[float] = field(default_factory=list)
 
 
 @dataclass

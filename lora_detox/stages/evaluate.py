@@ -18,9 +18,11 @@ from lora_detox.choices import Protocol, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
 from lora_detox.evaluation.evaluator import Evaluator
+from lora_detox.evaluation.frontier import frontier_plots, frontier_tables
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
-from lora_detox.evaluation.summary import evaluation_summary, sample_rows
+from lora_detox.evaluation.strengths import check_strengths, strengths_of
+from lora_detox.evaluation.summary import Answers, evaluation_summary, sample_rows
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
 from lora_detox.machine import resolve_device, slow_dtype_note
 from lora_detox.metrics import names
@@ -28,6 +30,7 @@ from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.families import Family, family_of
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import check_backbone, read_config
+from lora_detox.policy.strength import at_strength
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
@@ -36,7 +39,7 @@ from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_
 from lora_detox.report.tables import print_table, write_page
 from lora_detox.scores import Encoder
 from lora_detox.settings import Settings, settings_yaml
-from lora_detox.types import Evaluation, PromptBatch, Scorer
+from lora_detox.types import PromptBatch, Scorer
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -57,6 +60,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     models, numbers = evaluated_models(settings), protocol_numbers(settings)
     for model in models:
         check_backbone(model.backbone(settings), NO_ADAPTER)
+    check_strengths(models, settings)
     if slow := slow_dtype_note(settings.policy.dtype.value, device):
         print_line(f"note     {slow}")
     check_scorers(settings)
@@ -68,19 +72,19 @@ def run(settings: Settings) -> tuple[float, ...]:
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
         encoder = load_encoder(settings, device)
-    results = []
+    results: list[Answers] = []
     for model in models:
         print_line(f"evaluating {model.name}")
-        results.append(_answers(settings, model, sets, numbers, (reward, judge), clock, encoder))
+        results.extend(_answers(settings, model, sets, numbers, (reward, judge), clock, encoder))
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     scorers |= {"encoder": encoder.encoder_id} if encoder else {}
     summary = {
-        **evaluation_summary(settings, numbers, models, sets, results),
+        **evaluation_summary(settings, numbers, sets, results),
         "scorers": scorers,
         "seconds": {"total": clock.elapsed(), **clock.total},
         **process_facts(device),
     }
-    _write(settings, plain(summary), models, sets, results)
+    _write(settings, plain(summary), sets, results)
     last = summary["models"][-1]["sets"]["in_distribution"]
     toxicity = last.get(names.JUDGE_TOXICITY) or last[names.TOXICITY]
     lost = last.get(names.PERPLEXITY)
@@ -95,8 +99,8 @@ def _answers(
     scorers: tuple[Scorer, Scorer | None],
     clock: Clock,
     encoder: Encoder | None,
-) -> dict[str, Evaluation]:
-    """What one model says to each set; it is freed before the next is loaded."""
+) -> list[Answers]:
+    """What one model says to each set, at each strength; it is freed before the next is loaded."""
     with phase(f"loading {model.name}"):
         policy = load_policy(model.backbone(settings), NO_ADAPTER)
     rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
@@ -115,16 +119,24 @@ def _answers(
         clock=clock,
         encoder=encoder,
     )
-    evaluations = {}
+    prompts = {}
     for one in sets:
         batch = _encode(settings, one, policy.tokenizer, policy.family)
-        prompts = repeat_prompts(batch, numbers.samples)
-        evaluations[one.role] = evaluate(prompts.to(policy.device), f"evaluating on {one.name}")
+        prompts[one.role] = repeat_prompts(batch, numbers.samples).to(policy.device)
+    answers = []
+    for strength in strengths_of(model, settings):
+        where = "" if strength is None else f" at strength {strength:g}"
+        with at_strength(policy, 1.0 if strength is None else strength):
+            evaluations = {
+                one.role: evaluate(prompts[one.role], f"evaluating on {one.name}{where}")
+                for one in sets
+            }
+        answers.append(Answers(model=model, strength=strength, sets=evaluations))
     del policy, evaluate
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return evaluations
+    return answers
 
 
 def _check_lengths(
@@ -169,18 +181,18 @@ def _encode(
 def _write(
     settings: Settings,
     summary: dict[str, Any],
-    models: list[EvaluatedModel],
     sets: list[PromptSet],
-    results: list[dict[str, Evaluation]],
+    results: list[Answers],
 ) -> None:
     run_dir = Path(settings.run_dir)
     table, notes = evaluation_table(summary), evaluation_notes(summary, sets)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
-    write_rows(run_dir / "samples.jsonl", sample_rows(models, results))
+    write_rows(run_dir / "samples.jsonl", sample_rows(results))
     write_page(
         run_dir / "report.html",
         title=f"Evaluation: {settings.evaluation.protocol.value}",
-        tables=[table],
+        tables=[table, *frontier_tables(summary)],
+        plots=frontier_plots(summary),
         notes=notes,
         settings_yaml=settings_yaml(settings),
     )

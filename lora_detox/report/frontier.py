@@ -1,0 +1,95 @@
+"""Toxicity against quality: a curve per model, with labelled points and bars of intervals."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora_detox.report.plots import COLOURS, INK, Plot, figure_svg, legend, styled_figure
+
+Span = tuple[float, float, float]
+"""A number, and the ends of its interval; these may be NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierPoint:
+    """One setting of a method.
+
+    Attributes:
+        label: beside the point, may be empty.
+        x: quality.
+        y: toxicity.
+    """
+
+    label: str
+    x: Span
+    y: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierCurve:
+    """The settings of one method, in their order.
+
+    Attributes:
+        label: in the legend.
+        points: joined by lines.
+    """
+
+    label: str
+    points: Sequence[FrontierPoint]
+
+
+def frontier_plot(title: str, curves: Sequence[FrontierCurve], labels: tuple[str, str]) -> Plot:
+    """Draw curves of toxicity against quality.
+
+    Args:
+        title: heading; each picture of a page needs its own.
+        curves: one per model or method.
+        labels: of the axes, quality and toxicity.
+
+    Returns:
+        The picture.
+    """
+    figure, (axes,) = styled_figure(1, (7.0, 4.2))
+    for place, curve in enumerate(curves):
+        colour = COLOURS[place % len(COLOURS)]
+        xs, ys = ([getattr(point, axis)[0] for point in curve.points] for axis in "xy")
+        axes.errorbar(
+            xs,
+            ys,
+            xerr=_bars([point.x for point in curve.points]),
+            yerr=_bars([point.y for point in curve.points]),
+            color=colour,
+            ecolor=(colour, 0.45),
+            elinewidth=1.0,
+            marker="o",
+            ms=4,
+            label=_plain(curve.label),
+        )
+        for point in curve.points:
+            axes.annotate(
+                point.label,
+                (point.x[0], point.y[0]),
+                xytext=(5, 5),
+                textcoords="offset points",
+                fontsize=9,
+                color=INK,
+            )
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_ylim(bottom=0)
+    if len(curves) > 1:
+        legend(axes)
+    note = "Numbers beside the points are strengths of the adapter; bars are 95 % intervals."
+    return Plot(title=title, note=note, svg=figure_svg(figure, title))
+
+
+def _plain(label: str) -> str:
+    """A label that Matplotlib takes as it is: no formula, nothing that a legend leaves out."""
+    return label.lstrip("_").replace("$", r"\$")
+
+
+def _bars(spans: Sequence[Span]) -> list[list[float]]:
+    """Lengths below and above each number; none where the interval is not known."""
+    lower = [max(0.0, value - low) if math.isfinite(low) else 0.0 for value, low, _ in spans]
+    upper = [max(0.0, high - value) if math.isfinite(high) else 0.0 for value, _, high in spans]
+    return [lower, upper]
