@@ -1,0 +1,101 @@
+"""What is compared: methods that train an adapter, and methods that change how tokens are drawn."""
+
+from dataclasses import dataclass
+
+STRENGTHS = "[0,0.25,0.5,0.75,1,1.25,1.5]"
+"""Of an adapter that learned to be civil."""
+NEGATED = "[0,-0.25,-0.5,-0.75,-1,-1.5,-2]"
+"""Of one that learned to be toxic."""
+BUDGET = [
+    "budget.words=[1.0,1.0]",
+    "budget.perplexity=0.05",
+    "budget.distinct_2=0.02",
+    "budget.relevance=0.05",
+    "budget.symbols=0.005",
+    "budget.kl=8",
+    "budget.controller.margin=1",
+    "budget.controller.damping=10",
+    "budget.ship=end",  # the frontier chooses the strength
+]
+OURS = [
+    "algorithm=ppo",
+    "algorithm.ppo_epochs=2",
+    "algorithm.learning_rate=3e-4",
+    "algorithm.schedule=linear",
+    "algorithm.average=0.9",
+    "algorithm.expert.prefix_credit_every=2",
+    "algorithm.kl.charge=k3_loss",
+    "algorithm.kl.control=fixed",
+    "algorithm.kl.coef=0.05",
+    *BUDGET,
+]
+
+TRAINED: dict[str, list[str]] = {
+    "ppo_credit": OURS,
+    "ppo": ["algorithm=ppo", *BUDGET],
+    "rloo": ["algorithm=rloo", *BUDGET],
+    "grpo": ["algorithm=grpo", *BUDGET],
+    "best_of_n_sft": ["algorithm=best_of_n"],
+    "trl_dpo": ["algorithm=trl_dpo", "algorithm.learning_rate=1e-3"],
+    "trl_grpo": ["algorithm=trl_grpo"],
+    "trl_rloo": ["algorithm=trl_rloo"],
+    "control_constant": [*OURS, "reward=constant"],
+    "control_length": [*OURS, "reward=length"],
+}
+"""Name -> overrides beside the shared ones; everything else is the default of conf/algorithm."""
+NEGATED_LORA, RANDOM = "negated_toxic_lora", "control_random"
+"""Fine-tuned on toxic text and subtracted; an adapter of the norms of ppo_credit's."""
+PEER = "trl_classic_ppo"
+"""TRL 0.11.4's PPOTrainer, where its environment is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """What makes a decoding stronger.
+
+    Attributes:
+        key: of the group `decoding`; empty where there is none.
+        values: settings of it, from weak to strong.
+        fixed: further keys of the group.
+    """
+
+    key: str = ""
+    values: tuple[float, ...] = (1,)
+    fixed: tuple[str, ...] = ()
+
+
+DECODED: dict[str, Knob] = {
+    "bad_words": Knob(key="size", values=(25, 100, 400, 1600)),
+    "civil_prefix": Knob(),
+    "best_of_n": Knob(key="n", values=(2, 4, 16)),
+    "anti_expert": Knob(key="alpha", values=(0.5, 1, 2, 4)),
+    "direction": Knob(key="strength", values=(0.25, 0.5, 1, 2, 4)),
+    "projection": Knob(key="rank", values=(1, 2, 4, 8, 16)),
+}
+"""Name of the decoding -> its frontier."""
+FROM_EXAMPLES = ("bad_words", "direction", "projection")
+"""These read labelled texts: the reward's half."""
+CONTROLS = ("control_constant", "control_length", "control_random")
+
+LABELS = {
+    "ppo_credit": "PPO with credit by prefixes, within the budget (ours)",
+    "ppo": "PPO within the budget (ours)",
+    "rloo": "RLOO within the budget (ours)",
+    "grpo": "GRPO within the budget (ours)",
+    "best_of_n_sft": "SFT on the best of 4",
+    "trl_dpo": "DPO on own pairs (TRL)",
+    "trl_grpo": "GRPO (TRL)",
+    "trl_rloo": "RLOO (TRL)",
+    "trl_classic_ppo": "PPO (TRL 0.11.4)",
+    "negated_toxic_lora": "toxic LoRA, negated",
+    "bad_words": "bad-word filter",
+    "civil_prefix": "civil prefix",
+    "best_of_n": "best of n at decoding",
+    "anti_expert": "anti-expert (DExperts)",
+    "direction": "one direction, last layer",
+    "projection": "projection (ProFS)",
+    "control_constant": "control: constant reward",
+    "control_length": "control: length reward",
+    "control_random": "control: random adapter",
+}
+"""As table and picture name them."""

@@ -1,0 +1,171 @@
+"""Methods on SmolLM2, each as a frontier: python -m recipes.smollm2_methods.run.
+
+    .venv/bin/python -m recipes.smollm2_methods.run [--only grpo,bad_words] [--seeds 0,1,2]
+        [--iterations 30] [--peer VENV] [--out DIR] [--models DIR] [--retry] [--report]
+
+Same base, prompts, reward, judge and bound on generated tokens; trained methods have the same
+number of scored samples. Finished runs are skipped, so the command can be stopped and given again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from recipes.lab.options import comparison_parser
+from recipes.lab.overrides import evaluated, training
+from recipes.lab.queue import Run, Step, execute_all
+from recipes.lab.real import MODELS, RealModels, continuation, real_models
+from recipes.smollm2_methods.methods import (
+    DECODED,
+    FROM_EXAMPLES,
+    NEGATED,
+    NEGATED_LORA,
+    RANDOM,
+    STRENGTHS,
+    TRAINED,
+    Knob,
+)
+from recipes.smollm2_methods.table import write_report
+
+OURS = "ppo_credit"
+"""Whose adapters the random ones are as large as."""
+SFT = [
+    "stage=sft",
+    "data.fields.references=references",
+    "data.min_toxicity=null",
+    "data.query_tokens=null",
+    "sft.epochs=1",
+    "sft.learning_rate=5e-4",
+    "adapter.targets=[all-linear]",
+    "evaluation.test_prompts=16",
+]
+"""The toxic LoRA; some 10,000 texts, of which `--toxic-steps` minibatches of 16 are read."""
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = comparison_parser(__doc__ or "", "runs/smollm2_methods")
+    parser.set_defaults(iterations=30, batch=64, prompts=355)
+    parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
+    parser.add_argument("--only", help="methods, by comma")
+    parser.add_argument("--threads", type=int, default=2, help="of each run")
+    parser.add_argument("--toxic-steps", type=int, default=200, help="of the toxic LoRA")
+    given = parser.parse_args()
+    given.shared, given.out = str(Path(given.shared).resolve()), Path(given.out).resolve()
+    return given
+
+
+class Queue:
+    """The runs of one command line.
+
+    Args:
+        given: the command line.
+        models: folders of the models.
+    """
+
+    def __init__(self, given: argparse.Namespace, models: RealModels) -> None:
+        self.given, self.models = given, models
+
+    def runs(self, methods: list[str]) -> list[Run]:
+        """The base, then every method with every seed."""
+        queue = [self._run("base", [self._judge("base", "plain", None)])]
+        for seed in map(int, self.given.seeds.split(",")):
+            for method in methods:
+                if method in DECODED:
+                    if seed == 0:  # nothing is trained, so there is one of each
+                        queue.append(self._decoded(method, DECODED[method]))
+                else:
+                    queue.append(self._run(f"{method}/seed{seed}", self._steps(method, seed)))
+        return queue
+
+    def _steps(self, method: str, seed: int) -> list[Step]:
+        name = f"{method}/seed{seed}"
+        folder = self.given.out / name
+        adapter = folder / "train" / "adapter"
+        if method == NEGATED_LORA:
+            return [
+                *self._toxic_lora(folder, seed),
+                self._judge(name, "plain", adapter, NEGATED),
+            ]
+        if method == RANDOM:
+            source = self.given.out / OURS / f"seed{seed}" / "train" / "adapter"
+            made = folder / "train" / "adapter" / "adapter_config.json"
+            command = [sys.executable, "-m", "recipes.lab.random_adapter", str(source)]
+            draw = Step(command=[*command, str(adapter), "--seed", str(seed)], done=made)
+            return [draw, self._judge(name, "plain", adapter, STRENGTHS)]
+        sizes = training(self.given.iterations, self.given.batch, seed)
+        overrides = ["adapter.targets=[all-linear]", *sizes, *TRAINED[method]]
+        train = self._process(folder / "train", overrides)
+        return [train, self._judge(name, "plain", adapter, STRENGTHS)]
+
+    def _toxic_lora(self, folder: Path, seed: int) -> list[Step]:
+        """Toxic texts of the reward's half as prompts and continuations, and SFT on them."""
+        texts = folder / "toxic.jsonl"
+        command = [sys.executable, "-m", "recipes.lab.toxic_texts"]
+        command += [str(self.models.labelled("reward")), str(texts), "--seed", str(seed)]
+        write = Step(command=command, done=texts)
+        overrides = [*SFT, f"sft.max_steps={self.given.toxic_steps}", f"seed={seed}"]
+        return [write, self._process(folder / "train", overrides, data=texts)]
+
+    def _decoded(self, method: str, knob: Knob) -> Run:
+        """A decoding at each setting of its knob, in one process each."""
+        steps = []
+        for value in knob.values:
+            keys = [f"decoding.{key}" for key in knob.fixed]
+            keys += [f"decoding.{knob.key}={value}"] if knob.key else []
+            if method in FROM_EXAMPLES:
+                keys.append(f"decoding.examples={self.models.labelled('reward')}")
+            if method == "anti_expert":
+                toxic = self.given.out / NEGATED_LORA / "seed0" / "train" / "adapter"
+                keys.append(f"decoding.adapter={toxic}")
+            name = f"{method}/{value:g}"
+            steps.append(self._judge(name, method, None, extra=keys))
+        return self._run(method, steps)
+
+    def _judge(
+        self,
+        name: str,
+        decoding: str,
+        adapter: Path | None,
+        strengths: str = "[]",
+        extra: list[str] | None = None,
+    ) -> Step:
+        """Answer the held-out prompts of RealToxicityPrompts."""
+        overrides = [
+            "stage=evaluate",
+            f"evaluation.prompts={self.given.prompts}",
+            f"evaluation.strengths={strengths}",
+            f"decoding={decoding}",
+            *(extra or []),
+            evaluated(str(self.models.policy), adapter, name),
+        ]
+        return self._process(self.given.out / name / "evaluate", overrides)
+
+    def _process(self, folder: Path, overrides: list[str], data: Path | None = None) -> Step:
+        shared = continuation(self.models, self.given.shared)
+        command = [sys.executable, "-m", "lora_detox", *shared, *overrides]
+        command += [f"data.path={data}"] if data else []
+        command += [f"threads={self.given.threads}", f"hydra.run.dir={folder}"]
+        if any((folder / "checkpoints").glob("iteration_*")):
+            command.append("resume=true")
+        return Step(command=command, done=folder / "summary.json")
+
+    def _run(self, name: str, steps: list[Step]) -> Run:
+        return Run(name=name, folder=self.given.out / name, steps=steps)
+
+
+def main() -> None:
+    """Do what is left to do, then report."""
+    given = arguments()
+    known = [NEGATED_LORA, *DECODED, *TRAINED, RANDOM]
+    methods = given.only.split(",") if given.only else known
+    if unknown := sorted(set(methods) - set(known)):
+        sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
+    if not given.report:
+        models = real_models(given.models, given.shared)
+        execute_all(Queue(given, models).runs(methods), jobs=given.jobs, retry=given.retry)
+    write_report(given.out)
+
+
+if __name__ == "__main__":
+    main()
