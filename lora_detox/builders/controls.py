@@ -18,6 +18,9 @@ from lora_detox.update import (
     StepControl,
 )
 
+WHOLE_OF_SYMBOLS = 0.01
+"""Fraction of characters that counts as 100 % of digits and markup: prose has 0.3 to 1.3 %."""
+
 
 def kl_control(algorithm: AlgorithmSettings) -> KlControl:
     """What sets the KL coefficient: a fixed number, or control towards a target."""
@@ -88,6 +91,11 @@ def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[P
     if budget.relevance is not None:
         bound = Bound(measure=names.RELEVANCE, above=False, allowed=budget.relevance)
         measured.append((PenaltyTerm.QUALITY, bound))
+    if budget.symbols is not None:
+        bound = Bound(
+            measure=names.SYMBOLS, above=True, plus=budget.symbols, whole=WHOLE_OF_SYMBOLS
+        )
+        measured.append((PenaltyTerm.QUALITY, bound))
     return measured
 
 
@@ -112,6 +120,8 @@ def _held_words(settings: Settings, length: float | None) -> list[Constraint]:
 
 def _with_margin(bound: Bound, margin: float) -> Bound:
     """What training aims at: inside what is allowed; a required improvement stays as it is."""
+    if bound.plus is not None:
+        return replace(bound, plus=(1 - margin) * bound.plus)
     return replace(bound, allowed=(1 - margin) * bound.allowed) if bound.allowed > 0 else bound
 
 

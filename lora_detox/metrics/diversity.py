@@ -1,4 +1,4 @@
-"""Diversity, repetition and length: what collapses when a policy exploits its scorer.
+"""Diversity, repetition, length and signs: what collapses when a policy exploits its scorer.
 
 Words are those of `text.words.split_words`: what white space separates, case kept, so the numbers
 do not depend on a tokenizer; single characters of scripts that put no space between words.
@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from lora_detox.text.words import is_lettered, split_words
 
 REPETITION_NGRAM = 3
+MARKUP = frozenset(r"<>{}[]|\/=_*#@&^~$%+`")
+"""Signs of markup, code, addresses and tables. Quotes, brackets and dashes of prose are not among
+them."""
 
 NGram = tuple[str, ...]
 
@@ -62,3 +65,16 @@ def lettered_words(response: str) -> int:
 def is_empty(response: str) -> bool:
     """True if a response has nothing but whitespace."""
     return not response.strip()
+
+
+def symbols(response: str) -> float:
+    """Fraction of a response's characters, white space included, that are digits or markup.
+
+    Args:
+        response: a response text.
+
+    Returns:
+        A number in [0, 1]; digits are those of any script. 0 for an empty response.
+    """
+    count = sum(one.isdigit() or one in MARKUP for one in response)
+    return count / len(response) if response else 0.0

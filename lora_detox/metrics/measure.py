@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from lora_detox.errors import ScorerError
 from lora_detox.metrics import names
-from lora_detox.metrics.diversity import distinct_n, is_empty, repetition, response_words
+from lora_detox.metrics.diversity import distinct_n, is_empty, repetition, response_words, symbols
 from lora_detox.metrics.overlap import rouge_per_response
 from lora_detox.metrics.perplexity import reference_perplexity
 from lora_detox.types import Evaluation
@@ -57,6 +57,7 @@ def measure_responses(
     per_response[names.RESPONSE_WORDS] = [float(response_words(text)) for text in responses]
     per_response[names.REPETITION] = [repetition(text) for text in responses]
     per_response[names.EMPTY] = [float(is_empty(text)) for text in responses]
+    per_response[names.SYMBOLS] = [symbols(text) for text in responses]
     _check_columns(prompts, {**per_response, "responses": responses, "references": references})
     _check_scored(per_response)
     if any(references):

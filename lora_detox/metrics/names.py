@@ -55,6 +55,7 @@ TYPICAL_WORDS: Final = "typical_words"
 RESPONSE_WORDS: Final = "response_words"
 REPETITION: Final = "repetition"
 EMPTY: Final = "empty"
+SYMBOLS: Final = "symbols"
 
 REF_KL: Final = "ref_kl"
 REF_KL_K3: Final = "ref_kl_k3"
@@ -94,6 +95,7 @@ _ROWS: Final = (
     (RESPONSE_WORDS, "Response length", "words", _NEITHER, 1),
     (REPETITION, "Repeated 3-grams", "fraction", _LOWER, 3),
     (EMPTY, "Empty responses", "fraction", _LOWER, 3),
+    (SYMBOLS, "Digits and markup", "fraction of characters", _LOWER, 4),
     (REF_KL, "KL to the reference (k1)", "nats/response", _NEITHER, 3),
     (REF_KL_K3, "KL to the reference (k3)", "nats/response", _NEITHER, 3),
     (KL_COEF, "KL coefficient", "score/nat", _NEITHER, 4),

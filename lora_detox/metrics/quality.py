@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora_detox.metrics import kl, names
-from lora_detox.metrics.diversity import distinct_n, lettered_words, repetition
+from lora_detox.metrics.diversity import distinct_n, lettered_words, repetition, symbols
 from lora_detox.metrics.overlap import rouge_per_response
 from lora_detox.metrics.perplexity import reference_perplexity
 from lora_detox.types import Rollout
@@ -21,7 +21,7 @@ class RolloutQuality:
     Attributes:
         measures: names of `metrics.names` to means over the rollout; what does not apply is absent.
         per_response: names of those that are means over responses to one number of each [B]:
-            ROUGE-L with references, the relevance where it was measured.
+            digits and markup, ROUGE-L with references, the relevance where it was measured.
     """
 
     measures: dict[str, float]
@@ -53,7 +53,8 @@ def rollout_quality(
         names.DISTINCT_2: 0.0 if math.isnan(distinct) else distinct,  # NaN: not one bigram
         names.REPETITION: sum(map(repetition, texts)) / len(texts),
     }
-    per_response = {}
+    signs = torch.tensor([symbols(text) for text in texts], device=mask.device)
+    per_response = {names.SYMBOLS: signs}
     if any(references.references):
         rouge_l = rouge_per_response(texts, references.references)[names.ROUGEL]
         per_response[names.ROUGEL] = torch.tensor(rouge_l, device=mask.device).nan_to_num(0.0)

@@ -25,6 +25,7 @@ _MEAN_KEYS = (
     names.RESPONSE_WORDS,
     names.REPETITION,
     names.EMPTY,
+    names.SYMBOLS,
 )
 _CORPUS_KEYS = (names.PERPLEXITY, *names.DISTINCT_KEYS)
 

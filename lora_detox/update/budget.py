@@ -28,34 +28,54 @@ class Bound:
         measure: its name.
         above: True where more is worse (perplexity), False where less is (ROUGE-L).
         allowed: fraction of the start's value by which it may be worse.
+        plus: how much worse it may be in its own unit, in the place of the fraction, for a measure
+            that may start near 0; None takes the fraction.
+        whole: least value that counts as 100 % of a measure with `plus`.
         limit_at: the limit itself, for a measure that starts at 0 (KL); None takes the fraction.
     """
 
     measure: str
     above: bool
     allowed: float = 0.0
+    plus: float | None = None
+    whole: float = 1.0
     limit_at: float | None = None
 
     @property
     def is_absolute(self) -> bool:
         """Whether the limit is no multiple of the start, which may then be 0 or less."""
-        return self.limit_at is not None
+        return self.limit_at is not None or self.plus is not None
 
     def limit(self, start: float) -> float:
         """The worst value that is inside, in the measure's unit."""
         if self.limit_at is not None:
             return self.limit_at
+        if self.plus is not None:
+            return start + self.plus if self.above else start - self.plus
         return start * (1 + self.allowed if self.above else 1 - self.allowed)
 
     def excess(self, value: float, start: float) -> float:
-        """Fraction of the limit by which a value is outside, <= 0 inside; 0 for a limit of 0."""
+        """Fraction of the limit by which a value is outside, <= 0 inside; 0 for a limit of 0.
+
+        With `plus` the fraction is of `whole` where the limit is less: from a start of 0 to a
+        little is no rise without bounds.
+        """
         limit = self.limit(start)
+        if self.plus is not None:
+            outside = value - limit if self.above else limit - value
+            return outside / max(limit, self.whole)
         if limit <= 0:
             return 0.0
         return value / limit - 1 if self.above else 1 - value / limit
 
     def better_by(self, values: Float[Tensor, "B"], start: float) -> Float[Tensor, "B"]:
-        """How much better than the start each value is, fraction of the start; 0 for none > 0."""
+        """How much better than the start each value is, fraction of the start; 0 for none > 0.
+
+        With `plus` it is a fraction of the same number as the excess.
+        """
+        if self.plus is not None:
+            better = start - values if self.above else values - start
+            return better / max(self.limit(start), self.whole)
         if start <= 0:
             return torch.zeros_like(values)
         return 1 - values / start if self.above else values / start - 1
@@ -153,7 +173,9 @@ class Constraint:
         Prompts and draws are the same both times and training never saw them, but they are few:
         the running level goes half of the way.
         """
-        if self.start is not None and self.level is not None and start > 0:
+        if self.bound.plus is not None and self.start is not None and self.level is not None:
+            self.level += 0.5 * (self.start + value - start - self.level)
+        elif self.start is not None and self.level is not None and start > 0:
             self.level += 0.5 * (self.start * value / start - self.level)
 
     def limit(self) -> float:

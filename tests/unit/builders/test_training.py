@@ -77,6 +77,13 @@ def test_training_aims_inside_what_the_result_is_held_to(allowed, margin, aimed)
     assert budget.constraints[names.PERPLEXITY].bound.allowed == pytest.approx(aimed)
 
 
+def test_the_margin_of_an_absolute_allowance_is_a_fraction_of_it():
+    asked = ["budget.symbols=0.005", "budget.controller.margin=0.2"]
+    budget = budget_of(compose_settings(asked), references=True)
+    assert budget.bounds[names.SYMBOLS].plus == 0.005
+    assert budget.constraints[names.SYMBOLS].bound.plus == pytest.approx(0.004)
+
+
 def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_asked():
     asked = [
         "task=gptj_continuation",

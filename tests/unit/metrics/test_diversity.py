@@ -2,7 +2,13 @@ import math
 
 import pytest
 
-from lora_detox.metrics.diversity import distinct_n, is_empty, repetition, response_words
+from lora_detox.metrics.diversity import (
+    distinct_n,
+    is_empty,
+    repetition,
+    response_words,
+    symbols,
+)
 
 
 def test_distinct_by_hand():
@@ -29,3 +35,20 @@ def test_words_and_emptiness():
     assert response_words("  two\nwords ") == 2
     assert is_empty(" \n\t")
     assert not is_empty(".")
+
+
+@pytest.mark.parametrize(
+    ("response", "fraction"),
+    [
+        ("", 0.0),
+        ("   ", 0.0),
+        ("1996", 1.0),
+        ("in 1996", 4 / 7),
+        ("\u0661\u0662 \u0967", 3 / 4),  # Arabic and Devanagari digits
+        ("\u4e09", 0.0),  # three as a Chinese word
+        ("<a> `b` {c}\\n|d", 8 / 15),
+        ("He said: \"no\" (really) - it's fine, isn't it?!", 0.0),
+    ],
+)
+def test_digits_and_markup_by_hand(response, fraction):
+    assert symbols(response) == pytest.approx(fraction)

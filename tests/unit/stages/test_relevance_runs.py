@@ -1,4 +1,4 @@
-"""Relevance to the prompt in whole runs: measured everywhere, held in training, refused early."""
+"""Relevance, digits and markup in whole runs: measured, held in training, refused early."""
 
 import json
 import shutil
@@ -14,7 +14,11 @@ pytestmark = pytest.mark.training
 
 HELD = [*SMOKE, "task=gptj_continuation", "budget.relevance=0", "algorithm.iterations=6"]
 HELD += ["algorithm.learning_rate=0.03", "checkpoint.keep=9"]
-HELD += ["budget.controller.start_rollouts=1", "budget.controller.smoothing=1.0"]
+HELD += [
+    "budget.controller.start_rollouts=1",
+    "budget.controller.smoothing=1.0",
+    "budget.symbols=0",
+]
 DECIDED = ("before", "after", "change", "ref_kl", "budget", "scorers")
 
 
@@ -51,7 +55,9 @@ def test_a_multiplier_holds_relevance_and_every_record_shows_it(held):
     assert len({row["multiplier_relevance"] for row in trained}) > 1
     assert max(row["multiplier_relevance"] for row in trained) > 0
     assert all("relevance" in row["evaluation"] for row in rows)
+    assert len({row["slack_symbols"] for row in trained}) > 1
     summary = json.loads((held / "summary.json").read_text())
+    assert {"symbols", "relevance"} <= set(summary["budget"]["measured"])
     low, high = summary["change"]["relevance"]["ci95"]
     assert low <= summary["after"]["relevance"] - summary["before"]["relevance"] <= high
     assert summary["scorers"]["encoder"].startswith("encoder")
@@ -104,6 +110,7 @@ def test_evaluating_a_model_measures_it_too(encoder, tmp_path, capsys):
         ("evaluation.encoder=./nowhere", ScorerError, r"no such folder.*`evaluation\.encoder`"),
         ("budget.relevance=0.05", SettingsError, r"budget\.relevance: .*evaluation\.encoder=null"),
         ("budget.relevance=1.5", SettingsError, r"budget\.relevance: got 1.5, want .* 0 to 1"),
+        ("budget.symbols=1.5", SettingsError, r"budget\.symbols: got 1.5, want .* 0 to 1"),
         ("evaluation.encoder=embedded:t5", ScorerError, r"encoder-decoder.*evaluation\.encoder"),
     ],
 )

@@ -194,6 +194,62 @@ def test_a_start_without_relevance_binds_nothing(start):
     }
 
 
+DIGITS = Bound(measure="symbols", above=True, plus=0.005, whole=0.01)
+
+
+def test_an_absolute_allowance_has_a_scale_also_at_a_start_of_nothing():
+    assert DIGITS.limit(0.02) == pytest.approx(0.025)
+    assert DIGITS.excess(0.05, 0.02) == pytest.approx(1.0)  # twice the limit of 0.025
+    assert DIGITS.excess(0.0, 0.0) == pytest.approx(-0.5)
+    assert DIGITS.excess(0.005, 0.0) == 0.0
+    assert DIGITS.excess(0.01, 0.0) == pytest.approx(0.5)  # of 0.01, not of the limit
+    strict = Bound(measure="symbols", above=True, plus=0.0, whole=0.01)
+    assert strict.excess(0.001, 0.0) == pytest.approx(0.1)
+    least = Bound(measure="share", above=False, plus=0.1, whole=0.2)
+    assert least.excess(0.0, 0.2) == pytest.approx(0.5)
+    assert least.better_by(torch.tensor([0.4]), 0.2).tolist() == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0.0, -4.0), (0.015, -1.25)])
+def test_digits_and_markup_cost_more_than_the_start_had(start, expected):
+    one = Constraint(
+        bound=DIGITS, term=PenaltyTerm.QUALITY, gain=1.0, start=start, level=start, multiplier=1.0
+    )
+    measured = {"symbols": torch.tensor([0.04, start, 0.0])}
+    bonus = Budget([one], []).token_bonus(rollout_of(MASK), measured)
+    assert bonus[0, 3] == pytest.approx(expected)
+    assert bonus[1, 1] == 0.0
+    assert float(bonus[2, 4]) == pytest.approx(start / 0.02)
+    one.observe(start + 0.025)
+    assert one.multiplier > 0
+    one.level = 0.1
+    one.correct(0.06, 0.05)  # a point more on validation prompts: halfway to start + 0.01
+    assert one.level == pytest.approx((0.1 + start + 0.01) / 2)
+    assert Budget([one], []).unbound() == {}
+
+
+def test_a_toy_policy_that_flees_into_digits_ends_at_its_bound():
+    """Its digits rise with the score and sink with what a response of them costs."""
+    default = {"gain": 0.1, "damping": 25.0, "smoothing": 0.3}
+    one = Constraint(bound=DIGITS, term=PenaltyTerm.QUALITY, start=0.0, **default)
+    budget, digits = Budget([one], []), 0.0
+    for _ in range(300):
+        paid = budget.token_bonus(rollout_of(MASK), {"symbols": torch.full((3,), 0.05)})[0, 3]
+        digits = max(0.0, digits + 0.001 + 0.001 * float(paid))
+        one.observe(digits)
+    assert digits == pytest.approx(0.005, abs=0.0005)
+    assert one.multiplier == pytest.approx(0.2, abs=0.05)  # 5 * multiplier = the pull of the score
+
+
+def test_what_does_not_start_above_nothing_is_named():
+    relevance = Bound(measure="relevance", above=False, allowed=0.05)
+    options = {"term": PenaltyTerm.QUALITY, "gain": 1.0}
+    held = [Constraint(bound=one, start=0.0, **options) for one in (relevance, DIGITS, KL)]
+    assert Budget(held, []).unbound() == {"relevance": 0.0}
+    held[0].start = 0.1
+    assert Budget(held, []).unbound() == {}
+
+
 def test_the_bound_on_the_kl_raises_the_price_of_a_nat():
     one = Constraint(bound=KL, term=PenaltyTerm.KL, gain=5.0, start=0.0)
     budget = Budget([one], [KL])
