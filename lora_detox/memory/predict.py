@@ -16,7 +16,7 @@ from transformers import (
 from lora_detox.builders.controls import budget_of
 from lora_detox.builders.policy import adapter_plan, backbone_plan
 from lora_detox.builders.training import sampling_of
-from lora_detox.choices import TaskKind
+from lora_detox.choices import ScoredText, TaskKind
 from lora_detox.errors import DetoxError
 from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy
@@ -32,6 +32,7 @@ from lora_detox.policy.adapter_init import OFF_AT_START
 from lora_detox.policy.frozen import mergeable_layers
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
+from lora_detox.positions import position_limit
 from lora_detox.scores.loading import resolve_classifier
 from lora_detox.settings import ScorerSettings, Settings
 
@@ -214,10 +215,16 @@ def _short(dtype: torch.dtype) -> str:
 def _scorers(
     settings: Settings, query: int, machine: Machine
 ) -> tuple[Parts, int, tuple[str, ...]]:
-    """Weights of reward and judge, and the most that scoring a batch takes."""
+    """Weights of reward, judge and encoder, and the most that scoring a batch takes."""
     parts: Parts = {}
     most, assumptions = 0, []
-    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+    named = [("reward", settings.reward), ("judge", settings.judge)]
+    if settings.evaluation.encoder is not None:
+        path, revision = settings.evaluation.encoder, settings.evaluation.encoder_revision
+        # It reads prompts and responses alone, so that a batch takes less than it does here.
+        both = ScoredText.prompt_response
+        named.append(("encoder", ScorerSettings(path=path, revision=revision, text=both)))
+    for key, scorer in named:
         paths = [] if scorer.path is None else [scorer.path, *scorer.ensemble]
         for place, path in enumerate(paths):
             config, known = _scorer_config(path, scorer, key)
@@ -270,7 +277,8 @@ def scorer_bytes(config: Any, shape: tuple[int, int], machine: Machine) -> tuple
         stack.enter_context(fake_tensors(model))
         stack.enter_context(torch.no_grad())
         live = stack.enter_context(LiveBytes())
-        ids = torch.full(shape, 5)
+        texts, tokens = shape
+        ids = torch.full((texts, min(tokens, position_limit(config) or tokens)), 5)
         model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids))
     return weights, live.peak
 

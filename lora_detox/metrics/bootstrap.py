@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from lora_detox.metrics.boilerplate import common_openings, openings_without_each
 from lora_detox.metrics.diversity import word_ngrams
 
 RESAMPLES = 1000
@@ -143,9 +144,37 @@ def paired_distinct_interval(
     value_before, left_out_before = _distinct_jackknife(before, n, owners)
     value_after, left_out_after = _distinct_jackknife(after, n, owners)
     change = float(value_after - value_before)
-    prompts = len(left_out_before)
-    left_out = left_out_after - left_out_before
-    if prompts < 2 or not np.isfinite(left_out).all():
+    return _jackknife_interval(change, left_out_after - left_out_before, confidence)
+
+
+def paired_openings_interval(
+    before: Sequence[str],
+    after: Sequence[str],
+    *,
+    groups: Sequence[int] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Jackknife interval on the change of `common_openings`, as for distinct-n.
+
+    Args:
+        before: response texts.
+        after: response texts for the same prompts.
+        groups: which prompt each response belongs to; None says each its own.
+        confidence: in (0, 1).
+
+    Returns:
+        The change and its interval, NaN where either set has no words.
+    """
+    owners = np.arange(len(before)) if groups is None else np.asarray(groups)
+    change = common_openings(after) - common_openings(before)
+    both = [np.array(openings_without_each(texts, owners)) for texts in (after, before)]
+    return _jackknife_interval(change, both[0] - both[1], confidence)
+
+
+def _jackknife_interval(change: float, left_out: FloatArray, confidence: float) -> Interval:
+    """Interval of a change from what it is without each prompt in turn."""
+    prompts = len(left_out)
+    if prompts < 2 or not np.isfinite(left_out).all() or np.isnan(change):
         return Interval(change, np.nan, np.nan)
     error = float(np.sqrt((prompts - 1) ** 2 / prompts) * left_out.std(ddof=1))
     reach = float(stats.t.ppf((1 + confidence) / 2, df=prompts - 1)) * error

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from lora_detox.errors import ScorerError
 from lora_detox.metrics import names
+from lora_detox.metrics.boilerplate import common_openings, self_bleu
 from lora_detox.metrics.diversity import distinct_n, is_empty, repetition, response_words, symbols
 from lora_detox.metrics.overlap import rouge_per_response
 from lora_detox.metrics.perplexity import reference_perplexity
@@ -75,6 +76,8 @@ def _corpus_metrics(
     responses: list[str], per_response: Mapping[str, list[float]]
 ) -> dict[str, float]:
     corpus = {key: distinct_n(responses, n) for n, key in enumerate(names.DISTINCT_KEYS, start=1)}
+    corpus[names.COMMON_OPENINGS] = common_openings(responses)
+    corpus[names.SELF_BLEU] = self_bleu(responses)
     if names.REFERENCE_NLL in per_response:
         corpus[names.PERPLEXITY] = reference_perplexity(
             per_response[names.REFERENCE_NLL], per_response[names.RESPONSE_TOKENS]

@@ -50,6 +50,8 @@ REFERENCE_NLL: Final = "reference_nll"
 DISTINCT_1: Final = "distinct_1"
 DISTINCT_2: Final = "distinct_2"
 DISTINCT_3: Final = "distinct_3"
+COMMON_OPENINGS: Final = "common_openings"
+SELF_BLEU: Final = "self_bleu"
 RESPONSE_TOKENS: Final = "response_tokens"
 TYPICAL_WORDS: Final = "typical_words"
 RESPONSE_WORDS: Final = "response_words"
@@ -90,6 +92,8 @@ _ROWS: Final = (
     (DISTINCT_1, "Distinct-1", "fraction", _HIGHER, 3),
     (DISTINCT_2, "Distinct-2", "fraction", _HIGHER, 3),
     (DISTINCT_3, "Distinct-3", "fraction", _HIGHER, 3),
+    (COMMON_OPENINGS, "Ten most frequent openings", "fraction", _LOWER, 3),
+    (SELF_BLEU, "Self-BLEU", "", _LOWER, 3),
     (RESPONSE_TOKENS, "Response length", "tokens", _NEITHER, 1),
     (TYPICAL_WORDS, "Response length, geometric mean of words + 1", "words", _NEITHER, 1),
     (RESPONSE_WORDS, "Response length", "words", _NEITHER, 1),

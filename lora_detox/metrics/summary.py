@@ -12,6 +12,7 @@ from lora_detox.metrics.bootstrap import (
     Interval,
     paired_distinct_interval,
     paired_interval,
+    paired_openings_interval,
     paired_perplexity_interval,
 )
 from lora_detox.text.kinds import compared_by, counted_by
@@ -27,7 +28,12 @@ _MEAN_KEYS = (
     names.EMPTY,
     names.SYMBOLS,
 )
-_CORPUS_KEYS = (names.PERPLEXITY, *names.DISTINCT_KEYS)
+_CORPUS_KEYS = (
+    names.PERPLEXITY,
+    *names.DISTINCT_KEYS,
+    names.COMMON_OPENINGS,
+    names.SELF_BLEU,
+)
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
@@ -70,7 +76,8 @@ def change(
 
     Returns:
         {metric: {"mean": after - before, "ci95": [low, high]}} for every metric that `summarise`
-        gives for both; `ci95` holds NaN where there are too few responses for an interval.
+        gives for both; `ci95` holds NaN where there are too few responses for an interval, and for
+        self-BLEU, whose responses are each other's references: prompts cannot be drawn alone.
 
     Raises:
         ValueError: if the prompts are not the same in the same order.
@@ -116,6 +123,10 @@ def _interval(
     if key in names.DISTINCT_KEYS:
         n = names.DISTINCT_KEYS.index(key) + 1
         return paired_distinct_interval(before.responses, after.responses, n, groups=groups)
+    if key == names.COMMON_OPENINGS:
+        return paired_openings_interval(before.responses, after.responses, groups=groups)
+    if key == names.SELF_BLEU:
+        return Interval(after.corpus[key] - before.corpus[key], math.nan, math.nan)
     draws: dict[str, Any] = {"groups": groups, "resamples": resamples}
     if key == names.PERPLEXITY:
         return paired_perplexity_interval(_nll_and_tokens(before), _nll_and_tokens(after), **draws)

@@ -13,6 +13,7 @@ from lora_detox.memory.advice import advise, candidates, changed
 from lora_detox.memory.predict import Machine, Prediction, predict, scorer_bytes
 from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.stages.plan import longest_query, policy_config
+from tests.encoders import write_encoder
 
 pytestmark = pytest.mark.prediction
 
@@ -32,6 +33,17 @@ def predicted(settings, machine=CPU, query=40, layers=None):
     if layers is not None:
         config.n_layer = layers
     return predict(settings, config, settings.policy.path, query, machine)
+
+
+def test_an_encoder_is_counted_beside_the_classifiers(compose, tmp_path):
+    base = ["task=gptj_continuation", "policy=gpt2", "algorithm=grpo"]
+    bare = predicted(compose(*base), layers=2)
+    folder = write_encoder(tmp_path / "encoder")
+    plan = predicted(compose(*base, f"evaluation.encoder={folder}"), layers=2)
+    stored = (folder / "model.safetensors").stat().st_size
+    assert "encoder model" not in bare.stays
+    assert 0.9 * stored < plan.stays["encoder model"] < 1.2 * stored
+    assert plan.total >= bare.total
 
 
 @pytest.mark.slow

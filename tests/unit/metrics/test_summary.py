@@ -29,6 +29,7 @@ def test_plain_continuation_has_no_reference_metrics():
     assert set(summary) == {
         "toxicity", "distinct_1", "distinct_2", "distinct_3",
         "response_tokens", "response_words", "repetition", "empty", "symbols",
+        "common_openings", "self_bleu",
     }  # fmt: skip
     assert summary["toxicity"] == {
         "mean": pytest.approx(0.3), "std": pytest.approx(0.2769, abs=1e-4), "n": 6,
