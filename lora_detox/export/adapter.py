@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftConfig
 from torch import Tensor
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from lora_detox.errors import ExportError
+from lora_detox.errors import ExportError, SettingsError
 from lora_detox.export.finished_run import FinishedRun
 from lora_detox.export.merge import logit_change
 from lora_detox.export.reload import logits_in_fresh_process, logits_of
 from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.policy.strength import at_strength, export_refusal
 from lora_detox.positions import position_limit
 from lora_detox.prompts.templates import apply_template, parse_template
 from lora_detox.report.jsonl import write_text_atomic
@@ -51,8 +53,37 @@ def unquantized_base(source: FinishedRun, settings: Settings) -> BackbonePlan:
     )
 
 
-def expected_logits(plan: BackbonePlan) -> tuple[list[list[int]], list[Tensor]]:
-    """Token ids of the probes, and what the run's adapter makes of them through this package."""
+def check_strength(source: FinishedRun, strength: float) -> None:
+    """The run's adapter can be written at a strength, found out before any weight loads.
+
+    Args:
+        source: the run.
+        strength: of `export.strength`.
+
+    Raises:
+        SettingsError: with the reason.
+    """
+    reason = export_refusal(PeftConfig.from_pretrained(str(source.adapter)))
+    if strength != 1 and reason is not None:
+        raise SettingsError(
+            f"export.strength: got {strength:g}, but the adapter of {source.folder} can only be "
+            f"exported at strength 1: {reason} (docs/adapters.md)"
+        )
+
+
+def expected_logits(
+    plan: BackbonePlan, strength: float, folder: Path
+) -> tuple[list[list[int]], list[Tensor]]:
+    """What the run's adapter makes of the probes through this package, at a strength.
+
+    Args:
+        plan: the run's base with its adapter.
+        strength: of the adapter; at any but 1 its weights are written down as they are then.
+        folder: where to.
+
+    Returns:
+        Token ids and logits of each probe.
+    """
     policy = load_policy(plan, NO_ADAPTER)
     most = min(PROBE_TOKENS, position_limit(policy.backbone.config) or PROBE_TOKENS)
     rows = [
@@ -65,7 +96,10 @@ def expected_logits(plan: BackbonePlan) -> tuple[list[list[int]], list[Tensor]]:
         ).ids
         for text in PROBES
     ]
-    logits = logits_of(policy.model, rows)
+    with at_strength(policy, strength):
+        logits = logits_of(policy.model, rows)
+        if strength != 1:
+            policy.model.save_pretrained(folder, selected_adapters=["default"])
     del policy
     gc.collect()
     return rows, logits
@@ -89,10 +123,17 @@ def cached_commit(plan: BackbonePlan) -> str | None:
 
 
 def write_adapter(source: FinishedRun, written: Path, base: str, revision: str | None) -> None:
-    """The adapter alone: weights, and PEFT's description with the base's id and revision."""
-    shutil.copyfile(
-        source.adapter / "adapter_model.safetensors", written / "adapter_model.safetensors"
-    )
+    """The adapter alone: weights, and PEFT's description with the base's id and revision.
+
+    Args:
+        source: the run.
+        written: where to; weights of another strength lie there already.
+        base: id or folder of the base.
+        revision: of the base.
+    """
+    weights = written / "adapter_model.safetensors"
+    if not weights.exists():
+        shutil.copyfile(source.adapter / "adapter_model.safetensors", weights)
     described = {**source.adapter_config, "base_model_name_or_path": base, "revision": revision}
     described["inference_mode"] = True
     text = json.dumps(described, indent=2, sort_keys=True)

@@ -54,6 +54,7 @@ def card_facts(
         license=settings.export.license,
         settings=shown,
         merged=merged,
+        strength=settings.export.strength,
     )
 
 

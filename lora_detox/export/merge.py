@@ -18,6 +18,7 @@ from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.frozen import weight_owners
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.policy.strength import at_strength
 
 
 def merge(
@@ -26,6 +27,7 @@ def merge(
     expected: list[Tensor],
     source: FinishedRun,
     plan: BackbonePlan,
+    strength: float,
 ) -> dict[str, Any]:
     """Merge into an unquantized base, save, reload in a fresh process and compare.
 
@@ -38,6 +40,7 @@ def merge(
         expected: logits with base and adapter apart.
         source: the run.
         plan: its base, unquantized.
+        strength: of the adapter.
 
     Returns:
         `dtype`, and `mean`, `maximum` and `same_top` of the change in logits; for a run on a
@@ -66,7 +69,8 @@ def merge(
     if source.quantization != "none":
         quantized = replace(plan, quantization=source.quantization)
         policy = load_policy(quantized, NO_ADAPTER)
-        trained = logits_of(policy.model, request["rows"])
+        with at_strength(policy, strength):
+            trained = logits_of(policy.model, request["rows"])
         change["from_quantized"] = logit_change(trained, reloaded)
     return change
 

@@ -39,6 +39,8 @@ class CardFacts:
         license: of the adapter, None states none.
         settings: shown settings, name and value.
         merged: what merging changed in the logits; None where nothing was merged.
+        strength: of the adapter, as it is in the weights.
+        measured: whether the figures are of this strength; else they are of strength 1.
     """
 
     name: str
@@ -51,6 +53,8 @@ class CardFacts:
     license: str | None
     settings: Sequence[tuple[str, str]]
     merged: Mapping[str, Any] | None = None
+    strength: float = 1.0
+    measured: bool = True
 
 
 def model_card(
@@ -117,7 +121,13 @@ def _is_english(summary: Mapping[str, Any]) -> bool:
 def _eval_results(
     facts: CardFacts, summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]
 ) -> list[EvalResult]:
-    """Each metric twice, before and after, with the scorer that measured it in its name."""
+    """Each metric twice, before and after, with the scorer that measured it in its name.
+
+    None where the figures are of another strength than the weights.
+    """
+    if not facts.measured:
+        return []
+    strength = "" if facts.strength == 1 else f", at strength {facts.strength:g}"
     task, task_name, _ = _TASKS[facts.encoder_decoder]
     scorers = summary.get("scorers") or {}
     results = []
@@ -136,7 +146,8 @@ def _eval_results(
                     dataset_name=f"{facts.data}, held-out prompts",
                     dataset_split="test",
                     metric_type=key,
-                    metric_name=f"{metrics[key].label}{by}, {side} training",
+                    metric_name=f"{metrics[key].label}{by}, {side} training"
+                    + (strength if side == "after" else ""),
                     metric_value=round(value, 6),
                 )
             )

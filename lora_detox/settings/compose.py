@@ -104,5 +104,8 @@ def closest_keys(key: str, groups: list[str]) -> list[str]:
     candidates = known_keys() + groups
     close = difflib.get_close_matches(key, candidates, n=3, cutoff=0.6)
     last = key.rsplit(".", 1)[-1]
-    close += [k for k in candidates if k.rsplit(".", 1)[-1] == last and k not in close]
+    same = [one for one in candidates if one.rsplit(".", 1)[-1] == last]
+    if "." not in key and same:  # a key without its group
+        return same[:4]
+    close += [one for one in same if one not in close]
     return close[:4]

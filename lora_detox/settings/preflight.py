@@ -96,6 +96,10 @@ def check_export(run: str | None, export: ExportSettings) -> None:
         raise SettingsError("run: no value given; stage=export wants a finished run, as in run=DIR")
     folder = Path(run).expanduser()
     check_finished(run, "run")
+    if export.strength == 0:
+        raise SettingsError(
+            "export.strength: got 0, which is the bare base; want another number, as in 0.8"
+        )
     if export.dry_run and export.repo_id is None:
         raise SettingsError("export.dry_run: shows a push, so want export.repo_id=user/name")
     for key, value in (("repo_id", export.repo_id), ("base_model", export.base_model)):

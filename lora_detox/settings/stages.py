@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from lora_detox.choices import ClassifierTraining, Dtype, Schedule
-from lora_detox.ranges import fraction, not_negative, positive
+from lora_detox.ranges import fraction, not_negative, positive, strength
 
 
 @dataclass
@@ -14,6 +14,7 @@ class ExportSettings:
     base_model: str | None = None
     base_revision: str | None = None
     merge: bool = False
+    strength: float = strength(1.0)
     repo_id: str | None = None
     revision: str | None = None
     private: bool = False

@@ -1,15 +1,18 @@
 """stage=export: a finished run -> a folder with the adapter and its card, checked, maybe pushed."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from transformers import PretrainedConfig
 
 from lora_detox.environment import prepare_process, versions
 from lora_detox.export.adapter import (
     cached_commit,
     check_reloads,
+    check_strength,
     expected_logits,
     put_in_place,
     temporary_folder,
@@ -17,14 +20,15 @@ from lora_detox.export.adapter import (
     write_adapter,
 )
 from lora_detox.export.facts import card_facts
-from lora_detox.export.finished_run import read_run
+from lora_detox.export.figures import figures_at
+from lora_detox.export.finished_run import FinishedRun, read_run
 from lora_detox.export.merge import merge
 from lora_detox.export.push import MERGED, check_token, folder_files, push_folder
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
-from lora_detox.policy.preflight import read_config, resolve_dtype
+from lora_detox.policy.preflight import BackbonePlan, read_config, resolve_dtype
 from lora_detox.policy.tokenizer import load_tokenizer, response_ends
-from lora_detox.report.card import model_card
+from lora_detox.report.card import CardFacts, model_card
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.settings import Settings, settings_yaml
 
@@ -46,39 +50,54 @@ def run(settings: Settings) -> tuple[float, ...]:
     if export.repo_id and not export.dry_run:
         check_token()
     source = read_run(Path(str(settings.run)).expanduser())
+    check_strength(source, export.strength)
     target = Path(export.path).expanduser() if export.path else source.folder / "export"
     plan = unquantized_base(source, settings)
     config = read_config(plan, "run")
     commit = cached_commit(plan)
     revision = export.base_revision or plan.revision or (None if export.base_model else commit)
     base = export.base_model or source.base
-    rows, expected = expected_logits(plan)
+    request = {"base": base, "revision": revision, **_how_to_load(settings, source, plan, config)}
     written = temporary_folder(target)
-    request = {
-        "base": base,
-        "revision": revision,
-        "adapter": str(written),
+    try:
+        rows, expected = expected_logits(plan, export.strength, written)
+        request |= {"adapter": str(written), "rows": rows}
+        write_adapter(source, written, base, revision)
+        difference = check_reloads(expected, request, resolve_dtype(plan, config))
+        merged = None
+        if export.merge:
+            folder = written / MERGED
+            merged = merge(request, folder, expected, source, plan, export.strength)
+        facts = card_facts(source, settings, base, revision, target, merged)
+        write_text_atomic(written / "README.md", _card(source, facts))
+        put_in_place(written, target)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    pushed = _send(target, settings, console)
+    _record(settings, target, difference, merged, pushed)
+    _say(console, settings, target, difference, merged, pushed)
+    return (difference,)
+
+
+def _how_to_load(
+    settings: Settings, source: FinishedRun, plan: BackbonePlan, config: PretrainedConfig
+) -> dict[str, Any]:
+    """What a fresh process has to know, beside the names of base and adapter."""
+    return {
         "encoder_decoder": source.encoder_decoder,
         "eos_token_ids": list(response_ends(plan, load_tokenizer(plan, config), config)),
         "decoder_start_token_id": getattr(config, "decoder_start_token_id", None),
         "dtype": str(resolve_dtype(plan, config)).removeprefix("torch."),
         "device": str(resolve_device(settings.device)),
         "threads": settings.threads,
-        "rows": rows,
     }
-    try:
-        write_adapter(source, written, base, revision)
-        difference = check_reloads(expected, request, resolve_dtype(plan, config))
-        merged = merge(request, written / MERGED, expected, source, plan) if export.merge else None
-        facts = card_facts(source, settings, base, revision, target, merged)
-        write_text_atomic(written / "README.md", model_card(facts, source.summary, names.METRICS))
-        put_in_place(written, target)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
-    pushed = _send(target, settings, console)
-    _record(settings, target, difference, merged, pushed)
-    _say(console, target, difference, merged, pushed)
-    return (difference,)
+
+
+def _card(source: FinishedRun, facts: CardFacts) -> str:
+    """The card, with the figures of the exported strength where it was evaluated."""
+    figures = figures_at(source, facts.strength)
+    measured = replace(facts, measured=facts.strength == 1 or figures is not None)
+    return model_card(measured, {**source.summary, **(figures or {})}, names.METRICS)
 
 
 def _send(target: Path, settings: Settings, console: Console) -> dict[str, str] | None:
@@ -107,6 +126,7 @@ def _record(
         "stage": "export",
         "run": settings.run,
         "export": str(target),
+        "strength": settings.export.strength,
         "files": dict(folder_files(target)),
         "logit_difference": difference,
         "versions": versions(),
@@ -119,6 +139,7 @@ def _record(
 
 def _say(
     console: Console,
+    settings: Settings,
     target: Path,
     difference: float,
     merged: dict[str, Any] | None,
@@ -128,6 +149,8 @@ def _say(
         f"export   {target}",
         f"checked  reloaded in a fresh process with plain PEFT: logits differ by {difference:.2g}",
     ]
+    if settings.export.strength != 1:
+        lines.insert(1, f"strength {settings.export.strength:g}, written into the weights")
     if merged:
         lines.append(
             f"merged   {target / MERGED}: logits changed by {merged['mean']:.2g} in the mean, "

@@ -6,13 +6,19 @@ import shutil
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from lora_detox import api
 from lora_detox.errors import ExportError, SettingsError
+from lora_detox.export.figures import figures_at
+from lora_detox.export.finished_run import read_run
 from lora_detox.export.reload import logits_of
+from lora_detox.policy.adapter import NO_ADAPTER
+from lora_detox.policy.loading import load_policy
+from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.policy.strength import at_strength
 from tests.runs import SMOKE, write_run
 
 ROWS = [[5, 9, 200, 31], [7, 8]]
@@ -131,3 +137,110 @@ def test_a_start_out_of_the_base_is_exported_and_merged_as_it_was_trained(tmp_pa
     exported = api.run(stored, tmp_path / "out")
     assert exported["logit_difference"] <= 1e-3
     assert exported["merged"]["maximum"] <= 1e-3
+
+
+def dora_and_a_whole_head(finished):
+    """Puts a trained DoRA adapter with a copy of the output matrix into a finished run."""
+    base = AutoModelForCausalLM.from_pretrained(finished / "tiny_model", dtype=torch.float32)
+    options = {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"], "use_dora": True}
+    model = get_peft_model(base, LoraConfig(r=2, task_type="CAUSAL_LM", **options))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.peft_config["default"].base_model_name_or_path = str(finished / "tiny_model")
+    shutil.rmtree(finished / "adapter")
+    model.save_pretrained(finished / "adapter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_a_strength_is_written_into_the_weights(finished, tmp_path, capsys, kind):
+    if kind == "dora":
+        dora_and_a_whole_head(finished)
+    overrides = ["stage=export", f"run={finished}", "export.strength=0.8", "threads=1"]
+    merging = ["export.merge=true"] if kind == "dora" else []
+    summary = api.run([*overrides, *merging], tmp_path / "out")
+    assert summary["strength"] == 0.8
+    assert summary["logit_difference"] <= 1e-3
+    assert "strength 0.8, written into the weights" in capsys.readouterr().out
+    folder = finished / "export"
+    plan = BackbonePlan(
+        path=str(finished / "tiny_model"),
+        adapter=str(finished / "adapter"),
+        frozen_reference=False,
+        device="cpu",
+        dtype="float32",
+    )
+    policy = load_policy(plan, NO_ADAPTER)
+    whole = logits_of(policy.model, ROWS)
+    with at_strength(policy, 0.8):
+        expected = logits_of(policy.model, ROWS)
+    base = AutoModelForCausalLM.from_pretrained(finished / "tiny_model", dtype=torch.float32)
+    exported = logits_of(PeftModel.from_pretrained(base, folder), ROWS)
+    for a, b, c in zip(exported, expected, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert (a - c).abs().max() > 1e-2
+    if merging:
+        assert summary["merged"]["maximum"] <= 1e-2
+    card = ModelCard.load(folder / "README.md")
+    assert "**Strength 0.8**" in card.content
+    assert "were measured at strength 1; this strength was not evaluated" in card.content
+    assert card.data.eval_results is None
+
+
+@pytest.mark.slow
+def test_the_card_has_the_figures_of_an_evaluated_strength(finished, tmp_path):
+    evaluated = finished / "evaluate"
+    evaluated.mkdir()
+    shutil.copyfile(finished / "config.yaml", evaluated / "config.yaml")
+    start = {"toxicity": {"mean": 0.41, "std": 0.1, "n": 50}}
+    change = {"toxicity": {"mean": -0.3, "ci95": [-0.4, -0.2]}}
+    end = {"toxicity": {"mean": 0.11, "std": 0.1, "n": 50}, "change": change, "ref_kl": 2.5}
+    points = [
+        {"strength": strength, "sets": {"in_distribution": one}}
+        for strength, one in ((0.0, start), (0.8, end))
+    ]
+    model = {"name": "run", "adapter": str(finished / "adapter"), "frontier": points}
+    words = {"compared": "English words", "counted": "words"}
+    summary = {"stage": "evaluate", "models": [model], "scorers": {"reward": "r@1"}, "words": words}
+    (evaluated / "summary.json").write_text(json.dumps(summary))
+    source = read_run(finished)
+    assert figures_at(source, 0.5) is None
+    assert figures_at(source, 1.0) is None
+    assert figures_at(source, 0.8)["after"] == end
+
+    api.run(["stage=export", f"run={finished}", "export.strength=0.8"], tmp_path / "out")
+    card = ModelCard.load(finished / "export" / "README.md")
+    assert "are those of this strength against strength 0" in card.content
+    assert "fell from 0.410 to 0.110 on 50 responses" in card.content
+    names = {result.metric_name for result in card.data.eval_results}
+    assert "Toxicity by r@1, after training, at strength 0.8" in names
+
+    other = (evaluated / "config.yaml").read_text().replace("path: embedded:", "path: elsewhere:")
+    (evaluated / "config.yaml").write_text(other)
+    assert figures_at(source, 0.8) is None  # the card names the run's data
+
+
+@pytest.mark.parametrize(
+    ("strength", "match"), [("0", "bare base"), ("nan", "from -100 to 100"), ("1e9", "from -100")]
+)
+def test_what_is_no_strength_to_export(written, strength, match):
+    overrides = ["stage=export", f"run={written}", f"export.strength={strength}"]
+    with pytest.raises(SettingsError, match=rf"export\.strength: got .*{match}"):
+        api.compose_settings(overrides)
+
+
+def test_a_strength_without_its_group_is_answered_with_the_key(written):
+    with pytest.raises(SettingsError, match=r"strength: did you mean export\.strength\?"):
+        api.compose_settings(["stage=export", f"run={written}", "strength=0.8"])
+
+
+def test_an_adapter_that_changed_its_base_is_exported_at_strength_1_alone(finished, tmp_path):
+    file = finished / "adapter" / "adapter_config.json"
+    config = {**json.loads(file.read_text()), "init_lora_weights": "pissa"}
+    file.write_text(json.dumps(config))
+    overrides = ["stage=export", f"run={finished}", "export.strength=0.5"]
+    with pytest.raises(SettingsError, match="exported at strength 1: init_lora_weights=pissa"):
+        api.run(overrides, tmp_path / "out")
