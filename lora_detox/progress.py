@@ -88,7 +88,7 @@ class Phase:
     def line(self) -> str:
         """What there is to say now, without a terminal."""
         seconds = self._elapsed()
-        done = self.counted / self.passes
+        done = self._done()
         if self.total is None or done < 0.01 * self.total:  # too little to tell the time left by
             return f"{self.what}: {self._amount()}{seconds:.0f} s"
         left = seconds / done * max(0.0, self.total - done)
@@ -102,6 +102,11 @@ class Phase:
         if self.total is not None:
             return f"{self.total:,.0f} {self.unit}, "
         return f"{self.counted:,.0f} {self.unit}, " if self.counted else ""
+
+    def _done(self) -> float:
+        """Units that are done; what is counted beside the units never makes them more than all."""
+        done = self.counted / self.passes
+        return done if self.total is None else min(done, self.total)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.begin
@@ -126,7 +131,7 @@ class Phase:
             self._bar = self._bar or _started_bar(self.console)
             self._task = self._bar.add_task(self.what, total=None, numbers="")
             self.shown = True
-        done = self.counted / self.passes
+        done = self._done()
         numbers = "" if self.total is None else f"{done:,.0f}/{self.total:,.0f} {self.unit}"
         self._bar.update(self._task, completed=done, total=self.total, numbers=numbers)
 

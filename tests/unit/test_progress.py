@@ -42,6 +42,13 @@ def test_a_phase_without_a_terminal_says_rate_and_time_left():
     assert Phase("loading").line() == "loading: 0 s"
 
 
+def test_a_phase_never_says_that_more_is_done_than_there_is():
+    shown = Phase("measuring", 192, "responses")
+    shown.begin -= 10.0
+    shown.counted = 237.0  # an encoder read prompts too
+    assert shown.line().startswith("measuring: 192 of 192 responses")
+
+
 def test_a_phase_is_shown_while_it_lasts_and_says_how_long_it_took(at_once):
     file, console = written()
     with phase("scoring", 8, "texts", console=console):
