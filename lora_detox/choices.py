@@ -161,6 +161,18 @@ class Protocol(StrEnum):
     real_toxicity_prompts = "real_toxicity_prompts"
 
 
+class DecodingKind(StrEnum):
+    """What stage=evaluate does while a model writes."""
+
+    plain = "plain"
+    bad_words = "bad_words"
+    civil_prefix = "civil_prefix"
+    best_of_n = "best_of_n"
+    anti_expert = "anti_expert"
+    direction = "direction"
+    projection = "projection"
+
+
 class Schedule(StrEnum):
     """How a learning rate moves over the run."""
 

@@ -297,6 +297,8 @@ class Evaluation:
         references: reference responses, empty lists where there are none.
         per_response: metric name -> one number per response.
         corpus: metric name -> one number for the whole set (distinct-n, perplexity).
+        cost: what the responses cost: `generated_tokens`, those that were not kept included, and
+            `generation_seconds`.
     """
 
     prompts: list[str]
@@ -304,3 +306,4 @@ class Evaluation:
     references: list[list[str]]
     per_response: Mapping[str, list[float]]
     corpus: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, int | float] = field(default_factory=dict)

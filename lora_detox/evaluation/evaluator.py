@@ -1,5 +1,6 @@
 """One policy on fixed prompts with fixed seeds: toxicity, quality and distance together."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from lora_detox.clock import Clock
 from lora_detox.metrics import kl, measure_responses, names
 from lora_detox.progress import advance, phase
-from lora_detox.rollout import Responses, generate_responses
+from lora_detox.rollout import Generate, Responses, generate_responses
 from lora_detox.scores import Encoder, score_prompts
 from lora_detox.types import Evaluation, Policy, PromptBatch, Sampling, Scorer
 
@@ -29,6 +30,7 @@ class Evaluator:
         perplexity: whether responses are measured under the reference policy.
         clock: where the time is counted, as "evaluate".
         encoder: what measures the relevance of responses to their prompts, or None.
+        generate: how responses are made; plain sampling, or a decoding.
     """
 
     policy: Policy
@@ -41,6 +43,7 @@ class Evaluator:
     perplexity: bool
     clock: Clock
     encoder: Encoder | None = None
+    generate: Generate = generate_responses
 
     def __call__(self, prompts: PromptBatch, what: str = "evaluating") -> Evaluation:
         """Answer every prompt once and measure the responses, never the prompts.
@@ -55,9 +58,11 @@ class Evaluator:
         passes = 3 + (self.judge is not None) + (self.encoder is not None)
         count = len(prompts.texts)
         with self.clock("evaluate"), phase(what, count, "responses", passes=passes) as shown:
-            responses = generate_responses(
+            begin = time.monotonic()
+            responses = self.generate(
                 self.policy, prompts, self.sampling, **self.generation, seed=self.seed
             )
+            cost = _cost(responses, time.monotonic() - begin)
             shown.finish_pass(1)
             logprobs, ref_logprobs = self._logprobs(prompts, responses)
             shown.finish_pass(2)
@@ -85,7 +90,8 @@ class Evaluator:
         }
         if relevance is not None:
             further[names.RELEVANCE] = relevance
-        return replace(evaluation, per_response={**evaluation.per_response, **further})
+        per_response = {**evaluation.per_response, **further}
+        return replace(evaluation, per_response=per_response, cost=cost)
 
     def _relevance(self, prompts: PromptBatch, responses: Responses) -> list[float] | None:
         if self.encoder is None:
@@ -109,3 +115,8 @@ class Evaluator:
             ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
             advance(len(rows))
         return logprobs, ref_logprobs
+
+
+def _cost(responses: Responses, seconds: float) -> dict[str, float]:
+    tokens = int(responses.mask.sum()) + responses.discarded_tokens
+    return {names.GENERATED_TOKENS: tokens, names.GENERATION_SECONDS: seconds}

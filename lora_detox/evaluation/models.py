@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lora_detox.builders.policy import backbone_plan, model_path
 from lora_detox.errors import SettingsError
+from lora_detox.evaluation.decoded import decoded_name
 from lora_detox.hub import is_hub_id
 from lora_detox.policy.preflight import BackbonePlan
-from lora_detox.settings import Settings
+from lora_detox.settings import DecodingSettings, Settings, entry_decoding
 
-_KEYS = ("path", "revision", "adapter", "name")
+_KEYS = ("path", "revision", "adapter", "name", "decoding")
 _KEY = "evaluation.models"
 
 
@@ -25,12 +26,14 @@ class EvaluatedModel:
         path: folder or hub id of the base, or `embedded:policy`.
         revision: hub revision of the base.
         adapter: folder or hub id of the adapter; None for the bare model.
+        decoding: how it writes.
     """
 
     name: str
     path: str
     revision: str | None = None
     adapter: str | None = None
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
     def backbone(self, settings: Settings) -> BackbonePlan:
         """How to load it: dtype, quantization and device are those of the settings."""
@@ -55,14 +58,24 @@ def evaluated_models(settings: Settings) -> list[EvaluatedModel]:
     entries: list[Any] = settings.evaluation.models or [
         {"path": policy.path, "revision": policy.revision, "adapter": policy.adapter}
     ]
-    models = [_model(entry, settings) for entry in entries]
+    models = [_decoded(entry, settings) for entry in entries]
     seen: dict[str, int] = {}
     unique = []
     for model in models:
         seen[model.name] = seen.get(model.name, 0) + 1
         again = f" ({seen[model.name]})" if seen[model.name] > 1 else ""
-        unique.append(EvaluatedModel(**{**vars(model), "name": model.name + again}))
+        unique.append(replace(model, name=model.name + again))
     return unique
+
+
+def _decoded(entry: Any, settings: Settings) -> EvaluatedModel:
+    """A model with how it writes; a name of its own stays as it is."""
+    model, decoding = _model(entry, settings), settings.decoding
+    given = entry if isinstance(entry, Mapping) else {}
+    if given.get("decoding") is not None:
+        decoding = entry_decoding(given["decoding"], decoding, f"{_KEY}.decoding")
+    name = model.name if given.get("name") else decoded_name(model.name, decoding)
+    return replace(model, name=name, decoding=decoding)
 
 
 def _model(entry: Any, settings: Settings) -> EvaluatedModel:

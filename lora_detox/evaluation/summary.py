@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_detox.choices import Protocol
+from lora_detox.choices import DecodingKind, Protocol
 from lora_detox.evaluation.frontier import chosen_strength, excess_of, level_intervals
 from lora_detox.evaluation.models import EvaluatedModel
 from lora_detox.evaluation.protocol import Numbers, PromptSet
@@ -23,11 +23,13 @@ class Answers:
         model: who was asked.
         strength: of its adapter; None where no strengths are set, or it has no adapter.
         sets: evaluations by set.
+        decoding: how it wrote, as `summary.json` says it.
     """
 
     model: EvaluatedModel
     strength: float | None
     sets: dict[str, Evaluation]
+    decoding: dict[str, Any]
 
 
 def evaluation_summary(
@@ -75,15 +77,16 @@ def _model_entry(
     base = next((one for one in points if one.strength == 0), first)
     measured = [
         {
-            role: _numbers_of(one, base.sets[role], settings, samples)
+            role: _numbers_of(one, base.sets[role], settings, samples) | _cost(one, point.model)
             for role, one in point.sets.items()
         }
         for point in points
     ]
     model = points[0].model
+    facts = {**vars(model), "decoding": points[0].decoding}
     strengths = [point.strength for point in points if point.strength is not None]
     if not strengths:
-        return {**vars(model), "sets": measured[0]}
+        return {**facts, "sets": measured[0]}
     shown = strengths.index(1.0 if 1.0 in strengths else max(strengths, key=abs))
     frontier: list[dict[str, Any]] = [
         {"strength": strength, "sets": one}
@@ -92,7 +95,7 @@ def _model_entry(
     for point in frontier:
         point["excess"] = excess_of(point, frontier, settings)
     return {
-        **vars(model),
+        **facts,
         "strength": strengths[shown],
         "sets": measured[shown],
         "frontier": frontier,
@@ -120,6 +123,17 @@ def _numbers_of(
         pair = degeneration(first, samples), degeneration(evaluation, samples)
         numbers["degeneration"]["change"] = _degeneration_change(*pair, resamples)
     return numbers
+
+
+def _cost(evaluation: Evaluation, model: EvaluatedModel) -> dict[str, Any]:
+    """Tokens and time of the responses; the KL is not known where more than weights decided."""
+    seconds = evaluation.cost[names.GENERATION_SECONDS]
+    cost: dict[str, Any] = {
+        **evaluation.cost,
+        names.SECONDS_PER_RESPONSE: seconds / len(evaluation.responses),
+    }
+    plain = model.decoding.name is DecodingKind.plain
+    return cost if plain else {**cost, names.REF_KL: None}
 
 
 def _degeneration_change(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lora_detox.evaluation.decoded import decoding_notes, is_decoded
 from lora_detox.evaluation.frontier import FIRST_SET, frontier_points
 from lora_detox.evaluation.protocol import PromptSet
 from lora_detox.metrics import names
@@ -64,6 +65,7 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
     ]
     if any(names.PERPLEXITY in one for m in summary["models"] for one in m["sets"].values()):
         notes.append("Perplexity is that of the responses under each model's own bare base.")
+    notes += decoding_notes(summary["models"])
     notes += word_notes(summary)
     notes += [
         f"{one.name}: {one.wanted} prompts were wanted, there are {len(one.rows)}."
@@ -94,9 +96,10 @@ def _plain(summary: Numbers) -> Table:
     for lead, one in _first_sets(summary):
         digits = {key: names.METRICS[key].digits for key in keys}
         cells = [_spread(one.get(key), digits[key]) for key in keys]
-        rows.append([*lead, *cells, _change(one, names.TOXICITY)])
+        rows.append([*lead, *cells, _change(one, names.TOXICITY), *_cost(one, summary)])
     labels = [names.METRICS[key].label for key in keys]
-    return Table(columns=[*_lead_columns(summary), *labels, "change of toxicity"], rows=rows)
+    heads = [*_lead_columns(summary), *labels, "change of toxicity", *_cost_heads(summary)]
+    return Table(columns=heads, rows=rows)
 
 
 def _trl_guide(summary: Numbers) -> Table:
@@ -164,6 +167,18 @@ def _real_toxicity_prompts(summary: Numbers) -> Table:
         ],
         rows=rows,
     )
+
+
+def _cost_heads(summary: Numbers) -> list[str]:
+    """Where decodings are compared, which differ in what they cost."""
+    decoded = any(map(is_decoded, summary["models"]))
+    return ["generated tokens", "seconds per response"] if decoded else []
+
+
+def _cost(one: Numbers, summary: Numbers) -> list[str]:
+    tokens = number(one.get(names.GENERATED_TOKENS), 0)
+    cells = [tokens, number(one.get(names.SECONDS_PER_RESPONSE), 3)]
+    return cells[: len(_cost_heads(summary))]
 
 
 def _has_strengths(summary: Numbers) -> bool:

@@ -80,6 +80,48 @@ def decoder_stack(model: PreTrainedModel) -> Any:
     raise ValueError(f"{type(model).__name__} has no stack of decoder layers under a known name")
 
 
+def layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
+    """Where a stack keeps its layers.
+
+    Args:
+        stack: an encoder or a decoder.
+
+    Returns:
+        The module that holds the list of layers, and the list's name there.
+
+    Raises:
+        ValueError: it has no list of layers.
+    """
+    count = getattr(getattr(stack, "config", None), "num_hidden_layers", None)
+    lists = [
+        (owner, name, len(child))
+        for owner in stack.modules()
+        for name, child in owner.named_children()
+        if isinstance(child, nn.ModuleList)
+    ]
+    if not lists:
+        raise ValueError(f"{type(stack).__name__} has no list of layers")
+    # Some stacks have other lists before that of their layers, of another length.
+    owner, name, _ = next((one for one in lists if one[2] == count), lists[0])
+    return owner, name
+
+
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers of the stack that writes, from the lowest to the last.
+
+    Args:
+        model: a language model of either family.
+
+    Returns:
+        At least one layer.
+
+    Raises:
+        ValueError: the model keeps them where they cannot be found.
+    """
+    owner, name = layer_list(decoder_stack(model))
+    return list(getattr(owner, name))
+
+
 def _wraps(model: PreTrainedModel) -> bool:
     """Whether a model finds its stack under the name that its class states."""
     return model.base_model is not model

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from lora_detox.policy.anatomy import decoder_stack
+from lora_detox.policy.anatomy import decoder_stack, layer_list
 from lora_detox.types import FrozenStates
 
 
@@ -148,32 +148,6 @@ def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
     return above + [p for p in model.get_output_embeddings().parameters() if id(p) in below]
 
 
-def layer_list(stack: nn.Module) -> tuple[nn.Module, str]:
-    """The module that holds a stack's list of layers, and the list's name there.
-
-    Args:
-        stack: an encoder or a decoder.
-
-    Returns:
-        The owner, and the name of its list.
-
-    Raises:
-        ValueError: it has no list of layers.
-    """
-    count = getattr(getattr(stack, "config", None), "num_hidden_layers", None)
-    lists = [
-        (owner, name, len(child))
-        for owner in stack.modules()
-        for name, child in owner.named_children()
-        if isinstance(child, nn.ModuleList)
-    ]
-    if not lists:
-        raise ValueError(f"{type(stack).__name__} has no list of layers")
-    # Some stacks have other lists before that of their layers, of another length.
-    owner, name, _ = next((one for one in lists if one[2] == count), lists[0])
-    return owner, name
-
-
 def _detached(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output.detach()
@@ -198,7 +172,7 @@ def merged(model: PreTrainedModel) -> Iterator[None]:
             for layer in mergeable_layers(model):
                 weight = layer.get_base_layer().weight
                 originals.append((layer, weight, weight.data))
-                for adapter in layer.active_adapters:
+                for adapter in set(layer.active_adapters) & set(layer.lora_A):
                     weight.data = weight.data + layer.get_delta_weight(adapter)
                 layer._disable_adapters = True  # forward then is the base layer's alone
         yield

@@ -1,7 +1,7 @@
 """One frozen backbone with an adapter and a value head: policy, reference and critic at once."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lora_detox.policy.families import Family, Rereading, Writing
 from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
 from lora_detox.policy.logits import language_logits
 from lora_detox.policy.reference import Exchange, Reference, exchanged
-from lora_detox.policy.session import SampledWriting
+from lora_detox.policy.session import EditFactory, SampledWriting
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
 from lora_detox.policy.token_ids import end_token_ids
 from lora_detox.policy.token_stats import ToLogits, exact_kl, sampling_logits, token_logprobs
@@ -61,6 +61,8 @@ class LoraPolicy:
         self.static_cache: bool | None = None  # while decoding; None on GPUs
         self.static_works = can_decode_statically(self.backbone)
         self.rereads = False  # True where the architecture has no cache that can be relied on
+        self.edit_logits: EditFactory | None = None  # within `decoding.contexts.edited`
+        self.merges = True  # False within `decoding.anti_expert.apart`
         self.model.eval()
 
     @property
@@ -108,14 +110,20 @@ class LoraPolicy:
             A session whose `next_logits` are those after temperature, top-k, top-p and minimum
             length.
         """
+        edit = self.edit_logits and self.edit_logits(query_ids, query_mask, room)
+        writing = self.write(query_ids, query_mask, room)
+        return SampledWriting(self.backbone, writing, sampling, self.eos_token_ids, edit)
+
+    def write(
+        self, query_ids: Int[Tensor, "B Q"], query_mask: Bool[Tensor, "B Q"], room: int | None
+    ) -> Writing:
+        """The key-value cache for a batch; of fixed size where that is faster."""
         static = self.device.type == "cuda" if self.static_cache is None else self.static_cache
         if self.rereads:
-            writing: Writing = Rereading(self.family, self.backbone, query_ids, query_mask)
-        elif room is not None and static and self.static_works:
-            writing = write_statically(self.backbone, query_ids, query_mask, room)
-        else:
-            writing = self.family.write(self.backbone, query_ids, query_mask)
-        return SampledWriting(self.backbone, writing, sampling, self.eos_token_ids)
+            return Rereading(self.family, self.backbone, query_ids, query_mask)
+        if room is not None and static and self.static_works:
+            return write_statically(self.backbone, query_ids, query_mask, room)
+        return self.family.write(self.backbone, query_ids, query_mask)
 
     def respond(
         self,
@@ -235,7 +243,7 @@ class LoraPolicy:
 
     def merged(self) -> AbstractContextManager[None]:
         """Within this context the adapter is merged into fp32 weights, to decode faster."""
-        return merged(self.backbone)
+        return merged(self.backbone) if self.merges else nullcontext()
 
     @contextmanager
     def reference(self) -> Iterator[None]:

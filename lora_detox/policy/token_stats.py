@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -42,12 +42,20 @@ def sampling_logits(
         threshold = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < threshold, -torch.inf)
     if sampling.top_p < 1.0:
-        logits = logits.masked_fill(~_nucleus(logits, sampling.top_p), -torch.inf)
+        logits = logits.masked_fill(~nucleus(logits, sampling.top_p), -torch.inf)
     return logits
 
 
-def _nucleus(logits: Float[Tensor, "N V"], top_p: float) -> Tensor:
-    """True at the smallest set that reaches probability `top_p` (Holtzman et al. 2020)."""
+def nucleus(logits: Float[Tensor, "N V"], top_p: float) -> Bool[Tensor, "N V"]:
+    """The tokens that top-p sampling draws from.
+
+    Args:
+        logits: of any scale.
+        top_p: probability to reach, in (0, 1].
+
+    Returns:
+        True at the smallest set that reaches probability `top_p` (Holtzman et al. 2020).
+    """
     ordered, order = logits.sort(dim=-1, descending=True)
     probabilities = ordered.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 import torch
@@ -16,7 +17,7 @@ _SENTENCEPIECE_MARK = "▁"
 MARKS = ("Ġ", "Ċ", "ĉ", _SENTENCEPIECE_MARK)
 """White space in the tokens of byte-level and sentencepiece vocabularies."""
 _PRINTABLE = {*range(33, 127), *range(161, 173), *range(174, 256)}
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """A byte of a character that a sentencepiece vocabulary lacks."""
 
 
@@ -35,9 +36,8 @@ def word_starts(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Bool[Ten
     """
     tokens = [str(one) for one in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
     added = tokenizer.get_added_vocab()
-    marks = Counter(token[0] for token in tokens if token not in added and token.startswith(MARKS))
-    # Counted, since the mark of the one kind is a letter of Maltese in the other.
-    byte_level = 2 * marks[_SENTENCEPIECE_MARK] < marks.total()
+    marks = white_space_marks(tokens, added)
+    byte_level = is_byte_level(marks)
     begins = torch.tensor(
         [
             not marks or _begins_word(token, byte_level=byte_level and token not in added)
@@ -50,8 +50,29 @@ def word_starts(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Bool[Ten
     return starts
 
 
+def white_space_marks(tokens: Iterable[str], added: Collection[str]) -> Counter[str]:
+    """How often each sign of white space stands at the front of a token.
+
+    Args:
+        tokens: of a vocabulary, as it writes them.
+        added: those that were added as they are.
+
+    Returns:
+        Sign -> count; empty for a vocabulary that marks no white space.
+    """
+    return Counter(token[0] for token in tokens if token not in added and token.startswith(MARKS))
+
+
+def is_byte_level(marks: Counter[str]) -> bool:
+    """Whether a vocabulary with such marks is one of bytes, not of sentencepiece.
+
+    Counted, since the mark of the one kind is a letter of Maltese in the other.
+    """
+    return 2 * marks[_SENTENCEPIECE_MARK] < marks.total()
+
+
 def _begins_word(token: str, *, byte_level: bool) -> bool:
-    if alone := _BYTE.fullmatch(token):
+    if alone := BYTE.fullmatch(token):
         text, cut = "", bytes.fromhex(alone[1])
     elif token.isascii():
         return False
@@ -72,7 +93,7 @@ def _read_marks(token: str) -> str:
 
 def _read_bytes(token: str) -> tuple[str, bytes]:
     """The whole characters at the front of a byte-level token, and the bytes of one that is cut."""
-    table = _byte_of_sign()
+    table = byte_of_sign()
     content = bytes(table[sign] for sign in token if sign in table)
     try:
         return content.decode("utf-8"), b""
@@ -81,7 +102,7 @@ def _read_bytes(token: str) -> tuple[str, bytes]:
 
 
 @lru_cache(maxsize=1)
-def _byte_of_sign() -> dict[str, int]:
+def byte_of_sign() -> dict[str, int]:
     """The alphabet of byte-level BPE (GPT-2), in which bytes that print stand for themselves."""
     others = (byte for byte in range(256) if byte not in _PRINTABLE)
     signs = {chr(byte): byte for byte in _PRINTABLE}

@@ -1,6 +1,7 @@
 """Responses to any number of prompts, in length-sorted batches, with seeds by row."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,12 +20,31 @@ class Responses:
         mask: True at sampled tokens [B, R].
         logprobs: what each token was drawn with [B, R], nats, 0 at padding.
         texts: B decoded responses.
+        discarded_tokens: tokens of further responses that were drawn and not kept.
     """
 
     ids: Int[Tensor, "B R"]
     mask: Bool[Tensor, "B R"]
     logprobs: Float[Tensor, "B R"]
     texts: list[str]
+    discarded_tokens: int = 0
+
+
+@runtime_checkable
+class Generate(Protocol):
+    """Anything that answers prompts as `generate_responses` does."""
+
+    def __call__(
+        self,
+        policy: Policy,
+        prompts: PromptBatch,
+        sampling: Sampling,
+        *,
+        response_tokens: tuple[int, int],
+        batch_size: int,
+        seed: int,
+    ) -> Responses:
+        """One response to each prompt, in their order."""
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from lora_detox.settings.compose import (
     register_schema,
     settings_from,
 )
+from lora_detox.settings.decoding import DecodingSettings, entry_decoding, parameters
 from lora_detox.settings.groups import (
     AdapterSettings,
     CheckpointSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "CheckpointSettings",
     "DataSettings",
     "DebugSettings",
+    "DecodingSettings",
     "EvaluationSettings",
     "ExportSettings",
     "FieldSettings",
@@ -59,8 +61,10 @@ __all__ = [
     "check_export",
     "check_settings",
     "closest_keys",
+    "entry_decoding",
     "flat",
     "known_keys",
+    "parameters",
     "probe_texts",
     "register_schema",
     "renamed",

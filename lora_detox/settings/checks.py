@@ -16,6 +16,7 @@ from lora_detox.choices import (
 from lora_detox.errors import SettingsError
 from lora_detox.ranges import MOST_STRENGTH, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
+from lora_detox.settings.decoding_checks import check_decodings
 from lora_detox.settings.groups import Settings, TermSettings
 from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
@@ -41,6 +42,7 @@ def check_settings(settings: Settings) -> None:
         probe_texts(scorer.probe_texts, f"{key}.probe_texts")
     _check_lengths(settings)
     _check_protocol(settings)
+    check_decodings(settings)
     if settings.stage is Stage.export:
         check_export(settings.run, settings.export)
     if settings.stage is Stage.soup:

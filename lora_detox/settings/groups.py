@@ -23,6 +23,7 @@ from lora_detox.choices import (
 from lora_detox.ranges import fraction, not_negative, positive, positive_fraction
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings, GuardSettings
+from lora_detox.settings.decoding import DecodingSettings
 from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
 
 
@@ -242,6 +243,7 @@ class Settings:
     guard: GuardSettings = field(default_factory=GuardSettings)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
     sft: SftSettings = field(default_factory=SftSettings)
     reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     export: ExportSettings = field(default_factory=ExportSettings)

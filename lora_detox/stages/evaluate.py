@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.builders.data import prompt_template
+from lora_detox.builders.decoding import DecodingPlan
+from lora_detox.builders.decoding_plan import plan_decoding
 from lora_detox.builders.lengths import check_batch
 from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
 from lora_detox.choices import Protocol, TaskKind
@@ -58,8 +60,11 @@ def run(settings: Settings) -> tuple[float, ...]:
     prepare_process(settings.threads)
     clock, device = Clock(), resolve_device(settings.device)
     models, numbers = evaluated_models(settings), protocol_numbers(settings)
+    plans = []
     for model in models:
-        check_backbone(model.backbone(settings), NO_ADAPTER)
+        backbone = model.backbone(settings)
+        config = check_backbone(backbone, NO_ADAPTER)
+        plans.append(plan_decoding(model.decoding, settings, backbone, config))
     check_strengths(models, settings)
     if slow := slow_dtype_note(settings.policy.dtype.value, device):
         print_line(f"note     {slow}")
@@ -67,15 +72,16 @@ def run(settings: Settings) -> tuple[float, ...]:
     sets = prompt_sets(settings, numbers)
     for one in sets:
         print_line(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
-    for model in models:
-        _check_lengths(settings, model, sets, numbers)
+    asked = list(zip(models, plans, strict=True))
+    for one_asked in asked:
+        _check_lengths(settings, one_asked, sets, numbers)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
         encoder = load_encoder(settings, device)
     results: list[Answers] = []
-    for model in models:
+    for model, plan in asked:
         print_line(f"evaluating {model.name}")
-        results.extend(_answers(settings, model, sets, numbers, (reward, judge), clock, encoder))
+        results += _answers(settings, (model, plan), sets, numbers, (reward, judge), clock, encoder)
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     scorers |= {"encoder": encoder.encoder_id} if encoder else {}
     summary = {
@@ -93,7 +99,7 @@ def run(settings: Settings) -> tuple[float, ...]:
 
 def _answers(
     settings: Settings,
-    model: EvaluatedModel,
+    asked: tuple[EvaluatedModel, DecodingPlan],
     sets: list[PromptSet],
     numbers: Numbers,
     scorers: tuple[Scorer, Scorer | None],
@@ -101,6 +107,7 @@ def _answers(
     encoder: Encoder | None,
 ) -> list[Answers]:
     """What one model says to each set, at each strength; it is freed before the next is loaded."""
+    model, plan = asked
     with phase(f"loading {model.name}"):
         policy = load_policy(model.backbone(settings), NO_ADAPTER)
     rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
@@ -118,6 +125,7 @@ def _answers(
         perplexity=rtp or settings.task.kind is TaskKind.continuation,
         clock=clock,
         encoder=encoder,
+        generate=plan.load(policy, scorers[0]),
     )
     prompts = {}
     for one in sets:
@@ -131,7 +139,8 @@ def _answers(
                 one.role: evaluate(prompts[one.role], f"evaluating on {one.name}{where}")
                 for one in sets
             }
-        answers.append(Answers(model=model, strength=strength, sets=evaluations))
+        decoding = plan.facts()
+        answers.append(Answers(model=model, strength=strength, sets=evaluations, decoding=decoding))
     del policy, evaluate
     gc.collect()
     if torch.cuda.is_available():
@@ -140,21 +149,26 @@ def _answers(
 
 
 def _check_lengths(
-    settings: Settings, model: EvaluatedModel, sets: list[PromptSet], numbers: Numbers
+    settings: Settings,
+    asked: tuple[EvaluatedModel, DecodingPlan],
+    sets: list[PromptSet],
+    numbers: Numbers,
 ) -> None:
     """Prompts and responses fit one of the models, before any weight loads."""
-    plan = model.backbone(settings)
-    config = read_config(plan)
-    tokenizer = load_tokenizer(plan, config)
+    model, plan = asked
+    backbone = model.backbone(settings)
+    config = read_config(backbone)
+    tokenizer = load_tokenizer(backbone, config)
     for one in sets:
         batch = _encode(settings, one, tokenizer, family_of(config))
         first = one.role == "in_distribution"
         check_batch(
             config,
             tokenizer,
-            batch,
+            plan.asked(batch, tokenizer),
             numbers.response_tokens[1],
-            query_key=f"{'data' if first else f'evaluation.sets.{one.role}'}.max_query_tokens",
+            query_key=f"{'data' if first else f'evaluation.sets.{one.role}'}.max_query_tokens"
+            + plan.also_bounds,
             response_key="evaluation.new_tokens",
         )
 

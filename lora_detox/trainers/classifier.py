@@ -22,7 +22,7 @@ from lora_detox.builders.labelled import LabelledTexts
 from lora_detox.choices import ClassifierTraining, Dtype
 from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.machine import autocast_gains
-from lora_detox.policy.frozen import layer_list
+from lora_detox.policy.anatomy import layer_list
 from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
 from lora_detox.run.checkpoint import newest_trainer_checkpoint

@@ -11,7 +11,14 @@ from omegaconf import OmegaConf
 
 from lora_detox.__main__ import conf_dir
 from lora_detox.errors import SettingsError
-from lora_detox.settings import Settings, known_keys, register_schema, settings_from, settings_yaml
+from lora_detox.settings import (
+    DecodingSettings,
+    Settings,
+    known_keys,
+    register_schema,
+    settings_from,
+    settings_yaml,
+)
 
 CONF = conf_dir()
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -65,11 +72,24 @@ def test_every_option_composes_into_checked_settings(group, option):
         refusals.append(f"tracker.names: the package {option} is not installed")
     if (group, option) == ("budget", "relevant"):
         refusals.append("budget.relevance: got 0.05, but evaluation.encoder=null")
+    if group == "decoding" and option != "plain":
+        refusals.append(
+            f"decoding: got {option}; training and the other stages draw tokens plainly"
+        )
     if not refusals:
         settings_from(config)
         return
     with pytest.raises(SettingsError, match=refusals[0]):
         settings_from(config)
+
+
+@pytest.mark.parametrize("decoding", [option for group, option in OPTIONS if group == "decoding"])
+def test_defaults_of_each_decoding_are_those_of_the_schema(decoding):
+    """So that an entry of `evaluation.models` gets what the group would have given it."""
+    adapter = ["decoding.adapter=x"] if decoding == "anti_expert" else []
+    settings = settings_from(composed("stage=evaluate", f"decoding={decoding}", *adapter))
+    default = DecodingSettings(name=decoding, adapter="x" if adapter else None)
+    assert settings.decoding == default
 
 
 @pytest.mark.parametrize("task", [option for group, option in OPTIONS if group == "task"])

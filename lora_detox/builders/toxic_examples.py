@@ -1,0 +1,125 @@
+"""Toxic and civil texts that a decoding learns its words or directions from."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lora_detox.choices import Turns
+from lora_detox.errors import DataError
+from lora_detox.progress import track
+from lora_detox.prompts import PromptRow
+from lora_detox.prompts.columns import ABSENT, FieldMap, field_map, look_up
+from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, RawRow
+from lora_detox.prompts.sources import SPLITS, open_sources
+from lora_detox.settings.decoding import ExampleFieldSettings
+
+Item = TypeVar("Item")
+_BAD_ROWS = 100
+_TOXIC_FROM = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToxicExamples:
+    """Texts of both kinds.
+
+    Attributes:
+        toxic: at least one text.
+        civil: at least one text.
+        paired: whether the two lists are equally long and each civil text says the same as the
+            toxic one at its place.
+    """
+
+    toxic: list[str]
+    civil: list[str]
+    paired: bool
+
+    def sample(self, count: int) -> "ToxicExamples":
+        """At most `count` texts of each kind, the same ones each time; pairs stay together."""
+        if self.paired:
+            pairs = list(zip(self.toxic, self.civil, strict=True))
+            chosen = _sample(pairs, count)
+            toxic, civil = [one for one, _ in chosen], [one for _, one in chosen]
+        else:
+            toxic, civil = _sample(self.toxic, count), _sample(self.civil, count)
+        return ToxicExamples(toxic=toxic, civil=civil, paired=self.paired)
+
+
+def read_examples(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExamples:
+    """Labelled texts, or pairs of a toxic text and a civil one, of a file, folder or hub id.
+
+    Args:
+        path: as `data.path`; of several splits the training one is read.
+        fields: columns; a source with both columns of pairs is read as pairs.
+        key: of the decoding in the settings, for messages.
+
+    Returns:
+        The texts of its usable rows.
+
+    Raises:
+        DataError: nothing is there, the columns are missing, or one kind of text is.
+    """
+    try:
+        return _read(path, fields, f"{key}.examples")
+    except DataError as error:
+        message = str(error)
+        for column, own in (("prompt", "text"), ("toxicity", "label"), ("references", "neutral")):
+            message = message.replace(f"data.fields.{column}", f"{key}.fields.{own}")
+        raise DataError(message.replace("data.path", f"{key}.examples")) from error
+
+
+def _read(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExamples:
+    names = (fields.text, fields.label, fields.toxic, fields.neutral)
+    columns = {
+        one for name in names for part in name.split("|") for one in (part, part.split(".")[0])
+    }
+    sources = open_sources(
+        path,
+        config_name=None,
+        revision=None,
+        split_names=SPLITS,
+        rules=FileRules(columns=frozenset(columns)),
+        key=key,
+    )
+    source = next(iter(sources.values()))
+    raw_rows = list(track(source.rows, f"reading {source.name}", source.count))
+    if _has_pairs(raw_rows, fields):
+        pairs = _rows(raw_rows, field_map({"prompt": fields.toxic, "references": fields.neutral}))
+        whole = [row for row in pairs if row.references]
+        toxic, civil = [row.prompt for row in whole], [row.references[0] for row in whole]
+    else:
+        labelled = _rows(raw_rows, field_map({"prompt": fields.text, "toxicity": fields.label}))
+        known = [(row.prompt, row.toxicity) for row in labelled if row.toxicity is not None]
+        toxic = [text for text, label in known if label >= _TOXIC_FROM]
+        civil = [text for text, label in known if label < _TOXIC_FROM]
+    if not toxic or not civil:
+        raise DataError(
+            f"{path} has {len(toxic)} toxic and {len(civil)} civil texts; a decoding compares the "
+            f"two kinds, so want both; change `{key}`"
+        )
+    return ToxicExamples(toxic=toxic, civil=civil, paired=_has_pairs(raw_rows, fields))
+
+
+def _has_pairs(raw_rows: Sequence[RawRow | BadRow], fields: ExampleFieldSettings) -> bool:
+    """Whether some row has both columns of a pair."""
+    columns = (raw.columns for raw in raw_rows if isinstance(raw, RawRow))
+    return any(
+        look_up(one, fields.toxic) is not ABSENT and look_up(one, fields.neutral) is not ABSENT
+        for one in columns
+    )
+
+
+def _rows(raw_rows: Sequence[RawRow | BadRow], fields: FieldMap) -> list[PromptRow]:
+    rows = read_source(
+        raw_rows,
+        fields,
+        BadRowLog(limit=_BAD_ROWS),
+        turns=Turns.auto,
+        needs_toxicity=fields.toxicity is not None,
+    )
+    return [row for _, row in rows.rows]
+
+
+def _sample(items: list[Item], count: int) -> list[Item]:
+    return items if len(items) <= count else random.Random(0).sample(items, count)

@@ -1,0 +1,64 @@
+"""States of texts whatever their batch; a direction whose strength of 1 joins the two means."""
+
+import pytest
+import torch
+
+from lora_detox.decoding.direction import mean_difference, moved
+from lora_detox.decoding.states import last_states
+from lora_detox.policy.anatomy import decoder_layers, decoder_stack
+from lora_detox.types import Sampling
+from tests.tiny import tiny_policy, tiny_prompts
+
+TEXTS = ["w5 w6 w7 w8 w9", "w10", "w11 w12 w13", ""]
+
+
+@pytest.mark.parametrize("architecture", ["gptj", "gpt_neo", "llama", "t5", "bart"])
+def test_states_of_a_text_are_those_of_the_text_alone(architecture):
+    policy = tiny_policy(architecture)
+    layers = decoder_layers(policy.backbone)
+    together = last_states(policy, TEXTS, layers)
+    assert len(together) == len(layers)
+    for number, text in enumerate(TEXTS):
+        for joint, alone in zip(together, last_states(policy, [text], layers), strict=True):
+            torch.testing.assert_close(joint[number : number + 1], alone, rtol=1e-4, atol=1e-5)
+    last = together[-1]
+    assert (last[0] - last[1]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_the_last_state_is_the_one_that_predicts_the_next_token():
+    policy = tiny_policy("gptj")
+    (state,) = last_states(policy, TEXTS[:1], decoder_layers(policy.backbone)[-1:])
+    ids = torch.tensor([policy.tokenizer(TEXTS[0]).input_ids])
+    stack = decoder_stack(policy.backbone)
+    whole = stack(input_ids=ids, use_cache=False).last_hidden_state
+    torch.testing.assert_close(stack.ln_f(state), whole[:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_strength_of_1_moves_the_toxic_mean_onto_the_civil_one():
+    draw = torch.Generator().manual_seed(0)
+    toxic, civil = torch.randn(7, 5, generator=draw) + 3, torch.randn(9, 5, generator=draw)
+    direction = mean_difference(toxic, civil)
+    torch.testing.assert_close((toxic - direction).mean(dim=0), civil.mean(dim=0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("architecture", ["gptj", "t5", "gpt2", "opt"])
+def test_a_strength_of_0_changes_nothing_and_any_other_is_undone(architecture, static):
+    policy = tiny_policy(architecture)
+    policy.static_cache = static
+    prompts, last = tiny_prompts(policy, [4, 2, 6]), decoder_layers(policy.backbone)[-1]
+    direction = torch.linspace(-1, 1, policy.backbone.config.hidden_size)
+
+    def logits(strength=None):
+        session = policy.decoding(prompts.query_ids, prompts.query_mask, Sampling(), 3)
+        if strength is None:
+            return [session.next_logits(None), session.next_logits(torch.tensor([5, 6, 7]))]
+        with moved(last, direction, strength):
+            return [session.next_logits(None), session.next_logits(torch.tensor([5, 6, 7]))]
+
+    plain = logits()
+    assert all(map(torch.equal, logits(0.0), plain))
+    assert all((one - other).abs().max() > 0.01 for one, other in zip(logits(1.0), plain, strict=1))
+    assert all(map(torch.equal, logits(), plain))
