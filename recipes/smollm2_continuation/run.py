@@ -22,10 +22,10 @@ TRAINING = [
     "algorithm.minibatch_size=32",
     "algorithm.microbatch_size=16",
     "algorithm.ppo_epochs=2",
-    "algorithm.learning_rate=2e-4",
+    "algorithm.learning_rate=5e-4",
     "algorithm.schedule=linear",
-    "algorithm.warmup_iterations=5",
-    "algorithm.average=0.95",
+    "algorithm.warmup_iterations=2",
+    "algorithm.average=0.9",
     "algorithm.expert.prefix_credit_every=2",
     "algorithm.kl.charge=k3_loss",
     "algorithm.kl.control=fixed",
@@ -38,6 +38,7 @@ TRAINING = [
     "budget.kl=8",
     "budget.controller.margin=1",
     "budget.controller.damping=10",
+    "budget.controller.relevance_gain=1.0",
     "evaluation.every=10",
     "evaluation.validation_prompts=200",
     "evaluation.test_prompts=200",
@@ -78,7 +79,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__ or "", "runs/smollm2_continuation")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     return parser.parse_args()
 

@@ -15,12 +15,13 @@ BUDGET = [
     "budget.kl=8",
     "budget.controller.margin=1",
     "budget.controller.damping=10",
+    "budget.controller.relevance_gain=1.0",
     "budget.ship=end",  # the frontier chooses the strength
 ]
 OURS = [
     "algorithm=ppo",
     "algorithm.ppo_epochs=2",
-    "algorithm.learning_rate=3e-4",
+    "algorithm.learning_rate=5e-4",
     "algorithm.schedule=linear",
     "algorithm.average=0.9",
     "algorithm.expert.prefix_credit_every=2",
