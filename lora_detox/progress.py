@@ -80,8 +80,8 @@ class Phase:
         elif self.shown:
             self._print(f"{self.what}: {self._amount()}done in {self._elapsed():.0f} s")
 
-    def finish_pass(self, number: int) -> None:
-        """The pass of this number, from 1, is done for all units, however they were counted."""
+    def finish_pass(self, number: float) -> None:
+        """So many passes over all units are done, however they were counted."""
         if self.total is not None:
             self.counted = number * self.total
 

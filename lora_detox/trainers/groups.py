@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lora_detox.errors import DataError
-from lora_detox.progress import track
+from lora_detox.progress import phase
 from lora_detox.rollout import generate_responses
 from lora_detox.run.job import Job
 from lora_detox.scores import score_prompts
@@ -45,26 +45,29 @@ def score_groups(job: Job) -> Iterator[ScoredGroup]:
     Yields:
         iterations x rollout_batch_size / responses_per_prompt groups.
     """
-    each = job.settings.algorithm.responses_per_prompt
-    plan = job.plan
-    total = plan.iterations * job.settings.algorithm.rollout_batch_size
-    for iteration in track(range(plan.iterations), f"sampling {total} responses", plan.iterations):
-        prompts, seed = job.prompts(iteration), job.seed(iteration)
-        with job.clock("generate"):
-            responses = generate_responses(
-                job.policy, prompts, plan.sampling, **plan.generation, seed=seed
-            )
-        with job.clock("score"):
-            scores = score_prompts(job.reward, prompts, responses.texts).score.tolist()
-        sampled = [
-            ids[mask].tolist() for ids, mask in zip(responses.ids, responses.mask, strict=True)
-        ]
-        for first in range(0, len(sampled), each):
-            yield ScoredGroup(
-                query_ids=prompts.query_ids[first][prompts.query_mask[first]].tolist(),
-                responses=sampled[first : first + each],
-                scores=scores[first : first + each],
-            )
+    total = job.plan.iterations * job.settings.algorithm.rollout_batch_size
+    with phase("sampling and scoring", total, "responses", passes=2) as shown:
+        for iteration in range(job.plan.iterations):
+            yield from _scored_groups(job, iteration)
+            shown.finish_pass(2 * (iteration + 1) / job.plan.iterations)
+
+
+def _scored_groups(job: Job, iteration: int) -> Iterator[ScoredGroup]:
+    each, plan = job.settings.algorithm.responses_per_prompt, job.plan
+    prompts, seed = job.prompts(iteration), job.seed(iteration)
+    with job.clock("generate"):
+        responses = generate_responses(
+            job.policy, prompts, plan.sampling, **plan.generation, seed=seed
+        )
+    with job.clock("score"):
+        scores = score_prompts(job.reward, prompts, responses.texts).score.tolist()
+    sampled = [ids[mask].tolist() for ids, mask in zip(responses.ids, responses.mask, strict=True)]
+    for first in range(0, len(sampled), each):
+        yield ScoredGroup(
+            query_ids=prompts.query_ids[first][prompts.query_mask[first]].tolist(),
+            responses=sampled[first : first + each],
+            scores=scores[first : first + each],
+        )
 
 
 def preference_pairs(groups: list[ScoredGroup], least_gap: float) -> list[Pair]:

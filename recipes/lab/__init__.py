@@ -5,7 +5,8 @@ queue.py       a queue of runs that can be stopped and continued
 job.py         one job in one process: write prompts, train, evaluate
 options.py     the options that the queues' command lines have in common
 overrides.py   the lab's models, prompts and scorers as overrides of a run
-comparison.py  runs of methods that share everything else
+bench.py       a base with its scorers, prompts and judged sets
+comparison.py  runs of methods on one bench
 real.py        pretrained models, their classifiers, and the continuation task on them
 goals.py       bounds that results are held to;  goal_table.py  the table and picture of them
 judged.py      responses as columns of numbers, and changes with intervals

@@ -1,4 +1,4 @@
-"""Runs on the lab's continuation task that differ in the method alone."""
+"""Runs on one bench that differ in the method alone."""
 
 import json
 import sys
@@ -6,15 +6,8 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.lab.overrides import (
-    BASE,
-    CIVIL,
-    REWARD,
-    continuation,
-    evaluated,
-    three_sets,
-    training,
-)
+from recipes.lab.bench import Bench
+from recipes.lab.overrides import evaluated, training
 from recipes.lab.queue import Run, Step
 
 
@@ -24,32 +17,29 @@ class Comparison:
 
     Attributes:
         out: folder of the results.
-        shared: folder of corpora and models.
+        bench: base, scorers, prompts and judged sets.
         iterations: of each run.
         batch: scored samples per iteration.
         prompts: of each judged set.
-        sets: jigsaw and Wikipedia are judged too, not only held-out RealToxicityPrompts.
         peer: environment of TRL 0.11.4, a folder with bin/python; None runs no peer.
     """
 
     out: Path
-    shared: str
+    bench: Bench
     iterations: int
     batch: int
     prompts: int
-    sets: bool
     peer: Path | None = None
 
     @classmethod
-    def of(cls, given: Namespace, *, sets: bool) -> "Comparison":
+    def of(cls, given: Namespace, bench: Bench) -> "Comparison":
         """From a command line of `options.comparison_parser`."""
         return cls(
             out=Path(given.out).resolve(),
-            shared=given.shared,
+            bench=bench,
             iterations=given.iterations,
             batch=given.batch,
             prompts=given.prompts,
-            sets=sets,
             peer=Path(given.peer) if given.peer else None,
         )
 
@@ -93,14 +83,15 @@ class Comparison:
         """
         folder, prompts = self.out / name, self._prompts_step(seed)
         options = {
-            "--model": f"{self.shared}/{BASE}",
-            "--reward": f"{self.shared}/{REWARD}",
-            "--civil": CIVIL,
+            "--model": self.bench.base,
+            "--reward": self.bench.reward,
+            "--civil": self.bench.civil,
             "--prompts": str(prompts.done),
             "--out": str(folder / "train"),
             "--lr": rate,
             "--seed": str(seed),
             "--last-layers": str(last_layers),
+            "--targets": self.bench.targets,
         }
         if self.peer is None:
             raise ValueError("a peer's run wants an environment of TRL 0.11.4")
@@ -120,16 +111,17 @@ class Comparison:
         return folder.relative_to(self.out).as_posix()
 
     def _training(self, seed: int) -> list[str]:
-        return continuation(self.shared) + training(self.iterations, self.batch, seed)
+        sizes = training(self.iterations, self.batch, seed)
+        return [*self.bench.task, *sizes, *self.bench.training]
 
     def _judging(self, folder: Path, adapter: Path | None) -> dict[str, object]:
         """The part of a job that asks what training never saw."""
         overrides = [
-            *continuation(self.shared),
+            *self.bench.task,
             "stage=evaluate",
             f"evaluation.prompts={self.prompts}",
-            *(three_sets(self.shared) if self.sets else []),
-            evaluated(f"{self.shared}/{BASE}", adapter, self._name(folder)),
+            *self.bench.sets,
+            evaluated(self.bench.base, adapter, self._name(folder)),
         ]
         return {"folder": str(folder), "evaluate": overrides}
 

@@ -1,7 +1,7 @@
 """TRL 0.11.4's PPOTrainer with LoRA on given prompts: the peer. Run by the peer's own interpreter.
 
     VENV/bin/python peer_ppo.py --model DIR --reward DIR --civil nothate --prompts FILE --out DIR
-        [--lr 1.41e-5] [--seed 0] [--last-layers N] [--epochs 4]
+        [--lr 1.41e-5] [--seed 0] [--last-layers N] [--epochs 4] [--targets q_proj,v_proj]
 
 The prompts are those of our runs, as ids; the reward is the raw logit of the civil label on the
 response. Every other number is TRL's default (adaptive KL 0.2 aiming at 6, whitening, clip 0.2,
@@ -23,11 +23,15 @@ warnings.filterwarnings("ignore")
 import torch  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import (  # noqa: E402
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer  # noqa: E402
+
+ALL_LINEAR = "all-linear"
+"""PEFT's name for every linear layer but the output matrix."""
 
 
 class CivilLogit:
@@ -61,20 +65,47 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1.41e-5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--last-layers", type=int, default=0, help="0: all layers")
+    parser.add_argument("--targets", default="q_proj,v_proj", help="by comma, or all-linear")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--minibatch", type=int, default=4)
     parser.add_argument("--tokens", type=int, nargs=2, default=(20, 30))
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.last_layers and given.targets == ALL_LINEAR:
+        parser.error("--last-layers: PEFT wants names of modules with it; give them by --targets")
+    return given
 
 
-def policy(path: str, last_layers: int) -> Any:
-    """The base with a fresh LoRA (rank 16, alpha 32, query and value) and TRL's value head."""
-    base = AutoModelForCausalLM.from_pretrained(path).float()
-    depth = base.config.n_layer
+def base_config(path: str) -> Any:
+    """The configuration of a base, as the old Transformers of the peer has to be told it.
+
+    Newer ones write the base of rotary positions below `rope_parameters`, which old ones do not
+    read: they would take their default, and the model would be another one.
+
+    Raises:
+        SystemExit: rotary positions that are scaled.
+    """
+    config = AutoConfig.from_pretrained(path)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type", "default") != "default":
+        raise SystemExit(f"{path}: got rope_parameters {rope}; want those of type default")
+    if "rope_theta" in rope:
+        config.rope_theta = rope["rope_theta"]
+    return config
+
+
+def policy(path: str, last_layers: int, targets: str = "q_proj,v_proj") -> Any:
+    """The base with a fresh LoRA (rank 16, alpha 32) and TRL's value head.
+
+    Args:
+        path: folder of the base.
+        last_layers: how many layers from the end get adapters; 0 for all.
+        targets: names of modules by comma, or all-linear.
+    """
+    base = AutoModelForCausalLM.from_pretrained(path, config=base_config(path)).float()
+    depth = base.config.num_hidden_layers
     layers = {"layers_to_transform": list(range(depth - last_layers, depth))} if last_layers else {}
-    lora = LoraConfig(
-        r=16, lora_alpha=32, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], **layers
-    )
+    modules = targets if targets == ALL_LINEAR else targets.split(",")
+    lora = LoraConfig(r=16, lora_alpha=32, task_type="CAUSAL_LM", target_modules=modules, **layers)
     model = AutoModelForCausalLMWithValueHead.from_pretrained(get_peft_model(base, lora))
     model.is_peft_model = True
     return model
@@ -117,7 +148,7 @@ def train(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         learning_rate=given.lr,
         seed=given.seed,
     )
-    model = policy(given.model, given.last_layers)
+    model = policy(given.model, given.last_layers, given.targets)
     trainer = PPOTrainer(config, model, ref_model=None, tokenizer=tokenizer)
     random.seed(given.seed)
     torch.manual_seed(given.seed)
@@ -157,6 +188,7 @@ def main() -> None:
         "learning_rate": given.lr,
         "seed": given.seed,
         "last_layers": given.last_layers,
+        "targets": given.targets,
         "iterations": len(facts["history"]),
         **facts,
         "seconds": {"total": time.perf_counter() - start, "cpu": time.process_time()},

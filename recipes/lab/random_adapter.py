@@ -103,9 +103,12 @@ def write_random(source: Path, out: Path, seed: int) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise SystemExit(f"{out}: got a folder that is not empty; want another one")
     drawn = randomised(load_file(folder / WEIGHTS), seed)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / "adapter_config.json", out)
-    save_file(drawn, out / WEIGHTS, metadata={"format": "pt"})
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    shutil.copy(folder / "adapter_config.json", part)
+    save_file(drawn, part / WEIGHTS, metadata={"format": "pt"})
+    part.replace(out)  # whole, or not there
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from lora_detox.report.jsonl import write_text_atomic
+
 WORDS = (8, 60)
 """Least and most words of a text."""
 PROMPT_WORDS = (8, 15)
@@ -77,7 +79,7 @@ def main() -> None:
     random.Random(given.seed).shuffle(rows)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[: given.limit]]
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text("".join(lines), encoding="utf-8")
+    write_text_atomic(given.out, "".join(lines))
     print(f"{given.out}: {len(lines)} of {len(rows)} toxic texts of {given.labelled}")
 
 

@@ -7,6 +7,7 @@ Finished runs are skipped, so the command can be stopped and given again. What "
 stands in README.md and in `verdict.py`.
 """
 
+from recipes.lab.bench import lab_bench
 from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.queue import Run, execute_all
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join([*OURS, "peer"]), help="sides, by comma")
     parser.add_argument("--rates", default=",".join(RATES), help="learning rates, by comma")
     given = parser.parse_args()
-    comparison = Comparison.of(given, sets=False)
+    comparison = Comparison.of(given, lab_bench(given.shared, sets=False))
     if not given.report:
         runs = [comparison.base_run()]
         runs += [

@@ -10,6 +10,7 @@ listed. `--report` only makes the table and the picture from what is there. A `r
 
 import sys
 
+from recipes.lab.bench import lab_bench
 from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.queue import Run, execute_all
@@ -54,7 +55,7 @@ def main() -> None:
     parser = comparison_parser(__doc__, "runs/method_comparison")
     parser.add_argument("--only", help="methods, by comma")
     given = parser.parse_args()
-    comparison = Comparison.of(given, sets=True)
+    comparison = Comparison.of(given, lab_bench(given.shared, sets=True))
     known = {**METHODS, **(PEERS if given.peer else {})}
     methods = given.only.split(",") if given.only else list(known)
     if unknown := sorted(set(methods) - set(known)):

@@ -10,7 +10,7 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lora_detox import api
+from lora_detox import api, progress
 from lora_detox.clock import Clock
 from lora_detox.errors import DataError, SettingsError
 from lora_detox.prompts import repeat_prompts
@@ -72,7 +72,8 @@ class CountedReward:
 
 def test_groups_keep_sampled_ids_and_score_as_many_responses_as_the_main_path():
     policy = tiny_policy("gptj")
-    settings = api.compose_settings(["task=gptj_continuation", "algorithm=best_of_n"])
+    sizes = [f"algorithm.{one}_size=8" for one in ("rollout_batch", "minibatch", "microbatch")]
+    settings = api.compose_settings(["task=gptj_continuation", "algorithm=best_of_n", *sizes])
     batches = [
         repeat_prompts(tiny_prompts(policy, [3 + which, 5], seed=which), 4) for which in range(3)
     ]
@@ -90,7 +91,14 @@ def test_groups_keep_sampled_ids_and_score_as_many_responses_as_the_main_path():
         prompts=lambda which: batches[which],
         seed=lambda iteration: iteration,
     )
-    groups = list(score_groups(job))
+    groups = []
+    for group in score_groups(job):
+        groups.append(group)
+        (shown,) = progress._open_phases
+        done = 8 * ((len(groups) - 1) // 2)  # of whole iterations, each of two groups
+        assert done <= shown.counted / shown.passes <= done + 8
+    assert shown.total == 24
+    assert shown.counted / shown.passes == 24
     assert [len(one.scores) for one in groups] == [4] * 6
     queries = [
         ids[mask].tolist()
