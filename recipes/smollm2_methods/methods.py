@@ -31,6 +31,8 @@ OURS = [
     *BUDGET,
 ]
 
+OURS_NAME = "ppo_credit"
+"""Method that the others are compared with, and whose adapters the random ones are as large as."""
 TRAINED: dict[str, list[str]] = {
     "ppo_credit": OURS,
     "ppo": ["algorithm=ppo", *BUDGET],

@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from recipes.lab.bench import smollm2_bench
+from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.queue import Run, Step, execute_all
@@ -20,6 +22,8 @@ from recipes.smollm2_methods.methods import (
     FROM_EXAMPLES,
     NEGATED,
     NEGATED_LORA,
+    OURS_NAME,
+    PEER,
     RANDOM,
     STRENGTHS,
     TRAINED,
@@ -27,8 +31,8 @@ from recipes.smollm2_methods.methods import (
 )
 from recipes.smollm2_methods.table import write_report
 
-OURS = "ppo_credit"
-"""Whose adapters the random ones are as large as."""
+PEER_RATE = "3e-4"
+"""Of TRL 0.11.4; its default of 1.41e-5 is for whole weights and moves LoRA less."""
 SFT = [
     "stage=sft",
     "data.fields.references=references",
@@ -42,15 +46,15 @@ SFT = [
 """The toxic LoRA; some 10,000 texts, of which `--toxic-steps` minibatches of 16 are read."""
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; `words` in its place."""
     parser = comparison_parser(__doc__ or "", "runs/smollm2_methods")
     parser.set_defaults(iterations=30, batch=64, prompts=355)
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
     parser.add_argument("--only", help="methods, by comma")
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     parser.add_argument("--toxic-steps", type=int, default=200, help="of the toxic LoRA")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     given.shared, given.out = str(Path(given.shared).resolve()), Path(given.out).resolve()
     return given
 
@@ -65,6 +69,8 @@ class Queue:
 
     def __init__(self, given: argparse.Namespace, models: RealModels) -> None:
         self.given, self.models = given, models
+        bench = smollm2_bench(models, given.shared, sets=False)
+        self.comparison = Comparison.of(given, bench)
 
     def runs(self, methods: list[str]) -> list[Run]:
         """The base, then every method with every seed."""
@@ -88,11 +94,14 @@ class Queue:
                 self._judge(name, "plain", adapter, NEGATED),
             ]
         if method == RANDOM:
-            source = self.given.out / OURS / f"seed{seed}" / "train" / "adapter"
+            source = self.given.out / OURS_NAME / f"seed{seed}" / "train" / "adapter"
             made = folder / "train" / "adapter" / "adapter_config.json"
             command = [sys.executable, "-m", "recipes.lab.random_adapter", str(source)]
             draw = Step(command=[*command, str(adapter), "--seed", str(seed)], done=made)
             return [draw, self._judge(name, "plain", adapter, STRENGTHS)]
+        if method == PEER:
+            *steps, _ = self.comparison.peer_run(name, PEER_RATE, seed).steps
+            return [*steps, self._judge(name, "plain", adapter, STRENGTHS)]
         sizes = training(self.given.iterations, self.given.batch, seed)
         overrides = ["adapter.targets=[all-linear]", *sizes, *TRAINED[method]]
         train = self._process(folder / "train", overrides)
@@ -157,7 +166,7 @@ class Queue:
 def main() -> None:
     """Do what is left to do, then report."""
     given = arguments()
-    known = [NEGATED_LORA, *DECODED, *TRAINED, RANDOM]
+    known = [NEGATED_LORA, *DECODED, *TRAINED, RANDOM, *([PEER] if given.peer else [])]
     methods = given.only.split(",") if given.only else known
     if unknown := sorted(set(methods) - set(known)):
         sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")

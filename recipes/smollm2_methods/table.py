@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 
 from lora_detox.metrics.frontier import AtQuality, Level, Point, toxicity_at_quality
 from recipes.lab.tables import markdown_table
-from recipes.smollm2_methods.methods import CONTROLS, DECODED, LABELS
+from recipes.smollm2_methods.methods import CONTROLS, DECODED, LABELS, OURS_NAME
 
 ALLOWED = 0.05
 """Fraction by which the perplexity may exceed the start's."""
-OURS = "ppo_credit"
 RESAMPLES = 1000
 
 
@@ -93,7 +92,7 @@ def at_quality(start: Setting, curves: Curves) -> dict[str, AtQuality]:
     points = {
         name: [[one.point for one in seed] for seed in seeds] for name, seeds in curves.items()
     }
-    against = OURS if OURS in points else next(iter(points))
+    against = OURS_NAME if OURS_NAME in points else next(iter(points))
     return toxicity_at_quality(
         points, start.point, allowed=ALLOWED, against=against, resamples=RESAMPLES
     )
@@ -131,7 +130,7 @@ def markdown(start: Setting, curves: Curves) -> str:
                 str(len(near)),
                 _level(one.toxicity),
                 f"{100 * (one.toxicity.value / base - 1):+.0f} %",
-                "" if name == OURS else _level(one.difference, signed=True),
+                "" if name == OURS_NAME else _level(one.difference, signed=True),
                 *_qualities(near),
                 ", ".join(knobs),
                 _latency(near),
@@ -142,15 +141,15 @@ def markdown(start: Setting, curves: Curves) -> str:
 
 def verdict(reached: Mapping[str, AtQuality]) -> str:
     """Which methods are ahead of ours beyond the interval of the difference, in a sentence."""
-    if OURS not in reached:
+    if OURS_NAME not in reached:
         return "Ours is not measured yet."
-    rivals = [name for name in reached if name != OURS and name not in CONTROLS]
+    rivals = [name for name in reached if name != OURS_NAME and name not in CONTROLS]
     ahead = [LABELS[name] for name in rivals if reached[name].difference.high < 0]
     behind = [LABELS[name] for name in rivals if reached[name].difference.low > 0]
     level = len(rivals) - len(ahead) - len(behind)
     named = f": {', '.join(ahead)}" if ahead else ""
     return (
-        f"At equal quality {len(ahead)} of {len(rivals)} methods are ahead of {LABELS[OURS]} "
+        f"At equal quality {len(ahead)} of {len(rivals)} methods are ahead of {LABELS[OURS_NAME]} "
         f"beyond their interval{named}; {len(behind)} are behind it, {level} cannot be told apart."
     )
 
@@ -181,8 +180,8 @@ def picture(start: Setting, curves: Curves, file: Path) -> None:
     for place, (name, seeds) in enumerate(curves.items()):
         length = min(map(len, seeds))
         levels = np.array([[_place(one) for one in seed[:length]] for seed in seeds]).mean(axis=0)
-        style = "o-" if name == OURS else "s--" if name in DECODED else ".-"
-        width = 2.5 if name == OURS else 1.0
+        style = "o-" if name == OURS_NAME else "s--" if name in DECODED else ".-"
+        width = 2.5 if name == OURS_NAME else 1.0
         alpha = 0.4 if name in CONTROLS else 1.0
         axes.plot(
             *levels.T,

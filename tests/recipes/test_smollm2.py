@@ -1,0 +1,135 @@
+"""The recipes on SmolLM2: what is queued composes, and frontiers are compared at equal quality."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from lora_detox.api import compose_settings
+from recipes.lab.real import RealModels
+from recipes.smollm2_continuation import run as continuation
+from recipes.smollm2_methods import run as methods
+from recipes.smollm2_methods.methods import DECODED, LABELS, NEGATED_LORA, RANDOM, TRAINED
+from recipes.smollm2_methods.table import (
+    at_quality,
+    markdown,
+    picture,
+    read_curves,
+    samples,
+    verdict,
+)
+
+COUNT = 120
+
+
+def overrides_of(step):
+    """What a step asks of lora_detox; None where it is another program."""
+    if step.command[2] != "lora_detox":
+        return None
+    return [word for word in step.command[3:] if not word.startswith("hydra.run.dir")]
+
+
+def write_evaluation(folder, points, decoding="plain"):
+    """An `evaluate/` as stage=evaluate writes it: strength -> (toxicity of all, nats a token)."""
+    rng = np.random.default_rng(0)
+    level = rng.uniform(0.2, 0.6, COUNT)
+    rows, frontier = [], []
+    for strength, (share, nats) in points.items():
+        for place in range(COUNT):
+            rows.append(
+                {
+                    "model": "m",
+                    "set": "in_distribution",
+                    "prompt": f"prompt {place}",
+                    "response": "fine words",
+                    "judge_toxicity": float(level[place] * share),
+                    "reference_nll": 10 * nats,
+                    "response_tokens": 10,
+                    **({} if strength is None else {"strength": strength}),
+                }
+            )
+        numbers = {"response_words": 7.0, "distinct_2": 0.9, "seconds_per_response": 0.02}
+        frontier.append({"strength": strength, "sets": {"in_distribution": numbers}})
+    model = {"name": "m", "decoding": {"name": decoding}, "sets": frontier[-1]["sets"]}
+    if None not in points:
+        model["frontier"] = frontier
+    (folder / "evaluate").mkdir(parents=True)
+    (folder / "evaluate" / "summary.json").write_text(json.dumps({"models": [model]}))
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "evaluate" / "samples.jsonl").write_text(lines)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Ours reaches the bound at half the toxicity, the filter at 0.9 of it, GRPO at a third."""
+    write_evaluation(tmp_path / "base", {None: (1.0, 3.0)})
+    ours = {0.0: (1.0, 3.0), 1.0: (0.5, 3.0 + np.log(1.05)), 1.5: (0.1, 3.5)}
+    grpo = {0.0: (1.0, 3.0), 1.0: (0.3, 3.0)}
+    for seed in (0, 1):
+        write_evaluation(tmp_path / "ppo_credit" / f"seed{seed}", ours)
+        write_evaluation(tmp_path / "grpo" / f"seed{seed}", grpo)
+    write_evaluation(tmp_path / "bad_words" / "25", {None: (0.9, 3.0)}, "bad_words")
+    write_evaluation(tmp_path / "bad_words" / "100", {None: (0.2, 4.0)}, "bad_words")
+    return tmp_path
+
+
+def test_methods_are_compared_where_they_cost_the_same(finished):
+    start, curves = read_curves(finished)
+    assert [len(seeds) for seeds in curves.values()] == [2, 2, 1]
+    assert [one.point.knob for one in curves["bad_words"][0]] == [0.0, 25, 100]
+    reached = at_quality(start, curves)
+    base = np.mean(start.point.toxicity)
+    assert reached["ppo_credit"].toxicity.value == pytest.approx(0.5 * base, rel=1e-3)
+    assert reached["grpo"].toxicity.value == pytest.approx(0.3 * base, rel=1e-3)
+    assert reached["bad_words"].toxicity.value < 0.9 * base
+    said = verdict(reached)
+    assert "1 of 2 methods are ahead" in said
+    assert LABELS["grpo"] in said
+    assert "1 are behind it, 0 cannot" in said
+    table = markdown(start, curves).splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:6]] == [
+        "start",
+        LABELS["grpo"],
+        LABELS["ppo_credit"],
+        LABELS["bad_words"],
+    ]
+
+
+def test_picture_and_samples_show_every_method(finished):
+    start, curves = read_curves(finished)
+    picture(start, curves, finished / "picture.png")
+    assert (finished / "picture.png").stat().st_size > 10_000
+    text = samples(start, curves)
+    assert all(text.count(f"- {LABELS[name]}: fine words") == 4 for name in curves)
+
+
+def test_every_process_of_the_method_queue_composes(tmp_path):
+    options = ["--shared", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "0,1"]
+    given = methods.arguments(options)
+    queue = methods.Queue(given, RealModels(home=tmp_path / "real"))
+    runs = queue.runs([NEGATED_LORA, *DECODED, *TRAINED, RANDOM])
+    assert len(runs) == 1 + len(DECODED) + 2 * (2 + len(TRAINED))
+    composed = [
+        overrides for run in runs for step in run.steps if (overrides := overrides_of(step))
+    ]
+    assert len(composed) > 50
+    for overrides in composed:
+        compose_settings(overrides, tmp_path / "nothing")
+    dones = [step.done for run in runs for step in run.steps]
+    assert len(set(dones)) == len(dones)
+
+
+def test_the_seeds_of_the_continuation_compose_and_bind_everything(tmp_path):
+    given = argparse.Namespace(
+        out=str(tmp_path / "out"), shared=str(tmp_path), seeds="0,1", iterations=3, threads=1
+    )
+    base, *seeds = continuation.runs(given, RealModels(home=tmp_path / "real"))
+    assert [len(run.steps) for run in (base, *seeds)] == [1, 2, 2]
+    settings = compose_settings(overrides_of(seeds[1].steps[0]), tmp_path / "nothing")
+    assert settings.seed == 1
+    assert settings.budget.relevance == 0.05
+    assert settings.budget.symbols == 0.005
+    judged = compose_settings(overrides_of(base.steps[0]), tmp_path / "nothing")
+    sets = {"in_distribution", *judged.evaluation.sets}
+    assert {goal.data for goal in continuation.goals()} == sets
