@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 from lora_detox.choices import Turns
@@ -60,8 +62,10 @@ def read_examples(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExa
     Raises:
         DataError: nothing is there, the columns are missing, or one kind of text is.
     """
+    place = Path(path).expanduser()
+    changed = place.stat().st_mtime_ns if place.is_file() else 0
     try:
-        return _read(path, fields, f"{key}.examples")
+        return _read(path, changed, astuple(fields), f"{key}.examples")
     except DataError as error:
         message = str(error)
         for column, own in (("prompt", "text"), ("toxicity", "label"), ("references", "neutral")):
@@ -69,11 +73,12 @@ def read_examples(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExa
         raise DataError(message.replace("data.path", f"{key}.examples")) from error
 
 
-def _read(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExamples:
-    names = (fields.text, fields.label, fields.toxic, fields.neutral)
-    columns = {
-        one for name in names for part in name.split("|") for one in (part, part.split(".")[0])
-    }
+@lru_cache(maxsize=1)
+def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicExamples:
+    """Read once for the decodings of a call; again where the file has changed."""
+    fields = ExampleFieldSettings(*names)
+    alternatives = [one for name in names for one in name.split("|")]
+    columns = {*alternatives, *(one.split(".")[0] for one in alternatives)}
     sources = open_sources(
         path,
         config_name=None,

@@ -34,14 +34,14 @@ def fighting_words(
     """
     counts = [Counter(word for text in texts for word in _words(text)) for texts in (toxic, civil)]
     together = counts[0] + counts[1]
-    everything = sum(together.values())
+    everything, totals = together.total(), [count.total() for count in counts]
     scored = []
     for word, uses in together.items():
         prior = PRIOR_WORDS * uses / everything
         odds, variance = [], 0.0
-        for count in counts:
+        for count, total in zip(counts, totals, strict=True):
             here = count[word] + prior
-            odds.append(math.log(here / (count.total() + PRIOR_WORDS - here)))
+            odds.append(math.log(here / (total + PRIOR_WORDS - here)))
             variance += 1 / here
         delta = odds[0] - odds[1]
         if delta > 0 and delta >= math.log(least_ratio):
@@ -53,5 +53,6 @@ def _words(text: str) -> list[str]:
     """Lower-cased runs of letters; of scripts without spaces each letter."""
     words: list[str] = []
     for run in _RUN.findall(text.lower().replace("’", "'")):  # noqa: RUF001
-        words += list(run) if any(map(is_unspaced, run)) else [run]
+        whole = run.isascii() or not any(map(is_unspaced, run))
+        words += [run] if whole else list(run)
     return words
