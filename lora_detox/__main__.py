@@ -93,9 +93,11 @@ def explain(error: Exception, overrides: list[str]) -> str:
     if error.__cause__ is not None and str(error.__cause__).strip() not in parts[0]:
         parts.append(str(error.__cause__).strip())
     groups = conf_groups()
+    stage = next((one.removeprefix("stage=") for one in overrides if one.startswith("stage=")), "")
     for key in keys:
         names = sorted(groups)
         if key in "".join(parts) and (close := closest_keys(key, names)) and key not in close:
+            close.sort(key=lambda one: not one.startswith(f"{stage}."))  # the stage's own first
             parts.append(f"{key}: did you mean {', '.join(close)}?")
     return "\n".join([*parts, *missing_option(overrides, message, groups)])
 

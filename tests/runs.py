@@ -116,3 +116,8 @@ def write_run(folder: Path, architecture: str = "gptj", base: str | None = None)
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def untimed(numbers: dict) -> dict:
+    """Numbers of a set without those that a clock gives."""
+    return {key: value for key, value in numbers.items() if "seconds" not in key}

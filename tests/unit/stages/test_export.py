@@ -233,7 +233,7 @@ def test_what_is_no_strength_to_export(written, strength, match):
 
 
 def test_a_strength_without_its_group_is_answered_with_the_key(written):
-    with pytest.raises(SettingsError, match=r"strength: did you mean export\.strength\?"):
+    with pytest.raises(SettingsError, match=r"strength: did you mean export\.strength"):
         api.compose_settings(["stage=export", f"run={written}", "strength=0.8"])
 
 
