@@ -46,7 +46,7 @@ from lora_detox.run.record import RunRecord
 from lora_detox.run.resume import base_checksum, check_same_settings, trained_checksum
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
-from lora_detox.scores import prefix_credit
+from lora_detox.scores import Encoder, prefix_credit
 from lora_detox.settings import Settings
 from lora_detox.types import Rollout, Sampling, Scorer
 from lora_detox.update import PpoUpdate
@@ -102,15 +102,13 @@ def build_job(settings: Settings) -> Job:
     plan = plan_of(settings, resolve_dtype(backbone, config))
     data = load_data(settings)
     tokenizer = load_tokenizer(backbone, config)
-    seq2seq = bool(config.is_encoder_decoder)
-    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=seq2seq)
+    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=config.is_encoder_decoder)
     check_run(settings, config, tokenizer, data, encoded)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
         encoder = load_encoder(settings, device)
-    with phase(f"loading {settings.policy.path}"):
-        policy = load_policy(backbone, adapter)
-    policy.static_cache = settings.generation.static_cache
+    scorers = (reward, judge, encoder)
+    policy = _load_policy(settings, backbone, adapter)
     adapter_checksum, base = trained_checksum(policy), base_checksum(policy)
     references = any(encoded.validation.references)
     controls = _controls(settings, policy, reward, references=references)
@@ -134,10 +132,7 @@ def build_job(settings: Settings) -> Job:
         adapter_checksum=adapter_checksum,
         controls=controls,
         update=update,
-        evaluator=replace(
-            _evaluator(settings, policy, (reward, judge), plan, clock, references=references),
-            encoder=encoder,
-        ),
+        evaluator=_evaluator(settings, policy, scorers, plan, clock, references=references),
         state=state,
         selector=selector,
         records=RunRecord(settings, run_dir, first_iteration),
@@ -145,6 +140,13 @@ def build_job(settings: Settings) -> Job:
     )
     announce(job)
     return job
+
+
+def _load_policy(settings: Settings, backbone: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
+    with phase(f"loading {settings.policy.path}"):
+        policy = load_policy(backbone, adapter)
+    policy.static_cache = settings.generation.static_cache
+    return policy
 
 
 def _checked_model(settings: Settings) -> tuple[BackbonePlan, AdapterPlan, PretrainedConfig]:
@@ -231,7 +233,7 @@ def _selector(settings: Settings, state: TrainingState, controls: Controls) -> C
 def _evaluator(
     settings: Settings,
     policy: LoraPolicy,
-    scorers: tuple[Scorer, Scorer | None],
+    scorers: tuple[Scorer, Scorer | None, Encoder | None],
     plan: Plan,
     clock: Clock,
     *,
@@ -242,6 +244,7 @@ def _evaluator(
         policy=policy,
         reward=scorers[0],
         judge=scorers[1],
+        encoder=scorers[2],
         sampling=Sampling(greedy=True) if evaluation.greedy else plan.sampling,
         generation=plan.generation | {"batch_size": evaluation.batch_size},
         batch_size=settings.algorithm.microbatch_size,

@@ -12,6 +12,18 @@ from recipes.lab.process import ROOT
 
 MODELS = "runs/real"
 """Where they go by default."""
+BUDGET = [
+    "budget.words=[1.0,1.0]",
+    "budget.perplexity=0.05",
+    "budget.distinct_2=0.02",
+    "budget.relevance=0.05",
+    "budget.symbols=0.005",
+    "budget.kl=8",
+    "budget.controller.margin=1",
+    "budget.controller.damping=10",
+    "budget.controller.relevance_gain=1.0",
+]
+"""What a training on SmolLM2 may cost."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from recipes.lab.goals import Goal
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import continuation_sets, evaluated
 from recipes.lab.queue import Run, Step, execute_all
-from recipes.lab.real import MODELS, RealModels, continuation, real_models
+from recipes.lab.real import BUDGET, MODELS, RealModels, continuation, real_models
 
 TRAINING = [
     "adapter.targets=[all-linear]",
@@ -30,15 +30,7 @@ TRAINING = [
     "algorithm.kl.charge=k3_loss",
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
-    "budget.words=[1.0,1.0]",
-    "budget.perplexity=0.05",
-    "budget.distinct_2=0.02",
-    "budget.relevance=0.05",
-    "budget.symbols=0.005",
-    "budget.kl=8",
-    "budget.controller.margin=1",
-    "budget.controller.damping=10",
-    "budget.controller.relevance_gain=1.0",
+    *BUDGET,
     "evaluation.every=10",
     "evaluation.validation_prompts=200",
     "evaluation.test_prompts=200",

@@ -2,22 +2,14 @@
 
 from dataclasses import dataclass
 
+from recipes.lab.real import BUDGET
+
 STRENGTHS = "[0,0.25,0.5,0.75,1,1.25,1.5]"
 """Of an adapter that learned to be civil."""
 NEGATED = "[0,-0.25,-0.5,-0.75,-1,-1.5,-2]"
 """Of one that learned to be toxic."""
-BUDGET = [
-    "budget.words=[1.0,1.0]",
-    "budget.perplexity=0.05",
-    "budget.distinct_2=0.02",
-    "budget.relevance=0.05",
-    "budget.symbols=0.005",
-    "budget.kl=8",
-    "budget.controller.margin=1",
-    "budget.controller.damping=10",
-    "budget.controller.relevance_gain=1.0",
-    "budget.ship=end",  # the frontier chooses the strength
-]
+HELD = [*BUDGET, "budget.ship=end"]
+"""Within the budget, and without a choice of the state: the frontier chooses the strength."""
 OURS = [
     "algorithm=ppo",
     "algorithm.ppo_epochs=2",
@@ -28,16 +20,16 @@ OURS = [
     "algorithm.kl.charge=k3_loss",
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
-    *BUDGET,
+    *HELD,
 ]
 
 OURS_NAME = "ppo_credit"
 """Method that the others are compared with, and whose adapters the random ones are as large as."""
 TRAINED: dict[str, list[str]] = {
     "ppo_credit": OURS,
-    "ppo": ["algorithm=ppo", *BUDGET],
-    "rloo": ["algorithm=rloo", *BUDGET],
-    "grpo": ["algorithm=grpo", *BUDGET],
+    "ppo": ["algorithm=ppo", *HELD],
+    "rloo": ["algorithm=rloo", *HELD],
+    "grpo": ["algorithm=grpo", *HELD],
     "best_of_n_sft": ["algorithm=best_of_n"],
     "trl_dpo": ["algorithm=trl_dpo", "algorithm.learning_rate=1e-3"],
     "trl_grpo": ["algorithm=trl_grpo"],
