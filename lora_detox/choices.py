@@ -161,6 +161,13 @@ class Protocol(StrEnum):
     real_toxicity_prompts = "real_toxicity_prompts"
 
 
+class StatePosition(StrEnum):
+    """At which tokens of a text the states are read that a direction is made from."""
+
+    last = "last"
+    mean = "mean"
+
+
 class DecodingKind(StrEnum):
     """What stage=evaluate does while a model writes."""
 

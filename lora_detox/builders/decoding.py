@@ -17,7 +17,7 @@ from lora_detox.decoding.contexts import ContextDecoding, edited
 from lora_detox.decoding.direction import mean_difference, moved
 from lora_detox.decoding.prefix import CivilPrefix
 from lora_detox.decoding.projection import mlp_output, projected, toxic_directions
-from lora_detox.decoding.states import last_states
+from lora_detox.decoding.states import text_states
 from lora_detox.decoding.word_ban import BannedWords, WordBan
 from lora_detox.policy.anatomy import decoder_layers
 from lora_detox.policy.policy import LoraPolicy
@@ -146,7 +146,8 @@ class DecodingPlan:
         if self.examples is None:
             raise ValueError(f"{self.settings.name.value} was planned without examples")
         toxic, civil = self.examples.toxic, self.examples.civil
-        return last_states(policy, toxic, layers), last_states(policy, civil, layers)
+        at = self.settings.position
+        return text_states(policy, toxic, layers, at), text_states(policy, civil, layers, at)
 
 
 def upper_layers(layers: int, settings: DecodingSettings) -> int:

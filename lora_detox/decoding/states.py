@@ -1,4 +1,4 @@
-"""States of decoder layers behind the last token of given texts."""
+"""States of decoder layers at the tokens of given texts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lora_detox.choices import StatePosition
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.positions import position_limit
 from lora_detox.progress import advance, phase
@@ -19,10 +20,13 @@ _MOST_TOKENS = 128
 
 
 @torch.no_grad()
-def last_states(
-    policy: LoraPolicy, texts: Sequence[str], layers: Sequence[nn.Module]
+def text_states(
+    policy: LoraPolicy,
+    texts: Sequence[str],
+    layers: Sequence[nn.Module],
+    position: StatePosition = StatePosition.last,
 ) -> list[Float[Tensor, "N H"]]:
-    """What some layers return at the last token of each text, before any further norm.
+    """What some layers return at the tokens of each text, before any further norm.
 
     A decoder-only model reads the text as a query. An encoder-decoder writes it: its encoder reads
     an empty text, and the decoder the text itself.
@@ -31,6 +35,7 @@ def last_states(
         policy: whose layers they are.
         texts: N texts.
         layers: of its decoder.
+        position: the last token of a text alone, or the mean over all of its tokens.
 
     Returns:
         One tensor in fp32 per layer, rows in the order of the texts.
@@ -42,9 +47,12 @@ def last_states(
         for start in range(0, len(rows), _ROWS):
             batch = [rows[row] for row in order[start : start + _ROWS]]
             with _recorded(layers) as outputs:
-                places = _read(policy, batch)
+                ends = _read(policy, batch)
+            read = [1 if position is StatePosition.last else len(ids) for ids in batch]
+            spans = [slice(end - n + 1, end + 1) for end, n in zip(ends, read, strict=True)]
             for kept, output in zip(states, outputs, strict=True):
-                kept.append(output[torch.arange(len(batch)), places].float())
+                means = [output[row, span].float().mean(0) for row, span in enumerate(spans)]
+                kept.append(torch.stack(means))
             advance(len(batch))
     back = torch.tensor(order).argsort()
     return [torch.cat(kept)[back] for kept in states]

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_detox.choices import DecodingKind
+from lora_detox.choices import DecodingKind, StatePosition
 from lora_detox.errors import SettingsError
 from lora_detox.ranges import not_negative, positive, positive_fraction
 
@@ -18,8 +18,8 @@ READ_BY: Mapping[DecodingKind, tuple[str, ...]] = {
     DecodingKind.civil_prefix: ("prefix", "chat_prefix"),
     DecodingKind.best_of_n: ("n",),
     DecodingKind.anti_expert: ("adapter", "alpha", "top_p"),
-    DecodingKind.direction: ("strength", "count", *_EXAMPLES),
-    DecodingKind.projection: ("rank", "layers", "count", *_EXAMPLES),
+    DecodingKind.direction: ("strength", "position", "count", *_EXAMPLES),
+    DecodingKind.projection: ("rank", "layers", "position", "count", *_EXAMPLES),
 }
 """Keys of a decoding beside its name."""
 
@@ -55,6 +55,7 @@ class DecodingSettings:
     alpha: float = positive(2.0)
     top_p: float | None = positive_fraction(0.9)
     strength: float = not_negative(1.0)
+    position: StatePosition = StatePosition.last
     count: int = positive(500, "texts")
     rank: int = positive(4, "directions")
     layers: str = "last_half"

@@ -68,8 +68,8 @@ DECODED: dict[str, Knob] = {
     "projection": Knob(key="rank", values=(1, 2, 4, 8, 16)),
 }
 """Name of the decoding -> its frontier."""
-FROM_EXAMPLES = ("bad_words", "direction", "projection")
-"""These read labelled texts: the reward's half."""
+FROM_PAIRS = ("direction", "projection")
+"""These read pairs of a toxic sentence and its civil rewrite."""
 CONTROLS = ("control_constant", "control_length", "control_random")
 
 LABELS = {

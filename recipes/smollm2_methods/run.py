@@ -19,7 +19,7 @@ from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, continuation, real_models
 from recipes.smollm2_methods.methods import (
     DECODED,
-    FROM_EXAMPLES,
+    FROM_PAIRS,
     NEGATED,
     NEGATED_LORA,
     OURS_NAME,
@@ -29,8 +29,11 @@ from recipes.smollm2_methods.methods import (
     TRAINED,
     Knob,
 )
+from recipes.smollm2_methods.pairs import write_pairs
 from recipes.smollm2_methods.table import write_report
 
+PAIRS = "pairs.jsonl"
+"""Beside the results: what direction and projection are made from."""
 PEER_RATE = "3e-4"
 """Of TRL 0.11.4; its default of 1.41e-5 is for whole weights and moves LoRA less."""
 SFT = [
@@ -122,7 +125,9 @@ class Queue:
         for value in knob.values:
             keys = [f"decoding.{key}" for key in knob.fixed]
             keys += [f"decoding.{knob.key}={value}"] if knob.key else []
-            if method in FROM_EXAMPLES:
+            if method in FROM_PAIRS:
+                keys.append(f"decoding.examples={self.given.out / PAIRS}")
+            if method == "bad_words":
                 keys.append(f"decoding.examples={self.models.labelled('reward')}")
             if method == "anti_expert":
                 toxic = self.given.out / NEGATED_LORA / "seed0" / "train" / "adapter"
@@ -172,6 +177,7 @@ def main() -> None:
         sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
     if not given.report:
         models = real_models(given.models, given.shared)
+        write_pairs(Path(given.shared) / "data" / "paradetox.pairs.jsonl.gz", given.out / PAIRS)
         execute_all(Queue(given, models).runs(methods), jobs=given.jobs, retry=given.retry)
     write_report(given.out)
 

@@ -1,6 +1,7 @@
 """The recipes on SmolLM2: what is queued composes, and frontiers are compared at equal quality."""
 
 import argparse
+import gzip
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from recipes.lab.real import RealModels
 from recipes.smollm2_continuation import run as continuation
 from recipes.smollm2_methods import run as methods
 from recipes.smollm2_methods.methods import DECODED, LABELS, NEGATED_LORA, RANDOM, TRAINED
+from recipes.smollm2_methods.pairs import in_reward_half, write_pairs
 from recipes.smollm2_methods.table import (
     at_quality,
     markdown,
@@ -133,3 +135,19 @@ def test_the_seeds_of_the_continuation_compose_and_bind_everything(tmp_path):
     judged = compose_settings(overrides_of(base.steps[0]), tmp_path / "nothing")
     sets = {"in_distribution", *judged.evaluation.sets}
     assert {goal.data for goal in continuation.goals()} == sets
+
+
+def test_pairs_are_those_that_the_judge_never_read(tmp_path):
+    rows = [
+        {"toxic": f"rude {place}", "neutral": [f"fine {place}", f"kind {place}"]}
+        for place in range(60)
+    ]
+    with gzip.open(tmp_path / "pairs.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    target = write_pairs(tmp_path / "pairs.jsonl.gz", tmp_path / "out" / "pairs.jsonl")
+    kept = [json.loads(line) for line in target.read_text().splitlines()]
+    assert 10 < len(kept) < 40
+    for pair in kept:
+        assert in_reward_half(pair["toxic"])
+        assert in_reward_half(pair["neutral"])
+        assert pair["toxic"].split()[1] == pair["neutral"].split()[1]

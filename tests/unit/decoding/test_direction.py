@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from lora_detox.choices import StatePosition
 from lora_detox.decoding.direction import mean_difference, moved
-from lora_detox.decoding.states import last_states
+from lora_detox.decoding.states import text_states
 from lora_detox.policy.anatomy import decoder_layers, decoder_stack
 from lora_detox.types import Sampling
 from tests.tiny import tiny_policy, tiny_prompts
@@ -12,14 +13,17 @@ from tests.tiny import tiny_policy, tiny_prompts
 TEXTS = ["w5 w6 w7 w8 w9", "w10", "w11 w12 w13", ""]
 
 
+@pytest.mark.parametrize("position", StatePosition)
 @pytest.mark.parametrize("architecture", ["gptj", "gpt_neo", "llama", "t5", "bart"])
-def test_states_of_a_text_are_those_of_the_text_alone(architecture):
+def test_states_of_a_text_are_those_of_the_text_alone(architecture, position):
     policy = tiny_policy(architecture)
     layers = decoder_layers(policy.backbone)
-    together = last_states(policy, TEXTS, layers)
+    together = text_states(policy, TEXTS, layers, position)
     assert len(together) == len(layers)
     for number, text in enumerate(TEXTS):
-        for joint, alone in zip(together, last_states(policy, [text], layers), strict=True):
+        for joint, alone in zip(
+            together, text_states(policy, [text], layers, position), strict=True
+        ):
             torch.testing.assert_close(joint[number : number + 1], alone, rtol=1e-4, atol=1e-5)
     last = together[-1]
     assert (last[0] - last[1]).abs().max() > 0.01
@@ -28,11 +32,16 @@ def test_states_of_a_text_are_those_of_the_text_alone(architecture):
 @torch.no_grad()
 def test_the_last_state_is_the_one_that_predicts_the_next_token():
     policy = tiny_policy("gptj")
-    (state,) = last_states(policy, TEXTS[:1], decoder_layers(policy.backbone)[-1:])
+    (state,) = text_states(policy, TEXTS[:1], decoder_layers(policy.backbone)[-1:])
     ids = torch.tensor([policy.tokenizer(TEXTS[0]).input_ids])
     stack = decoder_stack(policy.backbone)
     whole = stack(input_ids=ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(stack.ln_f(state), whole[:, -1], rtol=1e-4, atol=1e-5)
+    layers = decoder_layers(policy.backbone)[-1:]
+    shorter = [policy.tokenizer.decode(ids[0, :n]) for n in range(1, ids.shape[1] + 1)]
+    (each,) = text_states(policy, shorter, layers)  # the last token of each beginning
+    (mean,) = text_states(policy, TEXTS[:1], layers, StatePosition.mean)
+    torch.testing.assert_close(mean[0], each.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
 def test_a_strength_of_1_moves_the_toxic_mean_onto_the_civil_one():
