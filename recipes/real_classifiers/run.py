@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__ or "", MODELS)
     parser.set_defaults(jobs=2)
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument(
         "overrides", nargs="*", help="of both trainings, as in reward_model.dtype=float32"
     )
@@ -59,9 +59,9 @@ def training(
         "reward_model.frozen_layers=0",
         "reward_model.dtype=auto",
         "reward_model.group_by_length=true",
-        "reward_model.batch_size=64",
-        "reward_model.learning_rate=2e-4",
-        "reward_model.warmup_steps=200",
+        "reward_model.batch_size=32",
+        "reward_model.learning_rate=1e-4",
+        "reward_model.warmup_steps=100",
         "reward_model.log_every=50",
         "data=local",
         f"data.path={models.labelled(half)}",
