@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from lora_detox.errors import ScorerError
@@ -21,6 +21,7 @@ from lora_detox.scores.loading import (
     check_special_tokens,
     identify,
     model_load_error,
+    read_model_config,
     resolve_model,
 )
 from lora_detox.scores.windows import Windower, window_length
@@ -77,15 +78,7 @@ def check_encoder(path: str, revision: str | None = None) -> EncoderPlan:
         ScorerError: if it is missing, unreachable, or pools in a way that is not known here.
     """
     place = resolve_model(path, revision, KEYS)
-    try:
-        config: Any = AutoConfig.from_pretrained(
-            place,
-            revision=revision,
-            trust_remote_code=False,
-            local_files_only=Path(place).is_dir(),
-        )
-    except Exception as error:
-        raise model_load_error(path, KEYS, error) from error
+    config = read_model_config(path, place, revision, KEYS)
     if config.is_encoder_decoder:
         raise ScorerError(
             f"{path} is an encoder-decoder ({config.model_type}), want an encoder alone, as "

@@ -77,15 +77,7 @@ def check_classifier(
             unclear.
     """
     place = resolve_classifier(path, key, revision)
-    try:
-        config: Any = AutoConfig.from_pretrained(
-            place,
-            revision=revision,
-            trust_remote_code=False,
-            local_files_only=Path(place).is_dir(),
-        )
-    except Exception as error:
-        raise load_error(path, key, error) from error
+    config = read_model_config(path, place, revision, classifier_keys(key))
     architectures = config.architectures or []
     if architectures and not any("SequenceClassification" in name for name in architectures):
         raise ScorerError(
@@ -266,6 +258,32 @@ def identify(path: str, place: str, model: Any, revision: str | None) -> str:
             digest.update(hashlib.file_digest(weights, "sha256").digest())
     name = path if path.startswith(EMBEDDED_PREFIX) else Path(place).resolve().name
     return f"{name}@{digest.hexdigest()[:12]}"
+
+
+def read_model_config(path: str, place: str, revision: str | None, keys: ModelKeys) -> Any:
+    """The configuration of a classifier or encoder, without its weights.
+
+    Args:
+        path: as settings have it, for messages.
+        place: where it was found.
+        revision: branch, tag or commit on the hub.
+        keys: settings that name it.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ScorerError: it cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(
+            place,
+            revision=revision,
+            trust_remote_code=False,
+            local_files_only=Path(place).is_dir(),
+        )
+    except Exception as error:
+        raise model_load_error(path, keys, error) from error
 
 
 def load_error(path: str, key: str, error: Exception) -> ScorerError:
