@@ -3,12 +3,14 @@
 The scripts of `shared/real` fetch them; what is there already is left alone.
 """
 
+import argparse
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.lab.process import ROOT
+from recipes.lab.queue import Step
 
 MODELS = "runs/real"
 """Where they go by default."""
@@ -85,6 +87,27 @@ def continuation(models: RealModels, shared: str) -> list[str]:
         "data.query_tokens=[10,15]",
         "data.split_fractions=[0.6,0.2,0.2]",
     ]
+
+
+def stage_step(
+    models: RealModels, given: argparse.Namespace, folder: Path, overrides: list[str]
+) -> Step:
+    """`python -m lora_detox` on the continuation task; goes on where it was stopped.
+
+    Args:
+        models: folders of the models.
+        given: a command line with `shared` and `threads`.
+        folder: of the run.
+        overrides: beside those of `continuation`.
+
+    Returns:
+        The step.
+    """
+    command = [sys.executable, "-m", "lora_detox", *continuation(models, given.shared), *overrides]
+    command += [f"threads={given.threads}", f"hydra.run.dir={folder}"]
+    if any((folder / "checkpoints").glob("iteration_*")):
+        command.append("resume=true")
+    return Step(command=command, done=folder / "summary.json")
 
 
 def real_models(home: str, shared: str) -> RealModels:

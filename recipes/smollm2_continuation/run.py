@@ -14,7 +14,7 @@ from recipes.lab.goals import Goal
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import continuation_sets, evaluated
 from recipes.lab.queue import Run, Step, execute_all
-from recipes.lab.real import BUDGET, MODELS, RealModels, continuation, real_models
+from recipes.lab.real import BUDGET, MODELS, RealModels, real_models, stage_step
 
 TRAINING = [
     "adapter.targets=[all-linear]",
@@ -92,7 +92,7 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
 def training(given: argparse.Namespace, models: RealModels, folder: Path, seed: int) -> Step:
     """One run, from its newest checkpoint where it was stopped."""
     overrides = [*TRAINING, f"algorithm.iterations={given.iterations}", f"seed={seed}"]
-    return process(given, models, folder, overrides)
+    return stage_step(models, given, folder, overrides)
 
 
 def evaluation(
@@ -104,18 +104,7 @@ def evaluation(
         *continuation_sets(given.shared),
         evaluated(str(models.policy), adapter, folder.name),
     ]
-    return process(given, models, folder / "evaluate", overrides)
-
-
-def process(
-    given: argparse.Namespace, models: RealModels, folder: Path, overrides: list[str]
-) -> Step:
-    """`python -m lora_detox` on the shared task with further overrides."""
-    command = [sys.executable, "-m", "lora_detox", *continuation(models, given.shared), *overrides]
-    command += [f"threads={given.threads}", f"hydra.run.dir={folder}"]
-    if any((folder / "checkpoints").glob("iteration_*")):
-        command.append("resume=true")
-    return Step(command=command, done=folder / "summary.json")
+    return stage_step(models, given, folder / "evaluate", overrides)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.queue import Run, Step, execute_all
-from recipes.lab.real import MODELS, RealModels, continuation, real_models
+from recipes.lab.real import MODELS, RealModels, real_models, stage_step
 from recipes.smollm2_methods.methods import (
     DECODED,
     FROM_PAIRS,
@@ -107,7 +107,7 @@ class Queue:
             return [*steps, self._judge(name, "plain", adapter, STRENGTHS)]
         sizes = training(self.given.iterations, self.given.batch, seed)
         overrides = ["adapter.targets=[all-linear]", *sizes, *TRAINED[method]]
-        train = self._process(folder / "train", overrides)
+        train = self._step(folder / "train", overrides)
         return [train, self._judge(name, "plain", adapter, STRENGTHS)]
 
     def _toxic_lora(self, folder: Path, seed: int) -> list[Step]:
@@ -117,7 +117,7 @@ class Queue:
         command += [str(self.models.labelled("reward")), str(texts), "--seed", str(seed)]
         write = Step(command=command, done=texts)
         overrides = [*SFT, f"sft.max_steps={self.given.toxic_steps}", f"seed={seed}"]
-        return [write, self._process(folder / "train", overrides, data=texts)]
+        return [write, self._step(folder / "train", [*overrides, f"data.path={texts}"])]
 
     def _decoded(self, method: str, knob: Knob) -> Run:
         """A decoding at each setting of its knob, in one process each."""
@@ -153,16 +153,10 @@ class Queue:
             *(extra or []),
             evaluated(str(self.models.policy), adapter, name),
         ]
-        return self._process(self.given.out / name / "evaluate", overrides)
+        return self._step(self.given.out / name / "evaluate", overrides)
 
-    def _process(self, folder: Path, overrides: list[str], data: Path | None = None) -> Step:
-        shared = continuation(self.models, self.given.shared)
-        command = [sys.executable, "-m", "lora_detox", *shared, *overrides]
-        command += [f"data.path={data}"] if data else []
-        command += [f"threads={self.given.threads}", f"hydra.run.dir={folder}"]
-        if any((folder / "checkpoints").glob("iteration_*")):
-            command.append("resume=true")
-        return Step(command=command, done=folder / "summary.json")
+    def _step(self, folder: Path, overrides: list[str]) -> Step:
+        return stage_step(self.models, self.given, folder, overrides)
 
     def _run(self, name: str, steps: list[Step]) -> Run:
         return Run(name=name, folder=self.given.out / name, steps=steps)

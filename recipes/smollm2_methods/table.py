@@ -150,7 +150,7 @@ def verdict(reached: Mapping[str, AtQuality]) -> str:
     named = f": {', '.join(ahead)}" if ahead else ""
     return (
         f"At equal quality {len(ahead)} of {len(rivals)} methods are ahead of {LABELS[OURS_NAME]} "
-        f"beyond their interval{named}; {len(behind)} are behind it, {level} cannot be told apart."
+        f"beyond their interval{named}; {len(behind)} behind it, {level} cannot be told apart."
     )
 
 

@@ -88,7 +88,7 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
     said = verdict(reached)
     assert "1 of 2 methods are ahead" in said
     assert LABELS["grpo"] in said
-    assert "1 are behind it, 0 cannot" in said
+    assert "1 behind it, 0 cannot" in said
     table = markdown(start, curves).splitlines()
     assert [line.split("|")[1].strip() for line in table[2:6]] == [
         "start",
