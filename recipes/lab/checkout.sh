@@ -1,5 +1,6 @@
 # Sourced by every run.sh: goes to the top of the checkout and names what recipes share.
-# PYTHON=... another interpreter, SHARED=... another folder of corpora and models, OUT=... of results.
+# PYTHON=... another interpreter, SHARED=... another folder of corpora and models, OUT=... of results,
+# MODELS=... of the classifiers that recipes/real_classifiers trained.
 set -euo pipefail
 recipe=$(cd "$(dirname "$0")" && pwd)
 cd "$recipe/../.."
@@ -13,5 +14,8 @@ scorers=(reward=local reward.path="$shared/lab/roberta-reward" reward.label=noth
 continuation=(task=gptj_continuation policy=local policy.path="$shared/lab/gptj-comments"
   data=local data.path="$shared/data/rtp.val.jsonl.gz" data.min_toxicity=0.3 'data.query_tokens=[10,15]'
   "${scorers[@]}")
-# T5 on dialogues; the data are each recipe's own.
-summary=(task=flan_summary policy=local policy.path="$shared/lab/t5-dialogue" data=local "${scorers[@]}")
+# T5 on dialogues, with the classifiers of recipes/real_classifiers; the data are each recipe's own.
+models=${MODELS:-runs/real}
+summary=(task=flan_summary policy=local policy.path="$shared/lab/t5-summary" data=local
+  reward=local reward.path="$models/classifiers/reward/classifier" reward.label=nothate
+  judge=local judge.path="$models/classifiers/judge/classifier" judge.label=neutral)

@@ -6,6 +6,7 @@ The scripts of `shared/real` fetch them; what is there already is left alone.
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,13 @@ BUDGET = [
     "budget.controller.relevance_gain=1.0",
 ]
 """What a training on SmolLM2 may cost."""
+BUDGET_SUMMARY = [
+    "budget.words=[0.9,0.9]",
+    "budget.distinct_2=0.05",
+    "budget.controller.margin=1",
+    "reward.length_debias=true",
+]
+"""What a training on summaries may cost, beside the start's ROUGE-L (the default)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,18 @@ class RealModels:
         return self.home / "classifiers" / half / "classifier"
 
 
+def scorers(models: RealModels) -> list[str]:
+    """Overrides of reward and judge: the two classifiers of recipes/real_classifiers."""
+    return [
+        "reward=local",
+        f"reward.path={models.classifier('reward')}",
+        "reward.label=nothate",
+        "judge=local",
+        f"judge.path={models.classifier('judge')}",
+        "judge.label=neutral",
+    ]
+
+
 def continuation(models: RealModels, shared: str) -> list[str]:
     """Overrides of the continuation task on SmolLM2: policy, scorers, encoder, prompts.
 
@@ -74,12 +94,7 @@ def continuation(models: RealModels, shared: str) -> list[str]:
         "task=gptj_continuation",
         "policy=local",
         f"policy.path={models.policy}",
-        "reward=local",
-        f"reward.path={models.classifier('reward')}",
-        "reward.label=nothate",
-        "judge=local",
-        f"judge.path={models.classifier('judge')}",
-        "judge.label=neutral",
+        *scorers(models),
         f"evaluation.encoder={models.encoder}",
         "data=local",
         f"data.path={shared}/data/rtp.val.jsonl.gz",
@@ -90,20 +105,20 @@ def continuation(models: RealModels, shared: str) -> list[str]:
 
 
 def stage_step(
-    models: RealModels, given: argparse.Namespace, folder: Path, overrides: list[str]
+    given: argparse.Namespace, task: Sequence[str], folder: Path, overrides: Sequence[str]
 ) -> Step:
-    """`python -m lora_detox` on the continuation task; goes on where it was stopped.
+    """`python -m lora_detox` in a folder of its own; goes on where it was stopped.
 
     Args:
-        models: folders of the models.
-        given: a command line with `shared` and `threads`.
+        given: a command line with `threads`.
+        task: overrides of every run, as those of `continuation`.
         folder: of the run.
-        overrides: beside those of `continuation`.
+        overrides: beside them.
 
     Returns:
         The step.
     """
-    command = [sys.executable, "-m", "lora_detox", *continuation(models, given.shared), *overrides]
+    command = [sys.executable, "-m", "lora_detox", *task, *overrides]
     command += [f"threads={given.threads}", f"hydra.run.dir={folder}"]
     if any((folder / "checkpoints").glob("iteration_*")):
         command.append("resume=true")

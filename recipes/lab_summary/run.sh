@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Detoxify the lab's dialogue T5 on real toxic turns: bash recipes/lab_summary/run.sh [OVERRIDES]
+# Detoxify the lab's summarizer on dialogues with a toxic turn: bash recipes/lab_summary/run.sh [OVERRIDES]
 source "$(dirname "$0")/../lab/checkout.sh"
 exec "$python" -m lora_detox "${summary[@]}" \
   data.path="$shared/data/toxic_turn.train.jsonl.gz" \
@@ -10,5 +10,5 @@ exec "$python" -m lora_detox "${summary[@]}" \
   algorithm.ppo_epochs=2 algorithm.learning_rate=3e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.expert.prefix_credit_every=3 \
   algorithm.kl.charge=k3_loss algorithm.kl.control=fixed algorithm.kl.coef=0.05 \
-  'budget.words=[0.9,0.9]' reward.length_debias=true \
+  'budget.words=[0.9,0.9]' budget.distinct_2=0.05 budget.controller.margin=1 reward.length_debias=true \
   evaluation.every=10 evaluation.validation_prompts=300 evaluation.test_prompts=218 "$@"

@@ -14,11 +14,18 @@ from recipes.lab.goals import Goal
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import continuation_sets, evaluated
 from recipes.lab.queue import Run, Step, execute_all
-from recipes.lab.real import BUDGET, MODELS, RealModels, real_models, stage_step
+from recipes.lab.real import (
+    BUDGET,
+    MODELS,
+    RealModels,
+    continuation,
+    real_models,
+    stage_step,
+)
 
 TRAINING = [
     "adapter.targets=[all-linear]",
-    "algorithm.rollout_batch_size=128",
+    "algorithm.rollout_batch_size=96",
     "algorithm.minibatch_size=32",
     "algorithm.microbatch_size=16",
     "algorithm.ppo_epochs=2",
@@ -92,7 +99,7 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
 def training(given: argparse.Namespace, models: RealModels, folder: Path, seed: int) -> Step:
     """One run, from its newest checkpoint where it was stopped."""
     overrides = [*TRAINING, f"algorithm.iterations={given.iterations}", f"seed={seed}"]
-    return stage_step(models, given, folder, overrides)
+    return stage_step(given, continuation(models, given.shared), folder, overrides)
 
 
 def evaluation(
@@ -104,7 +111,8 @@ def evaluation(
         *continuation_sets(given.shared),
         evaluated(str(models.policy), adapter, folder.name),
     ]
-    return stage_step(models, given, folder / "evaluate", overrides)
+    task = continuation(models, given.shared)
+    return stage_step(given, task, folder / "evaluate", overrides)
 
 
 def main() -> None:

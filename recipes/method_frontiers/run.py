@@ -1,7 +1,8 @@
-"""Methods on SmolLM2, each as a frontier: python -m recipes.smollm2_methods.run.
+"""Methods on a model, each as a frontier: python -m recipes.method_frontiers.run.
 
-    .venv/bin/python -m recipes.smollm2_methods.run [--only grpo,bad_words] [--seeds 0,1,2]
-        [--iterations 30] [--peer VENV] [--out DIR] [--models DIR] [--retry] [--report]
+    .venv/bin/python -m recipes.method_frontiers.run [--model smollm2 | t5_summary]
+        [--only grpo,bad_words] [--seeds 0,1,2] [--iterations 24] [--prompts 355] [--peer VENV]
+        [--out DIR] [--models DIR] [--retry] [--report]
 
 Same base, prompts, reward, judge and bound on generated tokens; trained methods have the same
 number of scored samples. Finished runs are skipped, so the command can be stopped and given again.
@@ -17,7 +18,7 @@ from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
-from recipes.smollm2_methods.methods import (
+from recipes.method_frontiers.methods import (
     DECODED,
     FROM_PAIRS,
     NEGATED,
@@ -26,11 +27,11 @@ from recipes.smollm2_methods.methods import (
     PEER,
     RANDOM,
     STRENGTHS,
-    TRAINED,
     Knob,
 )
-from recipes.smollm2_methods.pairs import write_pairs
-from recipes.smollm2_methods.table import write_report
+from recipes.method_frontiers.pairs import write_pairs
+from recipes.method_frontiers.subjects import QUALITIES, SUBJECTS
+from recipes.method_frontiers.table import write_report
 
 PAIRS = "pairs.jsonl"
 """Beside the results: what direction and projection are made from."""
@@ -38,12 +39,8 @@ PEER_RATE = "3e-4"
 """Of TRL 0.11.4; its default of 1.41e-5 is for whole weights and moves LoRA less."""
 SFT = [
     "stage=sft",
-    "data.fields.references=references",
-    "data.min_toxicity=null",
-    "data.query_tokens=null",
     "sft.epochs=1",
     "sft.learning_rate=5e-4",
-    "adapter.targets=[all-linear]",
     "evaluation.test_prompts=16",
 ]
 """The toxic LoRA; some 10,000 texts, of which `--toxic-steps` minibatches of 16 are read."""
@@ -51,14 +48,16 @@ SFT = [
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line; `words` in its place."""
-    parser = comparison_parser(__doc__ or "", "runs/smollm2_methods")
-    parser.set_defaults(iterations=30, batch=64, prompts=355)
+    parser = comparison_parser(__doc__ or "", "runs/method_frontiers")
+    parser.set_defaults(iterations=24, batch=32, prompts=355)
+    parser.add_argument("--model", choices=sorted(SUBJECTS), default="smollm2")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
     parser.add_argument("--only", help="methods, by comma")
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     parser.add_argument("--toxic-steps", type=int, default=200, help="of the toxic LoRA")
     given = parser.parse_args(words)
-    given.shared, given.out = str(Path(given.shared).resolve()), Path(given.out).resolve()
+    given.shared = str(Path(given.shared).resolve())
+    given.out = Path(given.out).resolve() / given.model
     return given
 
 
@@ -72,8 +71,15 @@ class Queue:
 
     def __init__(self, given: argparse.Namespace, models: RealModels) -> None:
         self.given, self.models = given, models
+        self.subject = SUBJECTS[given.model](models, given.shared)
         bench = smollm2_bench(models, given.shared, sets=False)
-        self.comparison = Comparison.of(given, bench)
+        self.comparison = Comparison.of(given, bench)  # of TRL 0.11.4, which has SmolLM2 alone
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of all methods of this command line, in the order in which they run."""
+        peers = [PEER] if self.given.peer and self.given.model == "smollm2" else []
+        return [NEGATED_LORA, *DECODED, *self.subject.trained, RANDOM, *peers]
 
     def runs(self, methods: list[str]) -> list[Run]:
         """The base, then every method with every seed."""
@@ -106,18 +112,19 @@ class Queue:
             *steps, _ = self.comparison.peer_run(name, PEER_RATE, seed).steps
             return [*steps, self._judge(name, "plain", adapter, STRENGTHS)]
         sizes = training(self.given.iterations, self.given.batch, seed)
-        overrides = ["adapter.targets=[all-linear]", *sizes, *TRAINED[method]]
-        train = self._step(folder / "train", overrides)
+        train = self._step(folder / "train", [*sizes, *self.subject.trained[method]])
         return [train, self._judge(name, "plain", adapter, STRENGTHS)]
 
     def _toxic_lora(self, folder: Path, seed: int) -> list[Step]:
-        """Toxic texts of the reward's half as prompts and continuations, and SFT on them."""
+        """SFT on toxic texts; where the subject wants them, those of the reward's half."""
         texts = folder / "toxic.jsonl"
         command = [sys.executable, "-m", "recipes.lab.toxic_texts"]
         command += [str(self.models.labelled("reward")), str(texts), "--seed", str(seed)]
         write = Step(command=command, done=texts)
         overrides = [*SFT, f"sft.max_steps={self.given.toxic_steps}", f"seed={seed}"]
-        return [write, self._step(folder / "train", [*overrides, f"data.path={texts}"])]
+        overrides += [one.format(texts=texts) for one in self.subject.toxic]
+        train = self._step(folder / "train", overrides)
+        return [write, train] if self.subject.wants_texts else [train]
 
     def _decoded(self, method: str, knob: Knob) -> Run:
         """A decoding at each setting of its knob, in one process each."""
@@ -144,19 +151,19 @@ class Queue:
         strengths: str = "[]",
         extra: list[str] | None = None,
     ) -> Step:
-        """Answer the held-out prompts of RealToxicityPrompts."""
+        """Answer the held-out prompts."""
         overrides = [
             "stage=evaluate",
             f"evaluation.prompts={self.given.prompts}",
             f"evaluation.strengths={strengths}",
             f"decoding={decoding}",
             *(extra or []),
-            evaluated(str(self.models.policy), adapter, name),
+            evaluated(self.subject.policy, adapter, name),
         ]
         return self._step(self.given.out / name / "evaluate", overrides)
 
     def _step(self, folder: Path, overrides: list[str]) -> Step:
-        return stage_step(self.models, self.given, folder, overrides)
+        return stage_step(self.given, self.subject.task, folder, overrides)
 
     def _run(self, name: str, steps: list[Step]) -> Run:
         return Run(name=name, folder=self.given.out / name, steps=steps)
@@ -165,15 +172,15 @@ class Queue:
 def main() -> None:
     """Do what is left to do, then report."""
     given = arguments()
-    known = [NEGATED_LORA, *DECODED, *TRAINED, RANDOM, *([PEER] if given.peer else [])]
-    methods = given.only.split(",") if given.only else known
-    if unknown := sorted(set(methods) - set(known)):
-        sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
     if not given.report:
         models = real_models(given.models, given.shared)
+        queue = Queue(given, models)
+        methods = given.only.split(",") if given.only else queue.methods
+        if unknown := sorted(set(methods) - set(queue.methods)):
+            sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(queue.methods)}")
         write_pairs(Path(given.shared) / "data" / "paradetox.pairs.jsonl.gz", given.out / PAIRS)
-        execute_all(Queue(given, models).runs(methods), jobs=given.jobs, retry=given.retry)
-    write_report(given.out)
+        execute_all(queue.runs(methods), jobs=given.jobs, retry=given.retry)
+    write_report(given.out, QUALITIES[given.model])
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 
 from lora_detox.metrics.frontier import AtQuality, Level, Point, toxicity_at_quality
 from recipes.lab.tables import markdown_table
-from recipes.smollm2_methods.methods import CONTROLS, DECODED, LABELS, OURS_NAME
+from recipes.method_frontiers.methods import CONTROLS, DECODED, LABELS, OURS_NAME
+from recipes.method_frontiers.subjects import Quality
 
-ALLOWED = 0.05
-"""Fraction by which the perplexity may exceed the start's."""
 RESAMPLES = 1000
 
 
@@ -25,7 +24,7 @@ class Setting:
     """One point of a method: what it wrote at one setting of its knob.
 
     Attributes:
-        point: toxicity by the judge and likelihood of each response.
+        point: toxicity by the judge, and likelihood or ROUGE-L, of each response.
         numbers: of `summary.json`, of the set of held-out prompts.
         rows: of `samples.jsonl`.
         seconds: of generation for one response; NaN where it was not measured.
@@ -41,22 +40,23 @@ Curves = dict[str, list[list[Setting]]]
 """Method -> its seeds -> their points, from weak to strong; the first is the start."""
 
 
-def read_curves(out: Path) -> tuple[Setting, Curves]:
+def read_curves(out: Path, quality: Quality) -> tuple[Setting, Curves]:
     """The start, and every method that has a finished evaluation."""
-    (start,) = settings_of(out / "base", knob=0.0)
+    (start,) = settings_of(out / "base", quality, knob=0.0)
     curves: dict[str, list[list[Setting]]] = defaultdict(list)
     for method in LABELS:
         folder = out / method
         if method in DECODED:
             values = [v for v in DECODED[method].values if _finished(folder / f"{v:g}")]
-            points = [one for v in values for one in settings_of(folder / f"{v:g}", knob=v)]
+            points = [one for v in values for one in settings_of(folder / f"{v:g}", quality, v)]
             if points:
                 curves[method].append([start, *points])
             continue
         for seed in sorted(folder.glob("seed*")):
             if _finished(seed):
-                points = settings_of(seed, knob=1.0)
-                curves[method].append(sorted(points, key=lambda one: abs(one.point.knob)))
+                points = settings_of(seed, quality, knob=1.0)
+                ordered = sorted(points, key=lambda one: abs(one.point.knob))
+                curves[method].append([start, *ordered])
     return start, dict(curves)
 
 
@@ -64,7 +64,7 @@ def _finished(folder: Path) -> bool:
     return (folder / "evaluate" / "summary.json").is_file()
 
 
-def settings_of(folder: Path, knob: float) -> list[Setting]:
+def settings_of(folder: Path, quality: Quality, knob: float) -> list[Setting]:
     """The points of one evaluation: one for each strength, or one at a knob."""
     summary = json.loads((folder / "evaluate" / "summary.json").read_text(encoding="utf-8"))
     lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
@@ -78,8 +78,7 @@ def settings_of(folder: Path, knob: float) -> list[Setting]:
         point = Point(
             knob=knob if strength is None else strength,
             toxicity=[row["judge_toxicity"] for row in own],
-            nll=[row["reference_nll"] for row in own],
-            tokens=[row["response_tokens"] for row in own],
+            **_quality_of(own, quality),
         )
         numbers = entry["sets"]["in_distribution"]
         seconds = numbers.get("seconds_per_response", float("nan"))
@@ -87,14 +86,23 @@ def settings_of(folder: Path, knob: float) -> list[Setting]:
     return found
 
 
-def at_quality(start: Setting, curves: Curves) -> dict[str, AtQuality]:
-    """Each method where its perplexity is at most ALLOWED above the start's."""
+def _quality_of(rows: list[dict[str, Any]], quality: Quality) -> dict[str, list[float]]:
+    if quality.measure == "rougeL":
+        return {"rouge": [float("nan") if row["rougeL"] is None else row["rougeL"] for row in rows]}
+    return {
+        "nll": [row["reference_nll"] for row in rows],
+        "tokens": [row["response_tokens"] for row in rows],
+    }
+
+
+def at_quality(start: Setting, curves: Curves, quality: Quality) -> dict[str, AtQuality]:
+    """Each method where its quality is as far below the start's as is allowed."""
     points = {
         name: [[one.point for one in seed] for seed in seeds] for name, seeds in curves.items()
     }
     against = OURS_NAME if OURS_NAME in points else next(iter(points))
     return toxicity_at_quality(
-        points, start.point, allowed=ALLOWED, against=against, resamples=RESAMPLES
+        points, start.point, allowed=quality.allowed, against=against, resamples=RESAMPLES
     )
 
 
@@ -103,14 +111,14 @@ def nearest(seed: list[Setting], toxicity: float) -> Setting:
     return min(seed, key=lambda one: abs(float(np.mean(one.point.toxicity)) - toxicity))
 
 
-def markdown(start: Setting, curves: Curves) -> str:
+def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
     """One row per method, least toxicity at equal quality first."""
-    reached = at_quality(start, curves)
+    reached = at_quality(start, curves, quality)
     base = float(np.mean(start.point.toxicity))
     heads = [
         "method",
         "seeds",
-        f"judge at perplexity +{ALLOWED:.0%} [95 %]",
+        f"judge at {quality.bound} [95 %]",
         "change",
         "less ours [95 %]",
         "words",
@@ -172,8 +180,8 @@ def _level(level: Level, *, signed: bool = False) -> str:
     return f"{level.value:{sign}.3f} [{level.low:{sign}.3f}, {level.high:{sign}.3f}]"
 
 
-def picture(start: Setting, curves: Curves, file: Path) -> None:
-    """Toxicity against perplexity: each method's mean curve over its seeds."""
+def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> None:
+    """Toxicity against quality: each method's mean curve over its seeds."""
     figure = Figure(figsize=(8.5, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -192,12 +200,13 @@ def picture(start: Setting, curves: Curves, file: Path) -> None:
             color=f"C{place % 10}",
             label=LABELS[name],
         )
-    perplexity, toxicity = _place(start)
-    axes.plot([perplexity], [toxicity], "k*", ms=12, label="start")
-    axes.axvline(perplexity * (1 + ALLOWED), color="0.5", lw=0.8, ls=":")
-    axes.set_xlim(perplexity * 0.5, perplexity * 2)
+    level, toxicity = _place(start)
+    sign = 1 if start.point.by_perplexity else -1
+    axes.plot([level], [toxicity], "k*", ms=12, label="start")
+    axes.axvline(level * (1 + sign * quality.allowed), color="0.5", lw=0.8, ls=":")
+    axes.set_xlim(level * 0.5, level * 2)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("perplexity under the start (dotted: the bound of the table)")
+    axes.set_xlabel(f"{quality.axis} (dotted: the bound of the table)")
     axes.set_ylabel("mean toxicity by the judge")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=7, ncols=2)
@@ -205,13 +214,16 @@ def picture(start: Setting, curves: Curves, file: Path) -> None:
 
 
 def _place(one: Setting) -> tuple[float, float]:
-    perplexity = np.exp(np.sum(one.point.nll) / np.sum(one.point.tokens))
-    return float(perplexity), float(np.mean(one.point.toxicity))
+    if one.point.by_perplexity:
+        level = np.exp(np.sum(one.point.nll) / np.sum(one.point.tokens))
+    else:
+        level = np.nanmean(one.point.rouge)
+    return float(level), float(np.mean(one.point.toxicity))
 
 
-def samples(start: Setting, curves: Curves, count: int = 4) -> str:
+def samples(start: Setting, curves: Curves, quality: Quality, count: int = 4) -> str:
     """What each method wrote at equal quality to prompts whose answers are mild in all of them."""
-    reached = at_quality(start, curves)
+    reached = at_quality(start, curves, quality)
     chosen = {"start": start} | {
         LABELS[name]: nearest(seeds[0], reached[name].toxicity.value)
         for name, seeds in curves.items()
@@ -227,17 +239,17 @@ def samples(start: Setting, curves: Curves, count: int = 4) -> str:
     return "\n".join(parts)
 
 
-def write_report(out: Path) -> None:
+def write_report(out: Path, quality: Quality) -> None:
     """Write table.md, picture.png and samples.md, and print the table."""
     if not _finished(out / "base"):
         print("nothing finished yet")
         return
-    start, curves = read_curves(out)
+    start, curves = read_curves(out, quality)
     if not curves:
         print("no method is finished yet")
         return
-    text = markdown(start, curves)
+    text = markdown(start, curves, quality)
     (out / "table.md").write_text(text, encoding="utf-8")
-    (out / "samples.md").write_text(samples(start, curves), encoding="utf-8")
-    picture(start, curves, out / "picture.png")
+    (out / "samples.md").write_text(samples(start, curves, quality), encoding="utf-8")
+    picture(start, curves, quality, out / "picture.png")
     print(text)

@@ -1,4 +1,4 @@
-"""The recipes on SmolLM2: what is queued composes, and frontiers are compared at equal quality."""
+"""The recipes on real models: what is queued composes; frontiers meet at equal quality."""
 
 import argparse
 import gzip
@@ -9,11 +9,11 @@ import pytest
 
 from lora_detox.api import compose_settings
 from recipes.lab.real import RealModels
-from recipes.smollm2_continuation import run as continuation
-from recipes.smollm2_methods import run as methods
-from recipes.smollm2_methods.methods import DECODED, LABELS, NEGATED_LORA, RANDOM, TRAINED
-from recipes.smollm2_methods.pairs import in_reward_half, write_pairs
-from recipes.smollm2_methods.table import (
+from recipes.method_frontiers import run as methods
+from recipes.method_frontiers.methods import DECODED, LABELS
+from recipes.method_frontiers.pairs import in_reward_half, write_pairs
+from recipes.method_frontiers.subjects import PERPLEXITY, ROUGE
+from recipes.method_frontiers.table import (
     at_quality,
     markdown,
     picture,
@@ -21,6 +21,7 @@ from recipes.smollm2_methods.table import (
     samples,
     verdict,
 )
+from recipes.smollm2_continuation import run as continuation
 
 COUNT = 120
 
@@ -48,6 +49,7 @@ def write_evaluation(folder, points, decoding="plain"):
                     "judge_toxicity": float(level[place] * share),
                     "reference_nll": 10 * nats,
                     "response_tokens": 10,
+                    "rougeL": None if place == 7 else 0.1 * nats,
                     **({} if strength is None else {"strength": strength}),
                 }
             )
@@ -66,8 +68,8 @@ def write_evaluation(folder, points, decoding="plain"):
 def finished(tmp_path):
     """Ours reaches the bound at half the toxicity, the filter at 0.9 of it, GRPO at a third."""
     write_evaluation(tmp_path / "base", {None: (1.0, 3.0)})
-    ours = {0.0: (1.0, 3.0), 1.0: (0.5, 3.0 + np.log(1.05)), 1.5: (0.1, 3.5)}
-    grpo = {0.0: (1.0, 3.0), 1.0: (0.3, 3.0)}
+    ours = {1.0: (0.5, 3.0 + np.log(1.05)), 1.5: (0.1, 3.5)}
+    grpo = {1.0: (0.3, 3.0)}
     for seed in (0, 1):
         write_evaluation(tmp_path / "ppo_credit" / f"seed{seed}", ours)
         write_evaluation(tmp_path / "grpo" / f"seed{seed}", grpo)
@@ -77,10 +79,10 @@ def finished(tmp_path):
 
 
 def test_methods_are_compared_where_they_cost_the_same(finished):
-    start, curves = read_curves(finished)
+    start, curves = read_curves(finished, PERPLEXITY)
     assert [len(seeds) for seeds in curves.values()] == [2, 2, 1]
     assert [one.point.knob for one in curves["bad_words"][0]] == [0.0, 25, 100]
-    reached = at_quality(start, curves)
+    reached = at_quality(start, curves, PERPLEXITY)
     base = np.mean(start.point.toxicity)
     assert reached["ppo_credit"].toxicity.value == pytest.approx(0.5 * base, rel=1e-3)
     assert reached["grpo"].toxicity.value == pytest.approx(0.3 * base, rel=1e-3)
@@ -89,7 +91,7 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
     assert "1 of 2 methods are ahead" in said
     assert LABELS["grpo"] in said
     assert "1 behind it, 0 cannot" in said
-    table = markdown(start, curves).splitlines()
+    table = markdown(start, curves, PERPLEXITY).splitlines()
     assert [line.split("|")[1].strip() for line in table[2:6]] == [
         "start",
         LABELS["grpo"],
@@ -99,23 +101,36 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
 
 
 def test_picture_and_samples_show_every_method(finished):
-    start, curves = read_curves(finished)
-    picture(start, curves, finished / "picture.png")
+    start, curves = read_curves(finished, PERPLEXITY)
+    picture(start, curves, PERPLEXITY, finished / "picture.png")
     assert (finished / "picture.png").stat().st_size > 10_000
-    text = samples(start, curves)
+    text = samples(start, curves, PERPLEXITY)
     assert all(text.count(f"- {LABELS[name]}: fine words") == 4 for name in curves)
 
 
-def test_every_process_of_the_method_queue_composes(tmp_path):
+def test_summaries_are_compared_by_rouge_where_nothing_of_it_is_lost(finished):
+    start, curves = read_curves(finished, ROUGE)
+    reached = at_quality(start, curves, ROUGE)  # rougeL is 0.1 of the nats: each method gains
+    base = np.mean(start.point.toxicity)
+    assert reached["ppo_credit"].toxicity.value == pytest.approx(0.1 * base)
+    assert reached["bad_words"].toxicity.value == pytest.approx(0.2 * base)
+    assert "judge at ROUGE-L -0%" in markdown(start, curves, ROUGE)
+    picture(start, curves, ROUGE, finished / "picture.png")
+    assert (finished / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("model", "trained"), [("smollm2", 10), ("t5_summary", 7)])
+def test_every_process_of_the_method_queue_composes(tmp_path, model, trained):
     options = ["--shared", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "0,1"]
-    given = methods.arguments(options)
+    given = methods.arguments([*options, "--model", model])
     queue = methods.Queue(given, RealModels(home=tmp_path / "real"))
-    runs = queue.runs([NEGATED_LORA, *DECODED, *TRAINED, RANDOM])
-    assert len(runs) == 1 + len(DECODED) + 2 * (2 + len(TRAINED))
+    runs = queue.runs(queue.methods)
+    assert len(queue.subject.trained) == trained
+    assert len(runs) == 1 + len(DECODED) + 2 * (2 + trained)
     composed = [
         overrides for run in runs for step in run.steps if (overrides := overrides_of(step))
     ]
-    assert len(composed) > 50
+    assert len(composed) > 40
     for overrides in composed:
         compose_settings(overrides, tmp_path / "nothing")
     dones = [step.done for run in runs for step in run.steps]

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from recipes.lab.real import BUDGET
+from recipes.lab.real import BUDGET, BUDGET_SUMMARY
 
-STRENGTHS = "[0,0.25,0.5,0.75,1,1.25,1.5]"
-"""Of an adapter that learned to be civil."""
-NEGATED = "[0,-0.25,-0.5,-0.75,-1,-1.5,-2]"
+STRENGTHS = "[0.5,1,1.5]"
+"""Of an adapter that learned to be civil; every curve begins with the base."""
+NEGATED = "[-0.5,-1,-1.5,-2]"
 """Of one that learned to be toxic."""
 HELD = [*BUDGET, "budget.ship=end"]
 """Within the budget, and without a choice of the state: the frontier chooses the strength."""
-OURS = [
+HELD_SUMMARY = [*BUDGET_SUMMARY, "budget.ship=end"]
+PREFIX_CREDIT = [
     "algorithm=ppo",
     "algorithm.ppo_epochs=2",
     "algorithm.learning_rate=5e-4",
@@ -20,24 +21,34 @@ OURS = [
     "algorithm.kl.charge=k3_loss",
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
-    *HELD,
 ]
 
 OURS_NAME = "ppo_credit"
 """Method that the others are compared with, and whose adapters the random ones are as large as."""
-TRAINED: dict[str, list[str]] = {
-    "ppo_credit": OURS,
-    "ppo": ["algorithm=ppo", *HELD],
-    "rloo": ["algorithm=rloo", *HELD],
-    "grpo": ["algorithm=grpo", *HELD],
-    "best_of_n_sft": ["algorithm=best_of_n"],
+
+
+def _ours(held: list[str]) -> dict[str, list[str]]:
+    """Our methods and their controls, within a budget."""
+    best = [*PREFIX_CREDIT, *held]
+    return {
+        OURS_NAME: best,
+        "ppo": ["algorithm=ppo", *held],
+        "rloo": ["algorithm=rloo", *held],
+        "grpo": ["algorithm=grpo", *held],
+        "best_of_n_sft": ["algorithm=best_of_n"],
+        "control_constant": [*best, "reward=constant"],
+        "control_length": [*best, "reward=length"],
+    }
+
+
+TRAINED_SEQ2SEQ = _ours(HELD_SUMMARY)
+"""Name -> overrides beside the shared ones; everything else is the default of conf/algorithm."""
+TRAINED_CAUSAL = _ours(HELD) | {
     "trl_dpo": ["algorithm=trl_dpo", "algorithm.learning_rate=1e-3"],
     "trl_grpo": ["algorithm=trl_grpo"],
     "trl_rloo": ["algorithm=trl_rloo"],
-    "control_constant": [*OURS, "reward=constant"],
-    "control_length": [*OURS, "reward=length"],
 }
-"""Name -> overrides beside the shared ones; everything else is the default of conf/algorithm."""
+"""TRL trains decoder-only models alone."""
 NEGATED_LORA, RANDOM = "negated_toxic_lora", "control_random"
 """Fine-tuned on toxic text and subtracted; an adapter of the norms of ppo_credit's."""
 PEER = "trl_classic_ppo"
