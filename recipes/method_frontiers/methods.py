@@ -2,15 +2,10 @@
 
 from dataclasses import dataclass
 
-from recipes.lab.real import BUDGET, BUDGET_SUMMARY
-
 STRENGTHS = "[0.5,1,1.5]"
 """Of an adapter that learned to be civil; every curve begins with the base."""
 NEGATED = "[-0.5,-1,-1.5,-2]"
 """Of one that learned to be toxic."""
-HELD = [*BUDGET, "budget.ship=end"]
-"""Within the budget, and without a choice of the state: the frontier chooses the strength."""
-HELD_SUMMARY = [*BUDGET_SUMMARY, "budget.ship=end"]
 PREFIX_CREDIT = [
     "algorithm=ppo",
     "algorithm.ppo_epochs=2",
@@ -27,10 +22,22 @@ OURS_NAME = "ppo_credit"
 """Method that the others are compared with, and whose adapters the random ones are as large as."""
 
 
-def _ours(held: list[str]) -> dict[str, list[str]]:
-    """Our methods and their controls, within a budget."""
+def trained(model: str, budget: list[str]) -> dict[str, list[str]]:
+    """Methods that train, by name, with their overrides; the rest is the default of the algorithm.
+
+    Ours stay within a budget. They ship the end of the training, as the frontier chooses the
+    strength.
+
+    Args:
+        model: of `recipes.lab.subjects.SUBJECTS`; TRL trains decoder-only models alone.
+        budget: its overrides.
+
+    Returns:
+        Name -> overrides beside those of every training.
+    """
+    held = [*budget, "budget.ship=end"]
     best = [*PREFIX_CREDIT, *held]
-    return {
+    methods = {
         OURS_NAME: best,
         "ppo": ["algorithm=ppo", *held],
         "rloo": ["algorithm=rloo", *held],
@@ -39,16 +46,15 @@ def _ours(held: list[str]) -> dict[str, list[str]]:
         "control_constant": [*best, "reward=constant"],
         "control_length": [*best, "reward=length"],
     }
+    if model == "smollm2":
+        methods |= {
+            "trl_dpo": ["algorithm=trl_dpo", "algorithm.learning_rate=1e-3"],
+            "trl_grpo": ["algorithm=trl_grpo"],
+            "trl_rloo": ["algorithm=trl_rloo"],
+        }
+    return methods
 
 
-TRAINED_SEQ2SEQ = _ours(HELD_SUMMARY)
-"""Name -> overrides beside the shared ones; everything else is the default of conf/algorithm."""
-TRAINED_CAUSAL = _ours(HELD) | {
-    "trl_dpo": ["algorithm=trl_dpo", "algorithm.learning_rate=1e-3"],
-    "trl_grpo": ["algorithm=trl_grpo"],
-    "trl_rloo": ["algorithm=trl_rloo"],
-}
-"""TRL trains decoder-only models alone."""
 NEGATED_LORA, RANDOM = "negated_toxic_lora", "control_random"
 """Fine-tuned on toxic text and subtracted; an adapter of the norms of ppo_credit's."""
 PEER = "trl_classic_ppo"

@@ -18,6 +18,7 @@ from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
+from recipes.lab.subjects import QUALITIES, SUBJECTS
 from recipes.method_frontiers.methods import (
     DECODED,
     FROM_PAIRS,
@@ -28,9 +29,9 @@ from recipes.method_frontiers.methods import (
     RANDOM,
     STRENGTHS,
     Knob,
+    trained,
 )
 from recipes.method_frontiers.pairs import write_pairs
-from recipes.method_frontiers.subjects import QUALITIES, SUBJECTS
 from recipes.method_frontiers.table import write_report
 
 PAIRS = "pairs.jsonl"
@@ -72,6 +73,7 @@ class Queue:
     def __init__(self, given: argparse.Namespace, models: RealModels) -> None:
         self.given, self.models = given, models
         self.subject = SUBJECTS[given.model](models, given.shared)
+        self.trained = trained(given.model, self.subject.budget)
         bench = smollm2_bench(models, given.shared, sets=False)
         self.comparison = Comparison.of(given, bench)  # of TRL 0.11.4, which has SmolLM2 alone
 
@@ -79,7 +81,7 @@ class Queue:
     def methods(self) -> list[str]:
         """Names of all methods of this command line, in the order in which they run."""
         peers = [PEER] if self.given.peer and self.given.model == "smollm2" else []
-        return [NEGATED_LORA, *DECODED, *self.subject.trained, RANDOM, *peers]
+        return [NEGATED_LORA, *DECODED, *self.trained, RANDOM, *peers]
 
     def runs(self, methods: list[str]) -> list[Run]:
         """The base, then every method with every seed."""
@@ -112,7 +114,7 @@ class Queue:
             *steps, _ = self.comparison.peer_run(name, PEER_RATE, seed).steps
             return [*steps, self._judge(name, "plain", adapter, STRENGTHS)]
         sizes = training(self.given.iterations, self.given.batch, seed)
-        train = self._step(folder / "train", [*sizes, *self.subject.trained[method]])
+        train = self._step(folder / "train", [*sizes, *self.trained[method]])
         return [train, self._judge(name, "plain", adapter, STRENGTHS)]
 
     def _toxic_lora(self, folder: Path, seed: int) -> list[Step]:

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lora_detox.metrics.frontier import AtQuality, Level, Point, toxicity_at_quality
+from recipes.lab.subjects import Quality
 from recipes.lab.tables import markdown_table
 from recipes.method_frontiers.methods import CONTROLS, DECODED, LABELS, OURS_NAME
-from recipes.method_frontiers.subjects import Quality
 
 RESAMPLES = 1000
 

@@ -9,10 +9,10 @@ import pytest
 
 from lora_detox.api import compose_settings
 from recipes.lab.real import RealModels
+from recipes.lab.subjects import PERPLEXITY, ROUGE
 from recipes.method_frontiers import run as methods
 from recipes.method_frontiers.methods import DECODED, LABELS
 from recipes.method_frontiers.pairs import in_reward_half, write_pairs
-from recipes.method_frontiers.subjects import PERPLEXITY, ROUGE
 from recipes.method_frontiers.table import (
     at_quality,
     markdown,
@@ -119,14 +119,14 @@ def test_summaries_are_compared_by_rouge_where_nothing_of_it_is_lost(finished):
     assert (finished / "picture.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("model", "trained"), [("smollm2", 10), ("t5_summary", 7)])
-def test_every_process_of_the_method_queue_composes(tmp_path, model, trained):
+@pytest.mark.parametrize(("model", "count"), [("smollm2", 10), ("t5_summary", 7)])
+def test_every_process_of_the_method_queue_composes(tmp_path, model, count):
     options = ["--shared", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "0,1"]
     given = methods.arguments([*options, "--model", model])
     queue = methods.Queue(given, RealModels(home=tmp_path / "real"))
     runs = queue.runs(queue.methods)
-    assert len(queue.subject.trained) == trained
-    assert len(runs) == 1 + len(DECODED) + 2 * (2 + trained)
+    assert len(queue.trained) == count
+    assert len(runs) == 1 + len(DECODED) + 2 * (2 + count)
     composed = [
         overrides for run in runs for step in run.steps if (overrides := overrides_of(step))
     ]

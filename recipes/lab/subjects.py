@@ -1,11 +1,9 @@
-"""What methods are compared on: a model, its prompts and scorers, and the measure of quality."""
+"""Models that methods are compared on, with prompts, scorers and the measure of quality."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recipes.lab.bench import smollm2_bench
-from recipes.lab.real import RealModels, scorers
-from recipes.method_frontiers.methods import TRAINED_CAUSAL, TRAINED_SEQ2SEQ
+from recipes.lab.real import BUDGET, BUDGET_SUMMARY, RealModels, scorers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +40,14 @@ class Subject:
     Attributes:
         policy: folder of the model.
         task: overrides of every run: policy, reward, judge, prompts.
-        trained: name of each method that trains -> its overrides beside the shared ones.
+        budget: overrides of a training that may cost little.
         toxic: overrides of stage=sft that make the toxic LoRA; `{texts}` stands for the file that
             recipes/lab/toxic_texts.py writes.
     """
 
     policy: str
     task: list[str]
-    trained: Mapping[str, list[str]]
+    budget: list[str]
     toxic: list[str]
 
     @property
@@ -69,7 +67,7 @@ def smollm2(models: RealModels, shared: str) -> Subject:
     return Subject(
         policy=bench.base,
         task=[*bench.task, *bench.training],
-        trained=TRAINED_CAUSAL,
+        budget=BUDGET,
         toxic=[
             "data.path={texts}",
             "data.fields.references=references",
@@ -101,7 +99,7 @@ def t5_summary(models: RealModels, shared: str) -> Subject:
             "adapter.scope=decoder",
             "adapter.targets=[all-linear]",
         ],
-        trained=TRAINED_SEQ2SEQ,
+        budget=BUDGET_SUMMARY,
         toxic=["data.fields.references=toxic_line"],
     )
 

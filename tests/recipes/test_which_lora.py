@@ -1,0 +1,102 @@
+"""Adapters beside each other: every process composes, and the table counts steps and seconds."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from lora_detox.api import compose_settings
+from recipes.lab.fresh_adapter import write_fresh
+from recipes.lab.real import RealModels
+from recipes.lab.subjects import SUBJECTS
+from recipes.which_lora import run as which
+from recipes.which_lora.table import WORK, read_all, write_report
+from recipes.which_lora.variants import MISS, variants
+from tests.tiny import tiny_backbone
+
+
+@pytest.mark.parametrize("model", sorted(SUBJECTS))
+def test_every_process_composes_with_its_own_adapter(tmp_path, model):
+    options = ["--shared", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "4"]
+    given = which.arguments([*options, "--model", model])
+    subject = SUBJECTS[model](RealModels(home=tmp_path / "real"), given.shared)
+    base, *queue = which.runs(given, subject)
+    assert len(base.steps) == 1
+    assert len(queue) == len(variants(model)) == 9
+    adapters = set()
+    for run in queue:
+        train, judge = run.steps[-2:]
+        settings = compose_settings(train.command[3:-1], tmp_path / "nothing")
+        assert settings.seed == 4
+        one = settings.adapter
+        kind = (tuple(one.targets), one.rank, one.alpha, one.rslora, one.dora)
+        adapters.add((*kind, settings.policy.adapter))
+        assert compose_settings(judge.command[3:-1], tmp_path / "nothing").stage == "evaluate"
+    assert len(adapters) == 9
+    miss = next(run for run in queue if run.name.startswith(MISS))
+    assert len(miss.steps) == 3
+    assert f"policy.adapter={miss.steps[0].done.parent}" in miss.steps[1].command
+
+
+def test_a_fresh_miss_adapter_changes_nothing_yet(tmp_path):
+    tiny_backbone("gptj").save_pretrained(tmp_path / "base")
+    out = tmp_path / "fresh"
+    write_fresh("miss", str(tmp_path / "base"), out, rank=4, scope="all", seed=0)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    ids = torch.arange(3, 9)[None]
+    before = base(ids).logits
+    after = PeftModel.from_pretrained(base, out).eval()(ids).logits
+    assert (before - after).abs().max() < 1e-5
+
+
+def write_run(folder, level, seconds):
+    """A finished training of four iterations, and its evaluation."""
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "summary.json").write_text(json.dumps({"parameters": {"trainable": 1234}}))
+    rows = [{"iteration": 0}]
+    for toxicity in np.linspace(0.4, level, 4):
+        phases = {f"seconds_{name}": seconds / 4 for name in WORK}
+        rows.append({"toxicity": toxicity, **phases})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "train" / "metrics.jsonl").write_text(lines)
+    write_judged(folder, level)
+
+
+def write_judged(folder, level):
+    """An `evaluate/` of 40 responses."""
+    (folder / "evaluate").mkdir(parents=True)
+    rows = [
+        {
+            "set": "in_distribution",
+            "prompt": f"p{place}",
+            "response": "some fine words",
+            "judge_toxicity": level,
+            "reference_nll": 30.0,
+            "response_tokens": 10,
+            "symbols": 0.0,
+        }
+        for place in range(40)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "evaluate" / "samples.jsonl").write_text(lines)
+    sets = {"in_distribution": {"distinct_2": 0.9}}
+    model = {"name": "m", "sets": sets}
+    (folder / "evaluate" / "summary.json").write_text(json.dumps({"models": [model]}))
+
+
+def test_equal_seconds_count_what_was_finished_by_then(tmp_path):
+    write_judged(tmp_path / "base", 0.4)
+    write_run(tmp_path / "query_value" / "seed0", 0.2, seconds=10.0)
+    write_run(tmp_path / "dora" / "seed0", 0.1, seconds=20.0)
+    write_report(tmp_path, "smollm2")
+    fast, slow = (read_all(tmp_path, "smollm2")[name][0] for name in ("query_value", "dora"))
+    assert fast.after(40.0) == pytest.approx(np.mean([0.4, 1 / 3, 0.8 / 3, 0.2]))
+    assert slow.after(40.0) == pytest.approx(np.mean([0.4, 0.3]))
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert "after 40 s" in lines[2]
+    assert "DoRA" in lines[4]  # least toxicity at equal steps first
+    assert "-75 %" in lines[4]
+    assert "| 1,234 |" in lines[5]
