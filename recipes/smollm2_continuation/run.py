@@ -38,7 +38,7 @@ TRAINING = [
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
     *BUDGET,
-    "evaluation.every=10",
+    "evaluation.every=8",
     "evaluation.validation_prompts=200",
     "evaluation.test_prompts=200",
     "checkpoint.every=5",
@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__ or "", "runs/smollm2_continuation")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
-    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--iterations", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     return parser.parse_args()
 
@@ -109,6 +109,7 @@ def evaluation(
     overrides = [
         "stage=evaluate",
         *continuation_sets(given.shared),
+        "evaluation.samples=1",
         evaluated(str(models.policy), adapter, folder.name),
     ]
     task = continuation(models, given.shared)

@@ -1,0 +1,73 @@
+"""Where does detox hold that was trained on openings? python -m recipes.transfer.run.
+
+    .venv/bin/python -m recipes.transfer.run [--seeds 0,1,2] [--adapters DIR] [--prompts 300]
+        [--only own,chat] [--out DIR] [--models DIR] [--shared DIR] [--retry] [--report]
+
+The adapters of recipes/smollm2_continuation under other sampling, in other tasks, and behind the
+chat template. Finished evaluations are skipped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from recipes.lab.options import queue_parser
+from recipes.lab.overrides import evaluated
+from recipes.lab.queue import Run, execute_all
+from recipes.lab.real import MODELS, RealModels, continuation, real_models, stage_step
+from recipes.transfer.conditions import conditions
+from recipes.transfer.table import write_report
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; `words` in its place."""
+    parser = queue_parser(__doc__ or "", "runs/transfer")
+    parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
+    parser.add_argument(
+        "--adapters", default="runs/smollm2_continuation", help="folder of the trained seeds"
+    )
+    parser.add_argument("--prompts", type=int, default=300, help="of each condition")
+    parser.add_argument("--only", help="conditions, by comma")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    given = parser.parse_args(words)
+    given.shared = str(Path(given.shared).resolve())
+    given.out = Path(given.out).resolve()
+    return given
+
+
+def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
+    """The base and every seed under every condition."""
+    known = conditions(given.shared)
+    names = given.only.split(",") if given.only else list(known)
+    if unknown := sorted(set(names) - set(known)):
+        sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
+    adapters: dict[str, Path | None] = {"base": None}
+    for seed in given.seeds.split(","):
+        adapters[f"seed{seed}"] = Path(given.adapters).resolve() / f"seed{seed}/train/adapter"
+    queue = []
+    for name in names:
+        for model, adapter in adapters.items():
+            folder = given.out / name / model
+            overrides = [
+                "stage=evaluate",
+                f"evaluation.prompts={given.prompts}",
+                *known[name].overrides,
+                evaluated(str(models.policy), adapter, model),
+            ]
+            task = continuation(models, given.shared)
+            step = stage_step(given, task, folder / "evaluate", overrides)
+            queue.append(Run(name=f"{name} {model}", folder=folder, steps=[step]))
+    return queue
+
+
+def main() -> None:
+    """Do what is left to do, then report."""
+    given = arguments()
+    if not given.report:
+        queue = runs(given, real_models(given.models, given.shared))
+        execute_all(queue, jobs=given.jobs, retry=given.retry)
+    write_report(given.out, conditions(given.shared))
+
+
+if __name__ == "__main__":
+    main()
