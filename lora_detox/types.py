@@ -43,15 +43,17 @@ class PromptBatch:
 
 @dataclass
 class FrozenStates:
-    """States of some rows that training cannot change; filled by the first pass over them.
+    """What training cannot change of some rows; filled by the first pass over them.
 
     Attributes:
         encoded: encoder states of the queries, where no adapter is in the encoder.
         lower: what the last decoder layer below the adapter returned.
+        layout: where the tokens are (`policy.layout.TokenLayout`).
     """
 
     encoded: Tensor | None = None
     lower: Any = None
+    layout: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,8 @@ class Rollout:
             itself.
         full_kl: exact KL(policy || reference) at each position [B, R], nats; only for the
             `full` penalty.
-        frozen: states that no adapter can change, by minibatch and microbatch; None where there
-            are none.
+        frozen: what training cannot change of the rows, by minibatch and microbatch; None keeps
+            nothing.
     """
 
     prompts: PromptBatch
@@ -239,8 +241,8 @@ class Policy(Protocol):
     ) -> ResponseOutputs:
         """Logprobs, values and entropies of given responses, with gradient where enabled."""
 
-    def frozen_states(self) -> FrozenStates | None:
-        """An empty keeper for states that training cannot change; None if there are none."""
+    def frozen_states(self) -> FrozenStates:
+        """An empty keeper for what training cannot change of some rows."""
 
     def merged(self) -> AbstractContextManager[None]:
         """Within this context the adapter is merged into the weights where that is exact enough."""

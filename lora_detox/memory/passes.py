@@ -67,7 +67,7 @@ def update_bytes(policy: LoraPolicy, shape: PassShape, sampling: Sampling) -> Up
         Bytes; gradients of the adapter are left out.
     """
     frozen = policy.frozen_states()
-    if frozen is not None:
+    if policy.frozen_part.exists:
         with torch.no_grad():
             _hidden(policy, shape, frozen)
     frozen_bytes = _bytes_of(frozen)

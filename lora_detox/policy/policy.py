@@ -14,6 +14,7 @@ from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.checksum import checksum
 from lora_detox.policy.families import Family, Rereading, Writing
 from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
+from lora_detox.policy.layout import TokenLayout
 from lora_detox.policy.logits import language_logits
 from lora_detox.policy.reference import Exchange, Reference, exchanged
 from lora_detox.policy.session import EditFactory, SampledWriting
@@ -147,28 +148,28 @@ class LoraPolicy:
             response_mask: True at real response tokens, end-of-sequence included.
             sampling: the distribution that logprobs and entropies are of.
             frozen: keeper of `frozen_states` for these very rows; the first pass fills it, later
-                ones skip what it holds.
+                ones skip what it holds, and do not ask the device for sizes.
             with_entropy: False leaves the entropies 0 and saves their time.
 
         Returns:
             Tensors [B, R], 0 at padding. The entropy carries no gradient.
         """
         batch = (query_ids, query_mask, response_ids, response_mask)
-        hidden = self._hidden_at_tokens(*batch, frozen)
-        positions = _positions_in_response(response_mask)
+        layout = _layout(query_mask, response_mask, frozen)
+        hidden = self._hidden_at_tokens(*batch, frozen, layout)
         logprobs, entropy = token_logprobs(
             hidden,
-            response_ids[response_mask],
-            positions,
+            layout.ids(response_ids),
+            layout.positions,
             self.to_logits(sampling),
             self.vocabulary,
             with_entropy=with_entropy,
             head_learns=self.head_learns,
         )
         return ResponseOutputs(
-            logprobs=_unpack(logprobs, response_mask),
-            values=_unpack(self._values(hidden), response_mask),
-            entropy=_unpack(entropy, response_mask),
+            logprobs=layout.unpack(logprobs),
+            values=layout.unpack(self._values(hidden)),
+            entropy=layout.unpack(entropy),
         )
 
     def _values(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
@@ -189,14 +190,14 @@ class LoraPolicy:
     ) -> Float[Tensor, "B R"]:
         """Exact KL(policy || reference) at each response position [B, R], nats, 0 at padding."""
         batch = (query_ids, query_mask, response_ids, response_mask)
-        hidden = self._hidden_at_tokens(*batch, frozen)
+        layout = _layout(query_mask, response_mask, frozen)
+        hidden = self._hidden_at_tokens(*batch, frozen, layout)
         with self.reference():
-            ref_hidden = self._hidden_at_tokens(*batch, frozen)
-        positions = _positions_in_response(response_mask)
+            ref_hidden = self._hidden_at_tokens(*batch, frozen, layout)
         logits = self.to_logits(sampling)
         ref_logits = self._reference_logits(logits) if self.head_learns else logits
-        kl = exact_kl(hidden, ref_hidden, positions, logits, self.vocabulary, ref_logits)
-        return _unpack(kl, response_mask)
+        kl = exact_kl(hidden, ref_hidden, layout.positions, logits, self.vocabulary, ref_logits)
+        return layout.unpack(kl)
 
     def _reference_logits(self, to_logits: ToLogits) -> ToLogits:
         """The same by the reference's output matrix, where the policy's own learns."""
@@ -214,9 +215,10 @@ class LoraPolicy:
         response_ids: Int[Tensor, "B R"],
         response_mask: Bool[Tensor, "B R"],
         frozen: FrozenStates | None,
+        layout: TokenLayout,
     ) -> Float[Tensor, "N H"]:
         """States behind the real response tokens; columns that are all padding are cut first."""
-        queries, tokens = query_mask.any(dim=0), response_mask.any(dim=0)
+        queries, tokens = layout.queries, layout.responses
         with self.frozen_part.use(frozen):
             hidden = self.family.response_hidden(
                 self.backbone,
@@ -226,7 +228,7 @@ class LoraPolicy:
                 response_mask[:, tokens],
                 frozen if self.frozen_part.encoder else None,
             )
-        return hidden[response_mask[:, tokens]]
+        return layout.states(hidden)
 
     def to_logits(self, sampling: Sampling) -> Any:
         """States and positions -> the logits that tokens are drawn from."""
@@ -237,9 +239,9 @@ class LoraPolicy:
 
         return to_logits
 
-    def frozen_states(self) -> FrozenStates | None:
-        """An empty keeper for states that training cannot change; None if there are none."""
-        return FrozenStates() if self.frozen_part.exists else None
+    def frozen_states(self) -> FrozenStates:
+        """An empty keeper for what training cannot change of some rows."""
+        return FrozenStates()
 
     def merged(self) -> AbstractContextManager[None]:
         """Within this context the adapter is merged into fp32 weights, to decode faster."""
@@ -322,15 +324,16 @@ class LoraPolicy:
         return texts
 
 
-def _positions_in_response(mask: Bool[Tensor, "B R"]) -> Int[Tensor, "N"]:
-    columns = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    return columns[mask]
-
-
-def _unpack(packed: Float[Tensor, "N"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
-    """Packed numbers back at their places, 0 at padding, gradient kept."""
-    zeros = torch.zeros(mask.shape, dtype=packed.dtype, device=packed.device)
-    return zeros.masked_scatter(mask, packed)
+def _layout(
+    query_mask: Bool[Tensor, "B Q"], response_mask: Bool[Tensor, "B R"], frozen: FrozenStates | None
+) -> TokenLayout:
+    """Where the tokens are; taken from the keeper of these rows, or left there."""
+    if frozen is None:
+        return TokenLayout.of(query_mask, response_mask)
+    if frozen.layout is None:
+        frozen.layout = TokenLayout.of(query_mask, response_mask)
+    layout: TokenLayout = frozen.layout
+    return layout
 
 
 def _elements(parameter: nn.Parameter) -> int:

@@ -35,7 +35,7 @@ def sampling_logits(
     if sampling.min_new_tokens > 0:
         early = positions < sampling.min_new_tokens
         for end in eos_token_ids:  # single columns: no pass over the vocabulary
-            logits[early, end] = -torch.inf
+            logits[:, end].masked_fill_(early, -torch.inf)
     if sampling.temperature != 1.0:
         logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:

@@ -52,11 +52,11 @@ def sample_responses(
         logits = session.next_logits(token_ids)
         log_p = logits.log_softmax(dim=-1)
         token_ids = draw(log_p, uniforms[rows, position], greedy=sampling.greedy)
-        alive = rows[going]
-        response_ids[alive, position] = token_ids[going]
+        # Rows that have ended write padding: selecting those that go on would make the host wait.
+        response_ids[rows, position] = torch.where(going, token_ids, policy.pad_token_id)
         drawn_with = log_p.gather(-1, token_ids[:, None])[:, 0]
-        logprobs[alive, position] = drawn_with[going]
-        lengths[alive] = position + 1
+        logprobs[rows, position] = torch.where(going, drawn_with, 0.0).to(logprobs.dtype)
+        lengths[rows] += going
         going = going & ~torch.isin(token_ids, ends) & (position + 1 < max_new_tokens[rows])
         count = int(going.sum())
         advance(len(query_ids) / most)

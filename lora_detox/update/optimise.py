@@ -1,7 +1,7 @@
 """PPO epochs over one rollout: accumulate microbatches, check, step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -23,28 +23,32 @@ class PpoPlan:
     target_kl: float | None
 
 
-@dataclass
+FIELDS = tuple(one.name for one in fields(PpoLoss))
+_POLICY, _VALUE, _RATIO = (FIELDS.index(name) for name in ("policy", "value", "ratio"))
+
+
 class _Totals:
-    """Running sums of one update, over minibatches."""
+    """Running sums of one update, in fp64 on the policy's device: the host does not wait for them.
 
-    tokens: float = 0.0
-    entropy: float = 0.0
-    steps: int = 0
-    skipped: int = 0
-    epochs: int = 0
-    norm: float = 0.0
-    first_ratio_error: float | None = None
-    early_stopped: bool = False
-    sums: dict[str, float] = field(default_factory=dict)
+    `losses` are those of `ppo_loss` by FIELDS, `entropy` is in nats, `tokens` are known beforehand,
+    `steps` counts the optimizer steps that were taken, `norm` is the sum of their gradient norms.
+    """
 
-    def add(self, loss: PpoLoss, entropy: float, tokens: int) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.losses = torch.zeros(len(FIELDS), dtype=torch.float64, device=device)
+        self.entropy, self.steps, self.norm = self.losses.new_zeros(3).unbind()
+        self.tokens = 0
+
+    def add(self, losses: Tensor, entropy: Tensor, tokens: int) -> None:
+        """Of one microbatch."""
+        self.losses = self.losses + losses
+        self.entropy = self.entropy + entropy
         self.tokens += tokens
-        self.entropy += entropy
-        for name, value in vars(loss).items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
 
-    def mean(self, name: str) -> float:
-        return self.sums.get(name, 0.0) / max(self.tokens, 1.0)
+    @property
+    def means(self) -> Tensor:
+        """The losses by token."""
+        return self.losses / max(self.tokens, 1)
 
 
 class PpoUpdate:
@@ -82,53 +86,79 @@ class PpoUpdate:
             group["lr"] = group["initial_lr"] * self.learning_rate_at(iteration)
         generator = torch.Generator().manual_seed(iteration)
         torch.manual_seed(iteration)  # dropout has no generator of its own, and must resume alike
-        totals = _Totals()
+        tokens, totals = _token_counts(rollout), _Totals(rollout.response_mask.device)
+        ratio_errors: list[Tensor] = []
+        epochs, early_stopped = 0, False
         with self.policy.training():
             for _ in range(self.plan.ppo_epochs):
-                totals.epochs += 1
-                epoch = _Totals()
+                epochs += 1
+                epoch = _Totals(rollout.response_mask.device)
                 for index in torch.randperm(len(rollout.minibatches), generator=generator).tolist():
-                    self._minibatch(rollout, advantages, index, totals, epoch)
-                limit = self.plan.target_kl
-                if limit is not None and epoch.mean("approx_kl") > 1.5 * limit:
-                    totals.early_stopped = True
+                    error = self._minibatch(
+                        rollout,
+                        advantages,
+                        index,
+                        tokens[index],
+                        (totals, epoch),
+                        first=epochs == 1,
+                    )
+                    ratio_errors.append(error)
+                if self._moved_too_far(epoch):
+                    early_stopped = True
                     break
-        return self._stats(totals)
+        minibatches = epochs * len(rollout.minibatches)
+        return self._stats(
+            totals, ratio_errors[0], epochs, minibatches, early_stopped=early_stopped
+        )
+
+    def _moved_too_far(self, epoch: _Totals) -> bool:
+        limit = self.plan.target_kl
+        if limit is None:
+            return False
+        return bool(epoch.means[FIELDS.index("approx_kl")] > 1.5 * limit)
 
     def _minibatch(
         self,
         rollout: Rollout,
         advantages: Advantages,
         index: int,
-        totals: _Totals,
-        epoch: _Totals,
-    ) -> None:
-        """Accumulate the gradient of a minibatch and take one optimizer step, or none."""
-        plan, microbatches = self.plan, rollout.minibatches[index]
+        tokens: list[int],
+        running: tuple[_Totals, _Totals],
+        *,
+        first: bool,
+    ) -> Tensor:
+        """Accumulate a minibatch's gradient, take one step or none; its largest ratio error."""
+        microbatches = rollout.minibatches[index]
         frozen = (None,) * len(microbatches) if rollout.frozen is None else rollout.frozen[index]
-        tokens = int(sum(rollout.response_mask[rows].sum() for rows in microbatches))
-        own, ratio_error = _Totals(), 0.0
+        own, errors = _Totals(rollout.response_mask.device), []
         self.optimizer.zero_grad(set_to_none=True)
-        for rows, kept in zip(microbatches, frozen, strict=True):
-            loss, entropy, error = self._microbatch(
-                rollout, advantages, rows, kept, tokens, with_entropy=totals.epochs == 1
+        for rows, kept, count in zip(microbatches, frozen, tokens, strict=True):
+            losses, entropy, error = self._microbatch(
+                rollout, advantages, rows, kept, sum(tokens), with_entropy=first
             )
-            ratio_error = max(ratio_error, error)
-            for running in (own, totals, epoch):
-                running.add(loss, entropy, int(rollout.response_mask[rows].sum()))
-        if totals.first_ratio_error is None:
-            totals.first_ratio_error = ratio_error
-        norm = self._clip_gradients()
-        finite = torch.isfinite(norm) and all(
-            torch.isfinite(torch.tensor(own.mean(name))) for name in ("policy", "value")
-        )
-        if not finite or own.mean("ratio") > plan.ratio_threshold:
-            totals.skipped += 1
-            self.optimizer.zero_grad(set_to_none=True)
-            return
-        self.optimizer.step()
-        totals.steps += 1
-        totals.norm += float(norm)
+            errors.append(error)
+            for one in (own, *running):
+                one.add(losses, entropy, count)
+        norm, means = self._clip_gradients(), own.means
+        finite = norm.isfinite() & means[_POLICY].isfinite() & means[_VALUE].isfinite()
+        bad = ~finite | (means[_RATIO] > self.plan.ratio_threshold)
+        self._step_unless(bad)
+        totals, _ = running
+        totals.steps = totals.steps + ~bad
+        totals.norm = totals.norm + torch.where(bad, 0.0, norm.double())
+        return torch.stack(errors).max()
+
+    def _step_unless(self, bad: Tensor) -> None:
+        """One optimizer step, or none; a fused optimizer reads on the device whether.
+
+        It is told as a scaler of gradients tells it of infinite ones (torch.amp.GradScaler).
+        """
+        if self.optimizer.defaults.get("fused"):
+            self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+            del self.optimizer.found_inf  # type: ignore[attr-defined]
+        elif not bad:
+            self.optimizer.step()
 
     def _microbatch(
         self,
@@ -139,8 +169,11 @@ class PpoUpdate:
         minibatch_tokens: int,
         *,
         with_entropy: bool,
-    ) -> tuple[PpoLoss, float, float]:
-        """Forward and backward of some rows, weighted by their part of the minibatch's tokens."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Forward and backward of some rows, weighted by their part of the minibatch's tokens.
+
+        Sums of the losses by FIELDS and of the entropy, and the largest ratio error.
+        """
         plan, prompts = self.plan, rollout.prompts
         outputs = self.policy.respond(
             prompts.query_ids[rows],
@@ -169,7 +202,8 @@ class PpoUpdate:
             objective = objective + advantages.kl_coef_in_loss * kl
         (objective / minibatch_tokens).backward()
         drift = (outputs.logprobs.detach() - batch.logprobs) * batch.mask
-        return loss, float(outputs.entropy.sum()), float((drift.exp() - 1).abs().max())
+        losses = torch.stack([getattr(loss, name).detach() for name in FIELDS]).double()
+        return losses, outputs.entropy.sum().double(), (drift.exp() - 1).abs().max()
 
     def _clip_gradients(self) -> Tensor:
         """The gradient norm before clipping; a list, as an iterator would be empty next time."""
@@ -177,21 +211,40 @@ class PpoUpdate:
         limit = self.plan.max_grad_norm
         return torch.nn.utils.clip_grad_norm_(parameters, torch.inf if limit is None else limit)
 
-    def _stats(self, totals: _Totals) -> UpdateStats:
+    def _stats(
+        self,
+        totals: _Totals,
+        ratio_error: Tensor,
+        epochs: int,
+        minibatches: int,
+        *,
+        early_stopped: bool,
+    ) -> UpdateStats:
+        """The host waits here, once."""
+        numbers = torch.stack([*totals.means, totals.entropy, totals.steps, totals.norm]).tolist()
+        means, (entropy, steps, norm) = dict(zip(FIELDS, numbers, strict=False)), numbers[-3:]
         valued = self.policy.has_value_head
         return UpdateStats(
-            policy_loss=totals.mean("policy"),
-            value_loss=totals.mean("value") if valued else None,
-            entropy=totals.entropy * totals.epochs / max(totals.tokens, 1.0),
-            approx_kl=totals.mean("approx_kl"),
-            clip_fraction=totals.mean("clipped"),
-            value_clip_fraction=totals.mean("value_clipped") if valued else None,
-            ratio=totals.mean("ratio"),
-            first_ratio_error=totals.first_ratio_error or 0.0,
-            gradient_norm=totals.norm / max(totals.steps, 1),
+            policy_loss=means["policy"],
+            value_loss=means["value"] if valued else None,
+            entropy=entropy * epochs / max(totals.tokens, 1),
+            approx_kl=means["approx_kl"],
+            clip_fraction=means["clipped"],
+            value_clip_fraction=means["value_clipped"] if valued else None,
+            ratio=means["ratio"],
+            first_ratio_error=float(ratio_error),
+            gradient_norm=norm / max(steps, 1),
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
-            optimizer_steps=totals.steps,
-            skipped_steps=totals.skipped,
-            ppo_epochs=totals.epochs,
-            early_stopped=totals.early_stopped,
+            optimizer_steps=int(steps),
+            skipped_steps=minibatches - int(steps),
+            ppo_epochs=epochs,
+            early_stopped=early_stopped,
         )
+
+
+def _token_counts(rollout: Rollout) -> list[list[int]]:
+    """Response tokens by minibatch and microbatch; the host waits once for all of them."""
+    lengths = rollout.response_mask.sum(dim=1)
+    sums = [lengths[rows].sum() for minibatch in rollout.minibatches for rows in minibatch]
+    counts = iter(torch.stack(sums).tolist())
+    return [[next(counts) for _ in minibatch] for minibatch in rollout.minibatches]

@@ -23,6 +23,8 @@ from peft import get_peft_model
 from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
+    GPTJConfig,
+    GPTJForCausalLM,
     GPTNeoConfig,
     GPTNeoForCausalLM,
     PreTrainedModel,
@@ -55,6 +57,15 @@ def build_backbone(work: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
         if work["family"] == "gpt_neo":
             config = GPTNeoConfig(**work["config"], attention_dropout=0.0, embed_dropout=0.0)
             return GPTNeoForCausalLM(config).eval()
+        if work["family"] == "gptj":
+            config = GPTJConfig(
+                **work["config"],
+                attn_pdrop=0.0,
+                embd_pdrop=0.0,
+                resid_pdrop=0.0,
+                attn_implementation=attention,
+            )
+            return GPTJForCausalLM(config).eval()
         config = T5Config(**work["config"], dropout_rate=0.0, attn_implementation=attention)
         model = T5ForConditionalGeneration(config)
         model.lm_head = nn.Linear(model.config.d_model, model.config.vocab_size, bias=False)
@@ -114,7 +125,9 @@ def build_update(policy: LoraPolicy, work: dict[str, Any], sampling: Sampling) -
         ratio_threshold=10.0,
         target_kl=None,
     )
-    optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=work["learning_rate"])
+    optimizer = torch.optim.AdamW(
+        policy.trainable_parameters(), lr=work["learning_rate"], fused=True
+    )
     return PpoUpdate(policy, optimizer, plan, sampling)
 
 

@@ -60,7 +60,11 @@ def test_the_frozen_layers_do_not_run_again(architecture, scope):
 
 def test_an_adapter_everywhere_leaves_nothing_to_keep():
     for architecture in ARCHITECTURES:
-        assert tiny_policy(architecture).frozen_states() is None
+        policy = tiny_policy(architecture)
+        kept = policy.frozen_states()
+        policy.respond(*batch_of(policy), kept)
+        assert not policy.frozen_part.exists
+        assert kept.encoded is kept.lower is None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -10,6 +10,7 @@ from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import Advantages, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 from lora_detox.update.ppo_loss import TokenBatch, ppo_loss
+from recipes.benchmarks.counting import Counter
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, move, tiny_policy, tiny_prompts
 
 SAMPLING = Sampling()
@@ -147,6 +148,44 @@ def test_a_gradient_that_is_not_finite_takes_no_step():
     stats = trial.step(max_grad_norm=1.0)
     assert (stats.optimizer_steps, stats.skipped_steps) == (0, 2)
     assert torch.equal(trial.weights(), start)
+
+
+def test_a_fused_optimizer_skips_as_any_other_does():
+    """The same minibatches with and without `fused`: the same weights, moments and step counts."""
+    after = []
+    for fused in (True, False):
+        trial = Trial()
+        bad = trial.rollout.minibatches[0][0][0]
+        broken = trial.advantages.advantages.clone()
+        broken[bad, 0] = torch.nan
+        optimizer = torch.optim.AdamW(trial.policy.trainable_parameters(), lr=1e-2, fused=fused)
+        update = PpoUpdate(trial.policy, optimizer, PpoPlan(**PLAN | {"ppo_epochs": 3}), SAMPLING)
+        stats = update.step(trial.rollout, replace(trial.advantages, advantages=broken), 0)
+        assert (stats.optimizer_steps, stats.skipped_steps) == (3, 3)
+        states = list(optimizer.state.values())
+        assert {float(state["step"]) for state in states} == {3.0}
+        assert not hasattr(optimizer, "found_inf")
+        moments = torch.cat([state["exp_avg"].flatten() for state in states])
+        after.append((trial.weights(), moments))
+    for one, other in zip(*after, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("architecture", "masks"), [(ENCODER_DECODER, 2), (DECODER_ONLY, 0)])
+def test_the_host_waits_once_an_update_and_not_for_each_minibatch(architecture, masks):
+    """A GPU idles whenever the host asks for a number or for the size of a selection.
+
+    Transformers asks itself whether a padding mask of fused attention is all True: T5's two.
+    """
+    for epochs in (1, 3):
+        trial = Trial(architecture, microbatch_size=2)
+        optimizer = torch.optim.AdamW(trial.policy.trainable_parameters(), fused=True)
+        plan = PpoPlan(**PLAN | {"ppo_epochs": epochs, "max_grad_norm": 1.0})
+        update = PpoUpdate(trial.policy, optimizer, plan, SAMPLING)
+        with Counter([]) as counter:
+            update.step(trial.rollout, trial.advantages, 0)
+        passes = epochs * sum(map(len, trial.rollout.minibatches))
+        assert counter.counts.waits <= 3 + masks * passes
 
 
 def test_target_kl_ends_the_update_after_the_epoch_that_exceeds_it():
