@@ -219,6 +219,10 @@ class Policy(Protocol):
     def has_value_head(self) -> bool:
         """Whether values are estimated; without a head they are 0."""
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether policy and reference are known to be one, so that one pass serves for both."""
+
     def decoding(
         self,
         query_ids: Int[Tensor, "B Q"],

@@ -105,14 +105,15 @@ class Evaluator:
         logprobs = torch.zeros(responses.mask.shape)
         ref_logprobs = torch.zeros(responses.mask.shape)
         lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
+        one = self.policy.is_reference
         for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
             queries = prompts.query_ids[rows], prompts.query_mask[rows]
             response = responses.ids[rows], responses.mask[rows]
-            plain = self.policy.respond(*queries, *response, Sampling(), with_entropy=False)
+            batch = (*queries, *response, Sampling())
             with self.policy.reference():
-                reference = self.policy.respond(*queries, *response, Sampling(), with_entropy=False)
-            logprobs[rows.cpu()] = plain.logprobs.cpu()
-            ref_logprobs[rows.cpu()] = reference.logprobs.cpu()
+                reference = self.policy.respond(*batch, with_entropy=False).logprobs
+            own = reference if one else self.policy.respond(*batch, with_entropy=False).logprobs
+            logprobs[rows.cpu()], ref_logprobs[rows.cpu()] = own.cpu(), reference.cpu()
             advance(len(rows))
         return logprobs, ref_logprobs
 

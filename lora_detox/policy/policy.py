@@ -88,6 +88,17 @@ class LoraPolicy:
         return any(p.requires_grad for p in self._head)
 
     @property
+    def is_reference(self) -> bool:
+        """Whether policy and reference are known to be one: plain LoRA whose B is still 0."""
+        if self._reference.start or self._reference.originals:
+            return False
+        learns = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        seconds = [p for n, p in learns if ".lora_B." in n or ".lora_embedding_B." in n]
+        firsts = [n for n, _ in learns if ".lora_A." in n or ".lora_embedding_A." in n]
+        plain = len(seconds) + len(firsts) == len(learns)
+        return plain and not any(bool(p.any()) for p in seconds)
+
+    @property
     def has_value_head(self) -> bool:
         """Whether values are estimated; without a head they are 0."""
         return self.value_head is not None

@@ -8,6 +8,7 @@ from lora_detox.types import Sampling
 from tests.tiny import (
     ARCHITECTURES,
     MORE_ARCHITECTURES,
+    move,
     tiny_policy,
     tiny_prompts,
     tiny_responses,
@@ -27,6 +28,23 @@ def slow_logits(policy, query, response, t):
         return model(input_ids=query[None], decoder_input_ids=decoder_ids).logits[0, -1]
     ids = torch.cat([query, torch.tensor(response[:t], dtype=torch.long)])
     return model(input_ids=ids[None]).logits[0, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
+def test_at_the_start_the_policy_is_its_reference_to_the_bit(architecture, dtype):
+    policy = tiny_policy(architecture, moved=False)
+    policy.backbone.to(dtype)
+    prompts, (ids, mask) = tiny_prompts(policy, [5, 9, 3]), tiny_responses([4, 1, 7])
+    batch = (prompts.query_ids, prompts.query_mask, ids, mask, PLAIN)
+    assert policy.is_reference
+    with torch.no_grad():
+        own = policy.respond(*batch).logprobs
+        with policy.reference():
+            assert torch.equal(policy.respond(*batch).logprobs, own)
+    move(policy)
+    assert not policy.is_reference
+    assert not tiny_policy(architecture, moved=False, dora=True).is_reference  # equal within rounding alone
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
