@@ -1,6 +1,6 @@
 """A program of the FLAN-T5 detox lab's shape: LoRA on a summarizer, a reward per summary, PPO.
 
-    python -m recipes.classic.dialogue_summaries --model LAB/t5-dialogue \
+    python -m recipes.classic.dialogue_summaries --model LAB/t5-summary \
         --reward LAB/roberta-reward --data DATA/toxic_turn.train.jsonl.gz --out runs/classic
 
 Any T5, FLAN-T5 or BART with a tokenizer, any sequence classifier, and JSON lines with `dialogue`.

@@ -16,7 +16,7 @@ from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, sa
 
 def change(base: Judged, seeds: Sequence[Judged], goal: Goal) -> Change:
     """Of some seeds against the base, as the goal counts it."""
-    return change_of(seeds, base, goal.measure, relative=goal.relative)
+    return change_of(seeds, base, goal.measure, relative=goal.relative, level=goal.level)
 
 
 def markdown(
@@ -49,8 +49,10 @@ def markdown(
 def picture(
     base: dict[str, Judged], seeds: dict[str, dict[str, Judged]], goals: Sequence[Goal], file: Path
 ) -> None:
-    """Change of each seed by goal, with the bound as a bar."""
-    relative = [goal for goal in goals if goal.relative and goal.bound]
+    """Change of each seed by goal, with the bound as a bar; none where only levels are bound."""
+    relative = [goal for goal in goals if goal.relative and goal.bound and not goal.level]
+    if not relative:
+        return
     figure = Figure(figsize=(8, 0.6 * len(relative) + 1.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""What results are held to: a bound on the change of one measure on one set."""
+"""What results are held to: a bound on the change of one measure on one set, or on its level."""
 
 import math
 from collections import defaultdict
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A bound on the change of one measure on one set.
+    """A bound on the change of one measure on one set, or on its level.
 
     Attributes:
         data: name of the set in `stage=evaluate`.
         label: of the set, for the table.
         measure: of `Judged.level`.
-        most: greatest change that is inside; None has no such bound.
+        most: greatest change (or level) that is inside; None has no such bound.
         least: smallest.
         relative: the change is a fraction of the base's level; else a difference.
+        level: the bounds are on the level, a fraction of the responses; `relative` is not read.
     """
 
     data: str
@@ -25,12 +26,13 @@ class Goal:
     most: float | None = None
     least: float | None = None
     relative: bool = True
+    level: bool = False
 
-    def inside(self, change: float) -> bool:
-        """Whether a change is within the bounds."""
+    def inside(self, value: float) -> bool:
+        """Whether a change (or level) is within the bounds."""
         most = math.inf if self.most is None else self.most
         least = -math.inf if self.least is None else self.least
-        return least <= change <= most
+        return least <= value <= most
 
     @property
     def bound(self) -> str:
@@ -42,9 +44,11 @@ class Goal:
         ]
         return ", ".join(words)
 
-    def show(self, change: float) -> str:
-        """A change as the table shows it."""
-        return f"{100 * change:+.1f} %" if self.relative else f"{change:+.4f}"
+    def show(self, value: float) -> str:
+        """A change (or level) as the table shows it."""
+        if self.level:
+            return f"{100 * value:.1f} %"
+        return f"{100 * value:+.1f} %" if self.relative else f"{value:+.4f}"
 
 
 def measures_of(goals: Sequence[Goal]) -> dict[str, list[str]]:

@@ -45,9 +45,9 @@ class Judged:
         """A measure over all responses, or over each draw of rows [draws, n].
 
         Args:
-            measure: judge | judged_toxic (fraction above 0.5) | perplexity | distinct_2 | tokens |
-                words | digits (fraction of the characters) | symbols | relevance | rougeL |
-                common_openings | self_bleu.
+            measure: judge | judged_toxic (fraction above 0.5) | judged_positive (the others) |
+                perplexity | distinct_2 | tokens | words | digits (fraction of the characters) |
+                symbols | relevance | rougeL | common_openings | self_bleu.
             rows: which responses; None takes all of them.
 
         Returns:
@@ -63,6 +63,8 @@ class Judged:
             return np.asarray(value)
         if measure == "judged_toxic":
             return np.asarray((column_of("judge") > 0.5).mean(axis=-1))
+        if measure == "judged_positive":
+            return np.asarray((column_of("judge") <= 0.5).mean(axis=-1))
         if measure == "perplexity":
             nll, tokens = column_of("nll"), column_of("tokens")
             return np.asarray(np.exp(nll.sum(axis=-1) / tokens.sum(axis=-1)))
@@ -122,7 +124,12 @@ def _digits(text: str) -> float:
 
 
 def change_of(
-    seeds: Sequence[Judged], base: Judged, measure: str, *, relative: bool = True
+    seeds: Sequence[Judged],
+    base: Judged,
+    measure: str,
+    *,
+    relative: bool = True,
+    level: bool = False,
 ) -> Change:
     """The mean change over seeds, with its interval.
 
@@ -131,12 +138,15 @@ def change_of(
         base: the same prompts answered by the base.
         measure: of `Judged.level`.
         relative: as a fraction of the base's level; else a difference.
+        level: the mean level itself instead of its change.
 
     Returns:
         The change; measures of all responses together have NaN for an interval.
     """
 
     def against(after: Floats, before: Floats) -> Floats:
+        if level:
+            return after
         return after / before - 1 if relative else after - before
 
     means = np.stack([one.level(measure) for one in seeds])

@@ -18,6 +18,7 @@ from recipes.lab.judged import CORPUS, Judged, read
 
 COLUMNS = {
     "judged_toxic": ("judge",),
+    "judged_positive": ("judge",),
     "perplexity": ("nll", "tokens"),
     **dict.fromkeys(CORPUS, ()),
 }

@@ -1,4 +1,4 @@
-"""One table from the summary.json files of a sweep: `python -m recipes.lab.sweep_table DIR`."""
+"""Tables of the runs and exports in a folder: `python -m recipes.lab.sweep_table DIR`."""
 
 import json
 import sys
@@ -41,14 +41,47 @@ def row(summary: dict[str, Any]) -> list[str]:
     return cells
 
 
-def main() -> None:
-    """Print the table."""
-    files = sorted(Path(sys.argv[1]).glob("*/summary.json"))
-    rows = [row(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+def export_row(summary: dict[str, Any]) -> list[str]:
+    """Cells of one export with `export.merge=true`: how far the logits of the merged model are."""
+    merged = summary["merged"]
+    return [
+        Path(summary["run"]).name,
+        f"{summary['logit_difference']:.1g}",
+        *(_logits(merged[key]) if key else _logits(merged) for key in ("", "from_quantized")),
+    ]
+
+
+def _logits(change: dict[str, Any]) -> str:
+    return f"{change['mean']:.2g}, {change['maximum']:.2g}, {change['same_top']:.1%}"
+
+
+def tables(folder: Path) -> str:
+    """Markdown: one row per run, and one per export where there are any.
+
+    Args:
+        folder: whose folders are the runs and exports.
+
+    Returns:
+        The tables.
+    """
+    files = sorted(folder.glob("*/summary.json"))
+    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    exports = [one for one in summaries if one.get("stage") == "export"]
+    rows = [row(one) for one in summaries if one not in exports]
     rows.sort(key=lambda cells: (cells[0], cells[1], int(cells[2])))
     head = ["task", "weights", "seed", *(name for name, _, _ in COLUMNS)]
     head += ["judge change (95 % interval)", "relative", "KL", "base unchanged", "seconds"]
-    print(markdown_table(head, rows))
+    text = markdown_table(head, rows)
+    if exports:
+        head = ["run", "adapter read back", "merged against base + adapter: mean, most, same token"]
+        head.append("merged against the quantized model that was trained")
+        text += "\n\n" + markdown_table(head, [export_row(one) for one in exports])
+    return text
+
+
+def main() -> None:
+    """Print the tables."""
+    print(tables(Path(sys.argv[1])))
 
 
 if __name__ == "__main__":

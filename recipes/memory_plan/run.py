@@ -43,7 +43,7 @@ def rows(rollout: int, micro: int) -> str:
 CASES = {
     "miniature T5, fp32": (None, None, T5),
     "miniature GPT-J, fp32, microbatch 64": (None, None, f"{GPT} {rows(64, 64)}"),
-    "lab T5, bf16": ("lab:t5-dialogue", None, f"{T5} policy.dtype=bfloat16 {rows(32, 32)}"),
+    "lab T5, bf16": ("lab:t5-summary", None, f"{T5} policy.dtype=bfloat16 {rows(32, 32)}"),
     "lab GPT-J, nf4": ("lab:gptj-comments", None, f"{GPT} quantization=nf4 {rows(64, 32)}"),
     "flan-t5-small, fp32, long": ("flan_t5_small", "long", f"{T5} {FP32} {rows(8, 8)}"),
     "flan-t5-small, fp32, long, microbatch 2": (

@@ -214,7 +214,7 @@ def test_wrong_arguments(tokenizer):
 
 def test_lab_t5_tokenizer(lab):
     """Its tokenizer.json truncates at a length of its own; the window is what we say."""
-    tokenizer = AutoTokenizer.from_pretrained(lab / "t5-dialogue")
+    tokenizer = AutoTokenizer.from_pretrained(lab / "t5-summary")
     prompt = "#Person1#: Hello there.\n#Person2#: Hi.\n" * 60
     encoded = apply(prompt, tokenizer, window=300, special=True)
     assert len(encoded.ids) == 300

@@ -1,0 +1,164 @@
+"""Positive endings, and the sentiment that a prefix asks for: python -m recipes.sentiment.run.
+
+    .venv/bin/python -m recipes.sentiment.run [--only miniature] [--seeds 0,1,2] [--out DIR]
+        [--models DIR] [--shared DIR] [--prompts 400] [--threads 1] [--trial] [--retry] [--report]
+
+The embedded miniature with the defaults of its tasks, then SmolLM2-135M with two classifiers that
+are trained first. Finished runs are skipped, a stopped one goes on from its checkpoint.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from recipes.lab.goal_table import write_report
+from recipes.lab.options import queue_parser
+from recipes.lab.overrides import evaluated
+from recipes.lab.queue import Run, Step, execute_all
+from recipes.lab.real import MODELS, RealModels, real_models, stage_step
+from recipes.lab.tables import markdown_table
+from recipes.sentiment.examples import LABELS, Example, examples
+from recipes.sentiment.reviews import test_sets, write_reviews
+
+TRIAL = [
+    "algorithm.iterations=2",
+    "algorithm.rollout_batch_size=16",
+    "algorithm.minibatch_size=16",
+    "algorithm.microbatch_size=16",
+    "evaluation.every=1",
+    "evaluation.validation_prompts=8",
+    "evaluation.test_prompts=8",
+    "checkpoint.every=0",
+]
+"""A training that only shows that it runs."""
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; `words` in its place."""
+    parser = queue_parser(__doc__ or "", "runs/sentiment")
+    parser.add_argument("--models", default=MODELS, help="folder of the pretrained models")
+    parser.add_argument("--only", default="", help="examples whose names begin so")
+    parser.add_argument("--prompts", type=int, default=400, help="of each judged set, at most")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--trial", action="store_true", help="every step in its smallest size")
+    given = parser.parse_args(words)
+    given.shared = str(Path(given.shared).resolve())
+    given.out = Path(given.out).resolve()
+    return given
+
+
+def main() -> None:
+    """Do what is left to do, then report."""
+    given = arguments()
+    models = RealModels(home=Path(given.models).resolve())
+    wanted = chosen(given, models)
+    if not given.report:
+        if any(one.name.startswith("smollm2") for one in wanted):
+            real_models(given.models, given.shared)
+            write_reviews(Path(given.shared) / "data", given.out / "labelled")
+            trainings = [classifier(given, models, half) for half in LABELS]
+            execute_all(trainings, jobs=given.jobs, retry=given.retry)
+        queue = [run for one in wanted for run in runs(given, one)]
+        execute_all(queue, jobs=given.jobs, retry=given.retry)
+    write_classifier_table(given.out)
+    for one in wanted:
+        sizes = {"prompts": given.prompts, "trial": int(given.trial)}
+        print(f"\n{one.name}\n")
+        write_report(given.out / one.name, one.goals, sizes)
+
+
+def chosen(given: argparse.Namespace, models: RealModels) -> list[Example]:
+    """The examples that --only names."""
+    known = examples(models, given.shared, given.out / "classifiers")
+    wanted = [one for name, one in known.items() if name.startswith(given.only)]
+    if not wanted:
+        sys.exit(f"--only: got {given.only}; want the beginning of one of {', '.join(known)}")
+    return wanted
+
+
+def classifier(given: argparse.Namespace, models: RealModels, half: str) -> Run:
+    """Reward or judge: every layer of MiniLM learns from its half, the embeddings stay."""
+    folder = given.out / "classifiers" / half
+    sets = test_sets(given.out / "labelled")
+    overrides = [
+        "stage=reward_model",
+        f"reward_model.path={models.encoder}",
+        f"reward_model.labels={LABELS[half]}",
+        f"reward_model.civil_index={int(half == 'judge')}",
+        "reward_model.frozen_layers=0",
+        "reward_model.dtype=auto",
+        "reward_model.group_by_length=true",
+        "reward_model.warmup_steps=50",
+        "reward_model.log_every=50",
+        "reward.probe=false",
+        "data=local",
+        f"data.path={given.out}/labelled/{half}.jsonl",
+        "data.fields.prompt=text",
+        "data.fields.toxicity=negative",
+        "data.split_fractions=[0.96,0.01,0.03]",
+        f"seed={int(half == 'judge')}",
+    ]
+    if given.trial:
+        overrides += ["reward_model.max_steps=10", "data.limit=2000"]
+    else:
+        overrides += [f"reward_model.test_sets.{name}={file}" for name, file in sets.items()]
+    step = stage_step(given, [], folder, overrides)
+    if (folder / "config.yaml").is_file() and "resume=true" not in step.command:
+        step.command.append("resume=true")
+    return Run(name=f"classifier {half}", folder=folder, steps=[step])
+
+
+def runs(given: argparse.Namespace, example: Example) -> list[Run]:
+    """The base and every seed."""
+    folder = given.out / example.name
+    base = [evaluation(given, example, folder / "base", None)]
+    queue = [Run(name=f"{example.name} base", folder=folder / "base", steps=base)]
+    for seed in map(int, given.seeds.split(",")):
+        home = folder / f"seed{seed}"
+        steps = [training(given, example, home / "train", seed)]
+        steps.append(evaluation(given, example, home, home / "train" / "adapter"))
+        queue.append(Run(name=f"{example.name} seed {seed}", folder=home, steps=steps))
+    return queue
+
+
+def training(given: argparse.Namespace, example: Example, folder: Path, seed: int) -> Step:
+    """One run, from its newest checkpoint where it was stopped."""
+    overrides = [*example.training, f"seed={seed}", *(TRIAL if given.trial else [])]
+    return stage_step(given, example.task, folder, overrides)
+
+
+def evaluation(
+    given: argparse.Namespace, example: Example, folder: Path, adapter: Path | None
+) -> Step:
+    """Judge the base, or an adapter on it."""
+    overrides = [
+        "stage=evaluate",
+        *example.sets,
+        f"evaluation.prompts={given.prompts}",
+        evaluated(example.base, adapter, folder.name),
+    ]
+    return stage_step(given, example.task, folder / "evaluate", overrides)
+
+
+def write_classifier_table(out: Path) -> None:
+    """Write classifiers.md: accuracy, AUC and calibration on held-out reviews; and print it."""
+    rows = []
+    for half in LABELS:
+        file = out / "classifiers" / half / "summary.json"
+        if file.is_file():
+            summary = json.loads(file.read_text(encoding="utf-8"))
+            rows += [
+                [half, name, str(one["n"])]
+                + [f"{one[key]:.3f}" for key in ("accuracy", "auc", "calibration_error")]
+                for name, one in summary["after"].items()
+            ]
+    if rows:
+        heads = ["classifier", "set", "texts", "accuracy", "AUC", "calibration error"]
+        text = markdown_table(heads, rows) + "\n"
+        (out / "classifiers.md").write_text(text, encoding="utf-8")
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
