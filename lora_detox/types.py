@@ -5,6 +5,7 @@ has one polarity: True marks a real token. Queries are padded left or right as t
 needs; responses are always padded right.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -75,6 +76,8 @@ class Rollout:
             `full` penalty.
         frozen: what training cannot change of the rows, by minibatch and microbatch; None keeps
             nothing.
+        noise_kl: mean of 0.5 * (logprobs - those of sampling)^2, nats per token: how far two passes
+            of the same weights are apart by rounding alone.
     """
 
     prompts: PromptBatch
@@ -87,6 +90,7 @@ class Rollout:
     minibatches: tuple[tuple[Int[Tensor, "_"], ...], ...]
     full_kl: Float[Tensor, "B R"] | None = None
     frozen: tuple[tuple[FrozenStates | None, ...], ...] | None = None
+    noise_kl: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,7 @@ class UpdateStats:
             clip fraction, without value head.
         entropy: mean entropy of the token distributions in the first ppo_epoch, nats.
         approx_kl: mean of 0.5 * (new_logprobs - logprobs)^2, policy before against after, nats.
+        noise_kl: the part of it that rounding alone would make (`Rollout.noise_kl`).
         clip_fraction: fraction of tokens whose ratio was clipped, in [0, 1].
         value_clip_fraction: fraction of tokens whose value was clipped, in [0, 1].
         ratio: mean of exp(new_logprobs - logprobs).
@@ -152,6 +157,7 @@ class UpdateStats:
     value_loss: float | None
     entropy: float
     approx_kl: float
+    noise_kl: float
     clip_fraction: float
     value_clip_fraction: float | None
     ratio: float
@@ -162,6 +168,28 @@ class UpdateStats:
     skipped_steps: int
     ppo_epochs: int
     early_stopped: bool
+
+    @property
+    def moved_kl(self) -> float:
+        """How far the update went beyond rounding, nats per token; what is not finite stays so."""
+        return moved_kl(self.approx_kl, self.noise_kl)
+
+
+def moved_kl(approx_kl: float, noise_kl: float) -> float:
+    """The KL of an update less that of rounding, at least 0.
+
+    In bf16 logprobs of one token differ by some 0.05 nats between two passes whose weights are
+    equal, or differ by next to nothing: 0.001 nats by this measure, however small the step. The
+    squares of a move and of independent noise add up.
+
+    Args:
+        approx_kl: mean of 0.5 * (new_logprobs - logprobs)^2.
+        noise_kl: the same of two passes of the same weights.
+
+    Returns:
+        Nats per token; NaN and infinity stay.
+    """
+    return max(approx_kl - noise_kl, 0.0) if math.isfinite(approx_kl) else approx_kl
 
 
 @dataclass(frozen=True, kw_only=True)

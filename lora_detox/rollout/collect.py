@@ -58,6 +58,7 @@ def collect_rollout(
         for name, numbers in _numbers_of(policy, batch, full_kl=full_kl).items():
             filled[name][rows.cpu()] = numbers.cpu()
     device = responses.ids.device
+    gap = (filled["logprobs"] - responses.logprobs.cpu()).nan_to_num(posinf=0, neginf=0)
     return Rollout(
         prompts=prompts,
         response_ids=responses.ids,
@@ -66,6 +67,7 @@ def collect_rollout(
         minibatches=minibatches,
         full_kl=filled["full_kl"].to(device) if full_kl else None,
         frozen=frozen,
+        noise_kl=0.5 * float(gap.square().sum() / responses.mask.sum().cpu().clamp(min=1)),
         **{name: filled[name].to(device) for name in _NUMBERS},
     )
 

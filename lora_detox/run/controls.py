@@ -108,7 +108,7 @@ class Controls:
             responses: how many there were.
         """
         self.kl.update(measures[names.REF_KL], responses)
-        self.step.update(stats.approx_kl)
+        self.step.update(stats.moved_kl)
         self.budget.observe(measures)
 
     def state(self) -> dict[str, Any]:

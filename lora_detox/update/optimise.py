@@ -6,7 +6,15 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from lora_detox.types import Advantages, FrozenStates, Policy, Rollout, Sampling, UpdateStats
+from lora_detox.types import (
+    Advantages,
+    FrozenStates,
+    Policy,
+    Rollout,
+    Sampling,
+    UpdateStats,
+    moved_kl,
+)
 from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss, ref_kl_loss
 
 
@@ -80,7 +88,7 @@ class PpoUpdate:
 
         A minibatch whose loss or gradient is not finite, or whose mean ratio exceeds
         `ratio_threshold`, leads to no optimizer step and counts as skipped. An epoch that ends with
-        `approx_kl` above 1.5 * `target_kl` is the last.
+        `approx_kl`, less that of rounding, above 1.5 * `target_kl` is the last.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.learning_rate_at(iteration)
@@ -103,19 +111,16 @@ class PpoUpdate:
                         first=epochs == 1,
                     )
                     ratio_errors.append(error)
-                if self._moved_too_far(epoch):
+                if self._moved_too_far(epoch, rollout.noise_kl):
                     early_stopped = True
                     break
-        minibatches = epochs * len(rollout.minibatches)
-        return self._stats(
-            totals, ratio_errors[0], epochs, minibatches, early_stopped=early_stopped
-        )
+        return self._stats(totals, ratio_errors[0], rollout, epochs, early_stopped=early_stopped)
 
-    def _moved_too_far(self, epoch: _Totals) -> bool:
+    def _moved_too_far(self, epoch: _Totals, noise_kl: float) -> bool:
         limit = self.plan.target_kl
         if limit is None:
             return False
-        return bool(epoch.means[FIELDS.index("approx_kl")] > 1.5 * limit)
+        return moved_kl(float(epoch.means[FIELDS.index("approx_kl")]), noise_kl) > 1.5 * limit
 
     def _minibatch(
         self,
@@ -215,8 +220,8 @@ class PpoUpdate:
         self,
         totals: _Totals,
         ratio_error: Tensor,
+        rollout: Rollout,
         epochs: int,
-        minibatches: int,
         *,
         early_stopped: bool,
     ) -> UpdateStats:
@@ -229,6 +234,7 @@ class PpoUpdate:
             value_loss=means["value"] if valued else None,
             entropy=entropy * epochs / max(totals.tokens, 1),
             approx_kl=means["approx_kl"],
+            noise_kl=rollout.noise_kl,
             clip_fraction=means["clipped"],
             value_clip_fraction=means["value_clipped"] if valued else None,
             ratio=means["ratio"],
@@ -236,7 +242,7 @@ class PpoUpdate:
             gradient_norm=norm / max(steps, 1),
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
             optimizer_steps=int(steps),
-            skipped_steps=minibatches - int(steps),
+            skipped_steps=epochs * len(rollout.minibatches) - int(steps),
             ppo_epochs=epochs,
             early_stopped=early_stopped,
         )

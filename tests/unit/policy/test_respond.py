@@ -44,7 +44,9 @@ def test_at_the_start_the_policy_is_its_reference_to_the_bit(architecture, dtype
             assert torch.equal(policy.respond(*batch).logprobs, own)
     move(policy)
     assert not policy.is_reference
-    assert not tiny_policy(architecture, moved=False, dora=True).is_reference  # equal within rounding alone
+    assert not tiny_policy(
+        architecture, moved=False, dora=True
+    ).is_reference  # equal within rounding alone
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
