@@ -24,6 +24,9 @@ from lora_detox.policy.token_stats import ToLogits, exact_kl, sampling_logits, t
 from lora_detox.policy.value_head import ValueHead
 from lora_detox.types import DecodingSession, FrozenStates, ResponseOutputs, Sampling
 
+NUDGE, NUDGE_FROM_ZERO = 2.0**-8, 1e-5
+"""How much `nudged` changes the adapter: by the spacing of bf16 numbers, and what is still 0."""
+
 
 class LoraPolicy:
     """A language model whose adapter learns; implements the `Policy` protocol of `types`.
@@ -270,6 +273,21 @@ class LoraPolicy:
                 yield
 
     @contextmanager
+    def nudged(self) -> Iterator[bool]:
+        """Within this context the adapter is another one by less than an update would change it.
+
+        What a pass says differs by rounding alone then: 16-bit and quantized backbones round
+        otherwise wherever the adapter acts. Yields False, and changes nothing, where the backbone
+        computes in fp32. Not a bit of the parameters is written.
+        """
+        quantized = getattr(self.backbone, "is_quantized", False)
+        exact = self.backbone.dtype == torch.float32 and not quantized
+        generator = torch.Generator().manual_seed(0)
+        pairs = () if exact else tuple((p, _nudge(p, generator)) for p in self.adapter_parameters())
+        with torch.no_grad(), exchanged(pairs):
+            yield not exact
+
+    @contextmanager
     def training(self) -> Iterator[None]:
         """Within this context checkpointing and adapter dropout are on, where they are set."""
         self.model.train()
@@ -345,6 +363,13 @@ def _layout(
         frozen.layout = TokenLayout.of(query_mask, response_mask)
     layout: TokenLayout = frozen.layout
     return layout
+
+
+def _nudge(parameter: nn.Parameter, generator: torch.Generator) -> Tensor:
+    """Each number changed by some 0.4 % and 1e-5, so that 16-bit copies of it are other ones."""
+    value = parameter.detach()
+    draws = torch.randn(value.shape, generator=generator).to(value.device, value.dtype)
+    return value * (1 + NUDGE * draws) + NUDGE_FROM_ZERO * draws
 
 
 def _elements(parameter: nn.Parameter) -> int:

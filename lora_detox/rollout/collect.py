@@ -52,13 +52,15 @@ def collect_rollout(
     )
     frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
     filled = {name: torch.zeros(responses.mask.shape) for name in (*_NUMBERS, "full_kl")}
+    noise: float | None = None  # of the first microbatch
     for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
         ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
         batch = (*ids, responses.mask[rows], sampling, kept)
-        for name, numbers in _numbers_of(policy, batch, full_kl=full_kl).items():
-            filled[name][rows.cpu()] = numbers.cpu()
+        numbers = _numbers_of(policy, batch, full_kl=full_kl)
+        noise = noise_kl(policy, batch, numbers["logprobs"]) if noise is None else noise
+        for name, values in numbers.items():
+            filled[name][rows.cpu()] = values.cpu()
     device = responses.ids.device
-    gap = (filled["logprobs"] - responses.logprobs.cpu()).nan_to_num(posinf=0, neginf=0)
     return Rollout(
         prompts=prompts,
         response_ids=responses.ids,
@@ -67,9 +69,28 @@ def collect_rollout(
         minibatches=minibatches,
         full_kl=filled["full_kl"].to(device) if full_kl else None,
         frozen=frozen,
-        noise_kl=0.5 * float(gap.square().sum() / responses.mask.sum().cpu().clamp(min=1)),
+        noise_kl=noise or 0.0,
         **{name: filled[name].to(device) for name in _NUMBERS},
     )
+
+
+def noise_kl(policy: Policy, batch: tuple[Any, ...], logprobs: Tensor) -> float:
+    """How far rounding alone takes logprobs: mean of 0.5 * difference^2, nats per token.
+
+    Args:
+        policy: of which `logprobs` are known.
+        batch: arguments of `respond` for one microbatch.
+        logprobs: of its tokens [b, R], 0 at padding.
+
+    Returns:
+        0 where nothing is rounded (fp32). Tokens that only one of the passes can draw are left out.
+    """
+    with policy.nudged() as rounds:
+        if not rounds:
+            return 0.0
+        again = policy.respond(*batch, with_entropy=False).logprobs
+    gap = (again - logprobs).nan_to_num(posinf=0.0, neginf=0.0)
+    return 0.5 * float(gap.square().sum() / batch[3].sum().clamp(min=1))
 
 
 def _numbers_of(policy: Policy, batch: tuple[Any, ...], *, full_kl: bool) -> dict[str, Tensor]:

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
+from lora_detox.rollout.collect import noise_kl
 from lora_detox.types import Advantages, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
 from lora_detox.update.ppo_loss import TokenBatch, ppo_loss
+from lora_detox.update.step_control import StepControl
 from recipes.benchmarks.counting import Counter
 from tests.tiny import DECODER_ONLY, ENCODER_DECODER, move, tiny_policy, tiny_prompts
 
@@ -186,6 +188,54 @@ def test_the_host_waits_once_an_update_and_not_for_each_minibatch(architecture, 
             update.step(trial.rollout, trial.advantages, 0)
         passes = epochs * sum(map(len, trial.rollout.minibatches))
         assert counter.counts.waits <= 3 + masks * passes
+
+
+def with_rounding(trial, deviation=0.06):
+    """The rollout as bf16 gives it: logprobs of equal weights that differ by rounding."""
+    mask = trial.rollout.response_mask
+    noise = deviation * torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)) * mask
+    trial.rollout = replace(
+        trial.rollout,
+        logprobs=trial.rollout.logprobs + noise,
+        noise_kl=0.5 * float(noise.square().sum() / mask.sum()),
+    )
+    return trial
+
+
+def test_rounding_is_no_movement():
+    """A step of next to nothing moves nothing, whatever the passes of bf16 differ by."""
+    trial, step = with_rounding(Trial()), StepControl(target=0.001)
+    for _ in range(10):
+        stats = trial.step(learning_rate=1e-12, ppo_epochs=2)
+        step.update(stats.moved_kl)
+    assert stats.approx_kl > 1.2e-3
+    assert stats.moved_kl < 1e-6
+    assert step.factor == 1.0
+    assert not trial.step(learning_rate=1e-12, ppo_epochs=3, target_kl=1e-4).early_stopped
+    far = with_rounding(Trial()).step(learning_rate=0.1, ppo_epochs=3)
+    assert far.moved_kl > 0.5 * far.approx_kl
+
+
+@FAMILIES
+def test_the_rollout_says_how_far_rounding_alone_takes_a_pass(architecture):
+    assert Trial(architecture).rollout.noise_kl == 0.0  # fp32
+    trial = Trial(architecture)
+    before = trial.weights()
+    batch = (trial.rollout.prompts.query_ids, trial.rollout.prompts.query_mask)
+    batch += (trial.rollout.response_ids, trial.rollout.response_mask, SAMPLING)
+    trial.policy.backbone.to(torch.bfloat16)
+    with torch.no_grad():
+        plain = trial.policy.respond(*batch).logprobs
+        with trial.policy.nudged() as rounds:
+            assert rounds
+            nudged = trial.policy.respond(*batch).logprobs
+        again = trial.policy.respond(*batch).logprobs
+    assert torch.equal(plain, again)
+    assert torch.equal(trial.weights(), before)
+    gap = (nudged - plain)[trial.rollout.response_mask]
+    assert noise_kl(trial.policy, batch, plain) == pytest.approx(0.5 * float(gap.square().mean()))
+    plain[0, 0] = -torch.inf  # a token that only rounding keeps inside top-k
+    assert math.isfinite(noise_kl(trial.policy, batch, plain))
 
 
 def test_target_kl_ends_the_update_after_the_epoch_that_exceeds_it():
