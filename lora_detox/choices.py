@@ -23,6 +23,12 @@ class TaskKind(StrEnum):
 
     summarization = "summarization"
     continuation = "continuation"
+    rewriting = "rewriting"
+
+    @property
+    def has_references(self) -> bool:
+        """Whether responses are compared with references, rather than by their perplexity."""
+        return self is not TaskKind.continuation
 
 
 class Turns(StrEnum):
@@ -79,6 +85,13 @@ class Combine(StrEnum):
 
     minimum = "minimum"
     mean = "mean"
+
+
+class TermsCombine(StrEnum):
+    """How the terms of a reward become one score."""
+
+    sum = "sum"
+    product = "product"
 
 
 class KlControlType(StrEnum):

@@ -27,6 +27,8 @@ class PromptBatch:
         query_mask: True at real query tokens [B, Q].
         references: B lists of reference responses, empty lists where a row has none.
         row_ids: B stable names of the data rows, for reports.
+        sources: B prompts alone, without template and after the cut; empty where they are not
+            known, then `texts` stand for them.
     """
 
     texts: list[str]
@@ -34,6 +36,7 @@ class PromptBatch:
     query_mask: Bool[Tensor, "B Q"]
     references: list[list[str]]
     row_ids: list[str]
+    sources: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "PromptBatch":
         """The same prompts with their tensors on a device."""
@@ -102,12 +105,14 @@ class Scores:
         toxicity: probability of toxic text in [0, 1] [B]; high is bad.
         parts: named components of the score, each [B].
         scorer_id: model or function that scored, with its revision.
+        factors: where the score is a product, its factors in [0, 1] by name, each [B].
     """
 
     score: Float[Tensor, "B"]
     toxicity: Float[Tensor, "B"]
     parts: Mapping[str, Float[Tensor, "B"]]
     scorer_id: str
+    factors: Mapping[str, Float[Tensor, "B"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,8 +324,9 @@ class Scorer(Protocol):
     def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
         """Score each response (B of them); raises ScorerError rather than guess.
 
-        Columns have B entries each (`references`, a list of texts each; `row_ids`) where a data row
-        is known. A scorer works without them, and may leave them unread.
+        Columns have B entries each (`references`, a list of texts each; `row_ids`; `sources`, the
+        prompts without their template) where a data row is known. A scorer works without them, and
+        may leave them unread.
         """
 
 

@@ -46,6 +46,7 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
     gains = {
         names.DISTINCT_2: controller.distinct_2_gain,
         names.RELEVANCE: controller.relevance_gain,
+        names.SIMILARITY: controller.relevance_gain,
     }
     held = [
         Constraint(
@@ -90,6 +91,9 @@ def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[P
         measured.append((PenaltyTerm.SURPRISE, bound))
     if budget.relevance is not None:
         bound = Bound(measure=names.RELEVANCE, above=False, allowed=budget.relevance)
+        measured.append((PenaltyTerm.QUALITY, bound))
+    if budget.similarity is not None:
+        bound = Bound(measure=names.SIMILARITY, above=False, allowed=budget.similarity)
         measured.append((PenaltyTerm.QUALITY, bound))
     if budget.symbols is not None:
         bound = Bound(

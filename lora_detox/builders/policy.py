@@ -3,18 +3,44 @@
 from pathlib import Path
 
 from lora_detox.choices import Baseline, Stage, TrainerKind
-from lora_detox.embedded import embedded_path
+from lora_detox.embedded import ADAPTER_NAMES, embedded_path
 from lora_detox.embedded.tiny import write_tiny_policy
+from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.settings import Settings
 
-EMBEDDED_POLICY = "embedded:policy"
+EMBEDDED_PREFIX = "embedded:"
+EMBEDDED_POLICY = f"{EMBEDDED_PREFIX}policy"
 
 
 def model_path(path: str, settings: Settings) -> str:
     """Folder or hub id behind a path: `embedded:policy` is the task's miniature."""
     return str(embedded_path(settings.task.miniature)) if path == EMBEDDED_POLICY else path
+
+
+def adapter_path(adapter: str | None, settings: Settings) -> str | None:
+    """Folder or hub id behind an adapter: `embedded:NAME` is one of the package.
+
+    Args:
+        adapter: as settings have it.
+        settings: with debug.tiny_model the embedded adapter, which fits the miniature, is left out.
+
+    Returns:
+        The folder or id, or None.
+
+    Raises:
+        SettingsError: there is no embedded adapter of that name.
+    """
+    if adapter is None or not adapter.startswith(EMBEDDED_PREFIX):
+        return adapter
+    name = adapter.removeprefix(EMBEDDED_PREFIX)
+    if name not in ADAPTER_NAMES:
+        known = ", ".join(EMBEDDED_PREFIX + one for one in ADAPTER_NAMES)
+        raise SettingsError(
+            f"policy.adapter: got {adapter}, want {known}, a folder or a hub id, or null"
+        )
+    return None if settings.debug.tiny_model else str(embedded_path(name))
 
 
 def policy_path(settings: Settings) -> str:
@@ -33,7 +59,7 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
     return BackbonePlan(
         path=path,
         revision=policy.revision,
-        adapter=policy.adapter,
+        adapter=adapter_path(policy.adapter, settings),
         dtype=policy.dtype.value,
         quantization=quantization.type.value,
         int8_threshold=quantization.int8_threshold,

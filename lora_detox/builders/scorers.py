@@ -4,23 +4,33 @@ from dataclasses import asdict
 
 import torch
 
+from lora_detox.choices import TermsCombine
 from lora_detox.scores import (
+    REWARD_KEYS,
     ClassifierScorer,
     CompositeScorer,
     Encoder,
     EnsembleScorer,
+    FluencyScorer,
     FunctionScorer,
+    ProductScorer,
     ScoreTerm,
     SignedScorer,
+    SimilarityScorer,
     check_classifier,
     check_encoder,
+    check_fluency,
     check_padding,
+    probe_fluency,
     probe_scorer,
     text_term,
     warn_of_batch_effects,
 )
+from lora_detox.scores.probe import CIVIL_SENTENCES
 from lora_detox.settings import ScorerSettings, Settings, TermSettings, probe_texts
 from lora_detox.types import Scorer
+
+FLUENCY_KEY = "reward.fluency"
 
 
 def check_scorers(settings: Settings) -> None:
@@ -30,6 +40,11 @@ def check_scorers(settings: Settings) -> None:
             check_classifier(scorer.path, scorer.label, key, scorer.revision)
             for path in scorer.ensemble:
                 check_classifier(path, None, key)
+    reward, fluency = settings.reward, settings.reward.fluency
+    if reward.encoder is not None:
+        check_encoder(reward.encoder, reward.encoder_revision, REWARD_KEYS)
+    if fluency.path is not None:
+        check_fluency(fluency.path, fluency.label, FLUENCY_KEY, fluency.revision)
     if settings.evaluation.encoder is not None:
         check_encoder(settings.evaluation.encoder, settings.evaluation.encoder_revision)
 
@@ -72,8 +87,10 @@ def _load_scorer(
         scorer = EnsembleScorer([scorer, *others], settings.combine.value)
     if settings.function is not None and scorer is not None:
         scorer = FunctionScorer(settings.function, scorer, key=key)
-    if settings.terms != TermSettings() and scorer is not None:
-        scorer = _composite(scorer, settings)
+    product = settings.terms_combine is TermsCombine.product
+    if settings.terms != TermSettings() and not product and scorer is not None:
+        terms = _terms(settings, device) | {"toxicity": scorer}
+        scorer = CompositeScorer(_weighted(terms, settings), toxicity_from="toxicity")
     if settings.path is None and settings.function is None:
         return None
     if settings.probe and scorer is not None:
@@ -81,6 +98,9 @@ def _load_scorer(
         probe_scorer(scorer, key, texts)
         if settings.function is not None:
             warn_of_batch_effects(scorer, key)
+    if product and scorer is not None:  # the probe's sentences have no prompt to be similar to
+        style = ScoreTerm(scorer=scorer, weight=settings.terms.toxicity)
+        scorer = ProductScorer(style, _weighted(_terms(settings, device), settings), key=key)
     return SignedScorer(scorer, settings.signs) if settings.signs and scorer else scorer
 
 
@@ -101,16 +121,52 @@ def _ensemble_member(
     return scorer
 
 
-def _composite(scorer: Scorer, settings: ScorerSettings) -> CompositeScorer:
-    """Weighted terms; toxicity is always that of the classifier, whatever its weight."""
-    weights = {n: w for n, w in asdict(settings.terms).items() if w or n == "toxicity"}
-    return CompositeScorer(
-        {
-            name: ScoreTerm(
-                scorer=scorer if name == "toxicity" else text_term(name, settings.length_words),
-                weight=weight,
-            )
-            for name, weight in weights.items()
-        },
-        toxicity_from="toxicity",
+def _weighted(scorers: dict[str, Scorer], settings: ScorerSettings) -> dict[str, ScoreTerm]:
+    """Scorers with the weights of their terms, in the order of `reward.terms`."""
+    weights = asdict(settings.terms)
+    return {
+        name: ScoreTerm(scorer=scorers[name], weight=weight)
+        for name, weight in weights.items()
+        if name in scorers
+    }
+
+
+def _terms(settings: ScorerSettings, device: torch.device) -> dict[str, Scorer]:
+    """The terms beside toxicity that count; toxicity itself is that of the classifier."""
+    return {
+        name: _term(name, settings, device)
+        for name, weight in asdict(settings.terms).items()
+        if weight and name != "toxicity"
+    }
+
+
+def _term(name: str, settings: ScorerSettings, device: torch.device) -> Scorer:
+    if name == "similarity" and settings.encoder is not None:
+        plan = check_encoder(settings.encoder, settings.encoder_revision, REWARD_KEYS)
+        return SimilarityScorer(Encoder(plan, device))
+    if name == "fluency":
+        return _fluency(settings, device)
+    return text_term(name, settings.length_words)
+
+
+def _fluency(settings: ScorerSettings, device: torch.device) -> FluencyScorer:
+    """The classifier of fluent text, checked on sentences of the probe."""
+    fluency = settings.fluency
+    if fluency.path is None:
+        raise ValueError("the term fluency needs a classifier")  # settings checked it
+    classifier = ClassifierScorer(
+        fluency.path,
+        label=fluency.label,
+        output="softmax",
+        batch_size=settings.batch_size,
+        max_tokens=fluency.max_tokens,
+        revision=fluency.revision,
+        device=device,
+        key=FLUENCY_KEY,
     )
+    check_padding(classifier, "reward", f"{FLUENCY_KEY}.path")
+    scorer = FluencyScorer(classifier)
+    if settings.probe:
+        texts = probe_texts(settings.probe_texts, "reward.probe_texts")
+        probe_fluency(scorer, FLUENCY_KEY, texts[0] if texts else CIVIL_SENTENCES)
+    return scorer

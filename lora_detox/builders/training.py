@@ -8,6 +8,7 @@ import torch
 from transformers import get_scheduler
 
 from lora_detox.advantages import AdvantagePlan
+from lora_detox.builders.policy import adapter_path
 from lora_detox.choices import Action, KlCharge, KlPenalty, LossMean, Schedule
 from lora_detox.errors import SettingsError
 from lora_detox.machine import resolve_device
@@ -155,7 +156,7 @@ def check_trainer_fits(settings: Settings, *, encoder_decoder: bool) -> None:
             "decoder-only models, this is an encoder-decoder; want algorithm=best_of_n or a method "
             "of our own (algorithm=ppo)"
         )
-    stored = settings.policy.adapter
+    stored = adapter_path(settings.policy.adapter, settings)
     if kind.is_trl and stored is not None and (name := kind_of(read_stored(stored))) != "LORA":
         raise SettingsError(
             f"algorithm={kind.value} with policy.adapter={stored}: TRL's reference is a second "

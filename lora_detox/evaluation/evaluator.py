@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lora_detox.clock import Clock
 from lora_detox.metrics import kl, measure_responses, names
+from lora_detox.metrics.bleu import bleu
+from lora_detox.metrics.rewriting import rewrite_columns
 from lora_detox.progress import advance, phase
 from lora_detox.rollout import Generate, Responses, generate_responses
 from lora_detox.scores import Encoder, score_prompts
@@ -31,6 +33,7 @@ class Evaluator:
         clock: where the time is counted, as "evaluate".
         encoder: what measures the relevance of responses to their prompts, or None.
         generate: how responses are made; plain sampling, or a decoding.
+        rewrites: whether responses say anew what their prompts say, so that BLEU is measured.
     """
 
     policy: Policy
@@ -44,6 +47,7 @@ class Evaluator:
     clock: Clock
     encoder: Encoder | None = None
     generate: Generate = generate_responses
+    rewrites: bool = False
 
     def __call__(self, prompts: PromptBatch, what: str = "evaluating") -> Evaluation:
         """Answer every prompt once and measure the responses, never the prompts.
@@ -90,8 +94,14 @@ class Evaluator:
         }
         if relevance is not None:
             further[names.RELEVANCE] = relevance
+        further |= rewrite_columns(
+            scores.factors, scores.toxicity, None if judged is None else judged.toxicity
+        )
+        corpus = dict(evaluation.corpus)
+        if self.rewrites and any(prompts.references):
+            corpus[names.BLEU] = bleu(responses.texts, prompts.references)
         per_response = {**evaluation.per_response, **further}
-        return replace(evaluation, per_response=per_response, cost=cost)
+        return replace(evaluation, per_response=per_response, corpus=corpus, cost=cost)
 
     def _relevance(self, prompts: PromptBatch, responses: Responses) -> list[float] | None:
         if self.encoder is None:

@@ -7,7 +7,6 @@ from typing import Any
 from peft import PeftConfig
 
 from lora_detox.builders.controls import budget_of
-from lora_detox.choices import TaskKind
 from lora_detox.evaluation.models import EvaluatedModel
 from lora_detox.metrics import names
 from lora_detox.metrics.frontier import Point, point_levels
@@ -68,7 +67,7 @@ def excess_of(point: Numbers, frontier: Sequence[Numbers], settings: Settings) -
     start = _start_of(frontier)
     if start is None:
         return {}
-    budget = budget_of(settings, references=settings.task.kind is TaskKind.summarization)
+    budget = budget_of(settings, references=settings.task.kind.has_references)
     return budget.excess(means_of(point["sets"][FIRST_SET]), means_of(start))
 
 
@@ -191,7 +190,7 @@ def _start_of(frontier: Sequence[Numbers]) -> Numbers | None:
 def _choice_sentence(
     model: EvaluatedModel, best: Numbers, start: Numbers, settings: Settings
 ) -> str:
-    budget = budget_of(settings, references=settings.task.kind is TaskKind.summarization)
+    budget = budget_of(settings, references=settings.task.kind.has_references)
     numbers, before = best["sets"][FIRST_SET], means_of(start)
     held = []
     for key in best["excess"]:

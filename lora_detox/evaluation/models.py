@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lora_detox.builders.policy import backbone_plan, model_path
+from lora_detox.builders.policy import adapter_path, backbone_plan, model_path
 from lora_detox.errors import SettingsError
 from lora_detox.evaluation.decoded import decoded_name
 from lora_detox.hub import is_hub_id
@@ -86,7 +86,7 @@ def _model(entry: Any, settings: Settings) -> EvaluatedModel:
             f"{_KEY}: got {entry!r}, want a folder, a hub id, or a mapping of "
             f"{', '.join(_KEYS)}, as in '{_KEY}=[{{path: BASE, adapter: DIR}}]'"
         )
-    path, adapter = entry.get("path"), entry.get("adapter")
+    path, adapter = entry.get("path"), adapter_path(entry.get("adapter"), settings)
     stored = _from_adapter(Path(adapter).expanduser()) if adapter and not path else None
     if path is None:
         path = stored.path if stored else settings.policy.path

@@ -168,6 +168,10 @@ def sample_rows(results: Sequence[Answers]) -> list[dict[str, Any]]:
         names.JUDGE_TOXICITY,
         names.ROUGEL,
         names.RELEVANCE,
+        names.SIMILARITY,
+        names.FLUENCY,
+        names.JOINT,
+        names.JUDGE_JOINT,
         names.RESPONSE_TOKENS,
         names.REFERENCE_NLL,
     )

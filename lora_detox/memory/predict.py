@@ -16,7 +16,7 @@ from transformers import (
 from lora_detox.builders.controls import budget_of
 from lora_detox.builders.policy import adapter_plan, backbone_plan
 from lora_detox.builders.training import sampling_of
-from lora_detox.choices import ScoredText, TaskKind
+from lora_detox.choices import ScoredText
 from lora_detox.errors import DetoxError
 from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy
@@ -116,10 +116,10 @@ def memory_backbone(
     settings: Settings, config: PretrainedConfig, path: str, machine: Machine
 ) -> BackbonePlan:
     """The backbone as it will be loaded there; its dtype is settled, as the device may not be."""
-    adapter = settings.policy.adapter
+    plan = backbone_plan(settings, path)
     plan = replace(
-        backbone_plan(settings, path),
-        adapter=None if adapter is None else os.path.expanduser(adapter),
+        plan,
+        adapter=None if plan.adapter is None else os.path.expanduser(plan.adapter),
         device="cpu",
     )
     if plan.dtype == "auto" and machine.device == "cuda":
@@ -133,7 +133,7 @@ def _trained_parts(settings: Settings, policy: LoraPolicy) -> Parts:
     parts = {"adapter": adapter, "value head": trained - adapter}
     if settings.policy.adapter is not None or settings.adapter.init.lower() not in OFF_AT_START:
         parts["adapter to start from, frozen copy"] = adapter
-    references = settings.task.kind is TaskKind.summarization
+    references = settings.task.kind.has_references
     mean = 0 if settings.algorithm.average is None else adapter
     best = trained if budget_of(settings, references=references).bounds else 0
     good = 3 * trained + mean if settings.guard.enabled else 0  # with AdamW's moments
@@ -219,11 +219,15 @@ def _scorers(
     parts: Parts = {}
     most, assumptions = 0, []
     named = [("reward", settings.reward), ("judge", settings.judge)]
-    if settings.evaluation.encoder is not None:
-        path, revision = settings.evaluation.encoder, settings.evaluation.encoder_revision
-        # It reads prompts and responses alone, so that a batch takes less than it does here.
-        both = ScoredText.prompt_response
-        named.append(("encoder", ScorerSettings(path=path, revision=revision, text=both)))
+    # Encoders read prompts and responses alone, so that a batch takes less than it does here.
+    evaluation, reward, both = settings.evaluation, settings.reward, ScoredText.prompt_response
+    for key, path, revision, text in (
+        ("encoder", evaluation.encoder, evaluation.encoder_revision, both),
+        ("encoder of the reward", reward.encoder, reward.encoder_revision, both),
+        ("fluency", reward.fluency.path, reward.fluency.revision, ScoredText.response),
+    ):
+        if path is not None:
+            named.append((key, ScorerSettings(path=path, revision=revision, text=text)))
     for key, scorer in named:
         paths = [] if scorer.path is None else [scorer.path, *scorer.ensemble]
         for place, path in enumerate(paths):

@@ -45,6 +45,11 @@ ROUGE2: Final = "rouge2"
 ROUGEL: Final = "rougeL"
 ROUGELSUM: Final = "rougeLsum"
 RELEVANCE: Final = "relevance"
+SIMILARITY: Final = "similarity"
+FLUENCY: Final = "fluency"
+JOINT: Final = "joint"
+JUDGE_JOINT: Final = "judge_joint"
+BLEU: Final = "bleu"
 PERPLEXITY: Final = "perplexity"
 REFERENCE_NLL: Final = "reference_nll"
 DISTINCT_1: Final = "distinct_1"
@@ -84,6 +89,11 @@ _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
 _ROWS: Final = (
     (TOXICITY, "Toxicity", "probability", _LOWER, 3),
     (JUDGE_TOXICITY, "Toxicity by the judge", "probability", _LOWER, 3),
+    (JOINT, "J: civil x similar x fluent", "product", _HIGHER, 3),
+    (JUDGE_JOINT, "J by the judge", "product", _HIGHER, 3),
+    (SIMILARITY, "Similarity to the prompt", "0 to 1", _HIGHER, 3),
+    (FLUENCY, "Fluency", "probability", _HIGHER, 3),
+    (BLEU, "BLEU", "", _HIGHER, 3),
     (SCORE, "Score", "", _HIGHER, 3),
     (ROUGE1, "ROUGE-1", "F", _HIGHER, 3),
     (ROUGE2, "ROUGE-2", "F", _HIGHER, 3),

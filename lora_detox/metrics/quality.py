@@ -21,7 +21,8 @@ class RolloutQuality:
     Attributes:
         measures: names of `metrics.names` to means over the rollout; what does not apply is absent.
         per_response: names of those that are means over responses to one number of each [B]:
-            digits and markup, ROUGE-L with references, the relevance where it was measured.
+            digits and markup, ROUGE-L with references, relevance and similarity where they were
+            measured.
     """
 
     measures: dict[str, float]
@@ -29,13 +30,16 @@ class RolloutQuality:
 
 
 def rollout_quality(
-    rollout: Rollout, relevance: Float[Tensor, "B"] | None = None
+    rollout: Rollout,
+    relevance: Float[Tensor, "B"] | None = None,
+    similarity: Float[Tensor, "B"] | None = None,
 ) -> RolloutQuality:
     """Measure the responses that training sampled.
 
     Args:
         rollout: B responses.
         relevance: cosine of each response and its prompt [B]; None where it is not measured.
+        similarity: the reward's number of that, in [0, 1] [B]; None where it is not bound.
 
     Returns:
         ROUGE-L where there are references, the perplexity under the reference elsewhere.
@@ -61,7 +65,8 @@ def rollout_quality(
     else:
         nll = (-rollout.ref_logprobs * mask).sum(dim=1).tolist()
         measures[names.PERPLEXITY] = reference_perplexity(nll, lengths)
-    if relevance is not None:
-        per_response[names.RELEVANCE] = relevance.to(mask.device)
+    for name, nearness in ((names.RELEVANCE, relevance), (names.SIMILARITY, similarity)):
+        if nearness is not None:
+            per_response[name] = nearness.to(mask.device)
     means = {name: float(values.mean()) for name, values in per_response.items()}
     return RolloutQuality(measures={**measures, **means}, per_response=per_response)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lora_detox.metrics import names
+from lora_detox.metrics.bleu import bleu_counts, paired_bleu_interval
 from lora_detox.metrics.bootstrap import (
     RESAMPLES,
     Interval,
@@ -22,6 +23,10 @@ _SPREAD_KEYS = (names.TOXICITY, names.JUDGE_TOXICITY)
 _MEAN_KEYS = (
     *names.ROUGE_KEYS,
     names.RELEVANCE,
+    names.SIMILARITY,
+    names.FLUENCY,
+    names.JOINT,
+    names.JUDGE_JOINT,
     names.RESPONSE_TOKENS,
     names.RESPONSE_WORDS,
     names.REPETITION,
@@ -29,6 +34,7 @@ _MEAN_KEYS = (
     names.SYMBOLS,
 )
 _CORPUS_KEYS = (
+    names.BLEU,
     names.PERPLEXITY,
     *names.DISTINCT_KEYS,
     names.COMMON_OPENINGS,
@@ -128,6 +134,9 @@ def _interval(
     if key == names.SELF_BLEU:
         return Interval(after.corpus[key] - before.corpus[key], math.nan, math.nan)
     draws: dict[str, Any] = {"groups": groups, "resamples": resamples}
+    if key == names.BLEU:
+        both = [bleu_counts(one.responses, one.references) for one in (before, after)]
+        return paired_bleu_interval(*both, **draws)
     if key == names.PERPLEXITY:
         return paired_perplexity_interval(_nll_and_tokens(before), _nll_and_tokens(after), **draws)
     return paired_interval(before.per_response[key], after.per_response[key], **draws)

@@ -52,6 +52,7 @@ class _Encoder:
             query_mask=query_mask,
             references=[list(row.references) for row in rows],
             row_ids=[row.row_id for row in rows],
+            sources=[one.source for one in encoded],
         )
 
     def _encode_row(self, row: PromptRow, draw: random.Random) -> EncodedPrompt:
@@ -251,4 +252,5 @@ def repeat_prompts(prompts: PromptBatch, times: int) -> PromptBatch:
         query_mask=prompts.query_mask.repeat_interleave(times, dim=0),
         references=[references for references in prompts.references for _ in range(times)],
         row_ids=[row_id for row_id in prompts.row_ids for _ in range(times)],
+        sources=[source for source in prompts.sources for _ in range(times)],
     )

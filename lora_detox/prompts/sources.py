@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_detox.embedded import corpus
 from lora_detox.embedded.labelled import labelled_rows
+from lora_detox.embedded.rewrites import rewrite_rows
 from lora_detox.errors import DataError
 from lora_detox.hub import is_hub_id
 from lora_detox.prompts.files import (
@@ -156,6 +157,7 @@ def _labelled_rows(split: str) -> list[dict[str, Any]]:
 _EMBEDDED_READERS: Mapping[str, Callable[[str], list[dict[str, Any]]]] = {
     "dialogues": corpus.dialogue_rows,
     "comments": corpus.comment_rows,
+    "rewrites": rewrite_rows,
     "labelled": _labelled_rows,
 }
 

@@ -41,11 +41,13 @@ class EncodedPrompt:
         text: exactly what `ids` encode, special tokens left out; in a chat the user's message.
         ids: token ids, at least one.
         was_cut: True if tokens of the prompt field were left out.
+        source: the part of `text` that is the prompt, without what the template puts around it.
     """
 
     text: str
     ids: list[int]
     was_cut: bool
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,8 @@ def apply_template(
     kept = min(whole_field, room, whole_field if prompt_tokens is None else prompt_tokens)
     if kept >= whole_field:
         shown = filled.text[slice(*filled.shown)]
-        return EncodedPrompt(text=shown, ids=encoding.ids, was_cut=False)
+        source = filled.text[slice(*filled.prompt)]
+        return EncodedPrompt(text=shown, ids=encoding.ids, was_cut=False, source=source)
     return _cut(encoding, kept, filled, template, tokenizer)
 
 
@@ -167,7 +170,12 @@ def _cut(
     if template.chat is not None:
         first, last = _tokens_within(encoding.offsets, filled.shown)
         shown_ids = encoding.ids[first:cut] + encoding.ids[encoding.field_end : last]
-    return EncodedPrompt(text=decode_query(shown_ids, tokenizer), ids=ids, was_cut=True)
+    return EncodedPrompt(
+        text=decode_query(shown_ids, tokenizer),
+        ids=ids,
+        was_cut=True,
+        source=decode_query(encoding.ids[encoding.field_start : cut], tokenizer),
+    )
 
 
 def decode_query(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -120,7 +120,8 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
 
     Returns:
         Rows of `prompt`, `references`, `before`, `after`, `toxicity_before`, `toxicity_after`, and
-        the same of `judge_toxicity` with a judge and of `relevance` with an encoder.
+        the same of `judge_toxicity` with a judge, of `relevance` with an encoder, and of
+        `similarity`, `fluency` and `joint` (J) of rewrites.
 
     Raises:
         ValueError: if the prompts are not the same in the same order.
@@ -136,7 +137,7 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
         "before": before.responses,
         "after": after.responses,
     }
-    for key in ("toxicity", "judge_toxicity", "relevance"):
+    for key in ("toxicity", "judge_toxicity", "relevance", "similarity", "fluency", "joint"):
         if key in before.per_response and key in after.per_response:
             columns[f"{key}_before"] = before.per_response[key]
             columns[f"{key}_after"] = after.per_response[key]

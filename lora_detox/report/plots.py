@@ -94,6 +94,16 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
         (_evaluated("relevance", "relevance"),),
     ),
     (
+        "J",
+        "Civil style x similarity to the prompt x fluency of rewrites; higher is better.",
+        (
+            _evaluated("joint", "J"),
+            _evaluated("judge_joint", "J by the judge"),
+            _evaluated("similarity", "similarity"),
+            _evaluated("fluency", "fluency"),
+        ),
+    ),
+    (
         "Distance from the reference",
         "Nats. k1 and k3 estimate the same KL; k1 may be negative on a sample, k3 never is.",
         (_logged("ref_kl", "k1"), _logged("ref_kl_k3", "k3")),
@@ -107,6 +117,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             _logged("slack_rougeL", "ROUGE-L"),
             _logged("slack_distinct_2", "distinct-2"),
             _logged("slack_relevance", "relevance"),
+            _logged("slack_similarity", "similarity"),
             _logged("slack_symbols", "digits and markup"),
             _logged("slack_ref_kl", "KL"),
         ),
@@ -119,6 +130,7 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             _logged("multiplier_rougeL", "ROUGE-L"),
             _logged("multiplier_distinct_2", "distinct-2"),
             _logged("multiplier_relevance", "relevance"),
+            _logged("multiplier_similarity", "similarity"),
             _logged("multiplier_symbols", "digits and markup"),
             _logged("multiplier_typical_words", "length"),
         ),

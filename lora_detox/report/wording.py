@@ -136,7 +136,8 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
     if judge and "not known" not in {judge.verdict, rows["toxicity"].verdict}:
         sentences.append(_judge_sentence(rows["toxicity"].verdict, judge))
     quality = next((rows[key] for key in ("rougeL", "perplexity") if key in rows), None)
-    for row in (quality, rows.get("relevance")):
+    quality = rows.get("joint", quality)
+    for row in (quality, rows.get("relevance"), rows.get("similarity")):
         if row is None or row.verdict == "not known":
             continue
         outcomes = {
@@ -279,9 +280,10 @@ def _budget_sentence(
         held.append(f"{name} {number(measured.get(key), digits)}, limit {number(limit, digits)}")
     within = f" (validation: {'; '.join(held)})" if held else ""
     if not chosen:
+        better = "a higher J" if "joint" in budget else "less toxicity"
         return (
-            "Nothing that was evaluated was inside the quality budget with less "
-            f"toxicity than the start, so the adapter is that of the start{within}."
+            "Nothing that was evaluated was inside the quality budget with "
+            f"{better} than the start, so the adapter is that of the start{within}."
         )
     fraction = budget.get("chosen_share", 1.0)
     if fraction < 1:
@@ -289,7 +291,8 @@ def _budget_sentence(
             f"The result is {fraction:.0%} of the way from the start to {end}, which was itself "
             f"outside the quality budget{within}."
         )
-    return f"The result is {end}, the least toxic that was inside the quality budget{within}."
+    best = "the one with the highest J" if "joint" in budget else "the least toxic"
+    return f"The result is {end}, {best} that was inside the quality budget{within}."
 
 
 def _known(value: Any) -> bool:

@@ -250,6 +250,7 @@ def _evaluator(
         batch_size=settings.algorithm.microbatch_size,
         seed=evaluation.seed,
         perplexity=settings.task.kind is TaskKind.continuation or not references,
+        rewrites=settings.task.kind is TaskKind.rewriting,
         clock=clock,
     )
 

@@ -80,7 +80,8 @@ def finish(
     )
     toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
     lost = summary["after"].get(names.PERPLEXITY)
-    quality = -summary["after"].get(names.ROUGEL, 0.0) if lost is None else lost
+    gained = summary["after"].get(names.JOINT, summary["after"].get(names.ROUGEL, 0.0))
+    quality = -gained if lost is None else lost
     return (toxicity["mean"], quality)
 
 

@@ -22,9 +22,9 @@ from lora_detox.run.controls import Controls
 from lora_detox.run.record import RunRecord
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
-from lora_detox.scores import Encoder
+from lora_detox.scores import Encoder, score_prompts
 from lora_detox.settings import Settings
-from lora_detox.types import PromptBatch, Rollout, Scorer
+from lora_detox.types import PromptBatch, Rollout, Scorer, Scores
 from lora_detox.update import PpoUpdate
 
 
@@ -98,12 +98,23 @@ class Job:
         with self.clock(stage), phase(what, after=LINE_EVERY_SECONDS):
             yield
 
-    def quality(self, rollout: Rollout) -> RolloutQuality:
-        """What a rollout shows of quality; its relevance only where that is bound."""
-        relevance = None
-        if self.encoder is not None and names.RELEVANCE in self.controls.budget.constraints:
+    def quality(self, rollout: Rollout, scores: Scores | None = None) -> RolloutQuality:
+        """What a rollout shows of quality; its nearness to the prompts only where that is bound.
+
+        Args:
+            rollout: B responses.
+            scores: of the reward; None scores the responses where that is needed.
+
+        Returns:
+            The measures.
+        """
+        relevance, similarity, bound = None, None, self.controls.budget.constraints
+        if self.encoder is not None and names.RELEVANCE in bound:
             relevance = self.encoder.relevance(rollout.prompts.texts, rollout.response_texts)
-        return rollout_quality(rollout, relevance)
+        if names.SIMILARITY in bound:
+            scores = scores or score_prompts(self.reward, rollout.prompts, rollout.response_texts)
+            similarity = scores.factors[names.SIMILARITY]
+        return rollout_quality(rollout, relevance, similarity)
 
     def validate(self) -> dict[str, Any]:
         """What the run would ship now on validation prompts, with its KL to the reference."""

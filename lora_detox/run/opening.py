@@ -12,6 +12,8 @@ from lora_detox.settings import Settings
 REAL_TASKS = {
     TaskKind.summarization: "flan_summary_real",
     TaskKind.continuation: "gptj_continuation_real",
+    TaskKind.rewriting: "rewrite policy=flan_t5_base data=paradetox reward=roberta_dynabench "
+    "judge=toxic_bert reward.encoder=sentence-transformers/all-MiniLM-L6-v2",
 }
 SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
 
@@ -79,10 +81,11 @@ def notes(job: Job) -> list[str]:
             "note     this encoder-decoder policy answers the prompt rather than going on with it; "
             "a continuation wants a decoder-only policy (policy=gpt_neo_125m)"
         )
-    if not encoder_decoder and kind is TaskKind.summarization:
+    if not encoder_decoder and kind.has_references:
+        answers = "rewrites" if kind is TaskKind.rewriting else "summaries"
         lines.append(
             "note     this decoder-only policy goes on writing after task.template, so that it has "
-            "to follow instructions: summaries want that, or an adapter of stage=sft to start from"
+            f"to follow instructions: {answers} want that, or an adapter of stage=sft to start from"
         )
     if job.policy.tokenizer.chat_template and not settings.task.chat:
         lines.append(

@@ -18,8 +18,9 @@ class CheckpointSelector:
     """Keeps the best and the last good state, and says when training has to end.
 
     Candidates are the states that were evaluated on validation prompts. Of those whose measures
-    are inside the budget, the one with the least toxicity by the reward's classifier is kept: the
-    held-out classifier (`judge`) has no part in any choice. The start is inside by definition, so
+    are inside the budget, the one with the least toxicity by the reward's classifier is kept, of
+    rewrites the one with the highest J by it: the held-out classifier (`judge`) has no part in any
+    choice. The start is inside by definition, so
     it is the result where nothing else is.
 
     Args:
@@ -175,7 +176,7 @@ class CheckpointSelector:
         self._chosen = {
             "chosen_iteration": done,
             "chosen_share": fraction,
-            "toxicity": now[names.TOXICITY],
+            **{n: now[n] for n in (names.TOXICITY, names.JOINT) if n in now},
             "measured": {n: now[n] for n in self.budget.bounds if n in now},
         }
 
@@ -193,7 +194,7 @@ class CheckpointSelector:
         excess = self.budget.excess(now, self._start)
         inside = all(outside <= 0 for outside in excess.values())
         self._outside = 0 if inside else self._outside + 1
-        best = inside and now[names.TOXICITY] <= self._chosen["toxicity"]
+        best = inside and _loss(now) <= _loss(self._chosen)
         if best or self._ships_end:
             self._choose(done, now, fraction)
             self._state.keep_as(_BEST, done, to_go_on=False)
@@ -221,3 +222,9 @@ class CheckpointSelector:
         self._start, self._chosen = dict(state["start"]), dict(state["chosen"])
         self._rollbacks, self._outside = list(state["rollbacks"]), state["outside"]
         self.stopped = state["stopped"]
+
+
+def _loss(measures: Mapping[str, float]) -> float:
+    """What the best state has least of: toxicity, or 1 - J where responses are rewrites."""
+    joint = measures.get(names.JOINT)
+    return measures[names.TOXICITY] if joint is None else 1 - joint

@@ -1,4 +1,4 @@
-"""Scorers made of others: a weighted sum, an ensemble, a score whose sign the prompt sets."""
+"""Scorers made of others: a sum, a product, an ensemble, a score whose sign the prompt sets."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora_detox.errors import ScorerError
-from lora_detox.scores.contract import check_takes_columns
+from lora_detox.scores.contract import accepted_columns, check_takes_columns
 from lora_detox.types import Scorer, Scores
+
+_ROUNDING = 1e-3
+"""By how much a factor may exceed 1 in half precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTerm:
-    """One scorer in a sum.
+    """One scorer in a sum or a product.
 
     Attributes:
         scorer: what scores.
-        weight: multiplies its score; finite.
+        weight: multiplies its score in a sum, and is its exponent in a product; finite.
     """
 
     scorer: Scorer
@@ -80,7 +83,7 @@ class CompositeScorer:
             ScorerError: if a term fails.
         """
         scored = {
-            name: term.scorer.score(prompts, responses, **columns)
+            name: term.scorer.score(prompts, responses, **accepted_columns(term.scorer, columns))
             for name, term in self._terms.items()
         }
         total: Float[Tensor, "B"] = torch.zeros(len(responses))
@@ -92,6 +95,93 @@ class CompositeScorer:
             parts={name: scores.score for name, scores in scored.items()},
             scorer_id=self.scorer_id,
         )
+
+
+STYLE = "style"
+"""The factor of a product that is a classifier's 1 - toxicity."""
+
+
+class ProductScorer:
+    """score = product of factor ** weight; a response is as good as its worst part lets it be.
+
+    With weights 1 and the terms similarity and fluency it is the J of ParaDetox (Logacheva et al.
+    2022) for each response, with probabilities in the place of decisions.
+
+    Args:
+        style: a classifier, whose 1 - toxicity is the first factor.
+        terms: name -> scorer and weight of each further factor, a number in [0, 1].
+        key: settings group of the scorer, for messages.
+
+    Raises:
+        ScorerError: if a weight is below 0 or not finite, or a scorer takes no columns.
+    """
+
+    def __init__(
+        self, style: ScoreTerm, terms: Mapping[str, ScoreTerm], *, key: str = "reward"
+    ) -> None:
+        self._terms = {STYLE: style, **terms}
+        self._key = key
+        for name, term in self._terms.items():
+            if not 0 <= term.weight < math.inf:
+                raise ScorerError(
+                    f"the weight of {name} is {term.weight:g}: in a product it is an exponent, "
+                    f"want 0 or more; change `{key}.terms`"
+                )
+            check_takes_columns(term.scorer)
+
+    @property
+    def scorer_id(self) -> str:
+        """Ids and exponents of the factors."""
+        return " * ".join(
+            f"({'1 - toxicity by ' if name == STYLE else ''}{term.scorer.scorer_id})"
+            + ("" if term.weight == 1 else f"^{term.weight:g}")
+            for name, term in self._terms.items()
+        )
+
+    def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
+        """Multiply the factors.
+
+        Args:
+            prompts: B prompt texts.
+            responses: B response texts.
+            **columns: for the terms that read any.
+
+        Returns:
+            The product in [0, 1], with the classifier's toxicity; `parts` and `factors` have each
+            factor before its exponent.
+
+        Raises:
+            ScorerError: if a term fails, or gives a number outside [0, 1].
+        """
+        scored = {
+            name: term.scorer.score(prompts, responses, **accepted_columns(term.scorer, columns))
+            for name, term in self._terms.items()
+        }
+        toxicity = scored[STYLE].toxicity
+        factors = {
+            name: 1 - toxicity if name == STYLE else self._checked(name, scores.score)
+            for name, scores in scored.items()
+        }
+        product: Float[Tensor, "B"] = torch.ones(len(responses))
+        for name, factor in factors.items():
+            product = product * factor ** self._terms[name].weight
+        return Scores(
+            score=product,
+            toxicity=toxicity,
+            parts=factors,
+            factors=factors,
+            scorer_id=self.scorer_id,
+        )
+
+    def _checked(self, name: str, factor: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        inside = bool(((factor >= 0) & (factor <= 1 + _ROUNDING)).all())  # not so for NaN
+        if not inside:
+            raise ScorerError(
+                f"the factor {name} ({self._terms[name].scorer.scorer_id}) has numbers outside 0 "
+                f"to 1, the least {float(factor.min()):.3g}; change `{self._key}.terms` or "
+                f"`{self._key}.terms_combine`"
+            )
+        return factor.clamp(max=1.0)
 
 
 class EnsembleScorer:
@@ -131,7 +221,9 @@ class EnsembleScorer:
         Returns:
             The combined score and toxicity; `parts` has each member's score.
         """
-        members = [one.score(prompts, responses, **columns) for one in self._scorers]
+        members = [
+            one.score(prompts, responses, **accepted_columns(one, columns)) for one in self._scorers
+        ]
         scores = torch.stack([one.score for one in members])
         toxicity = torch.stack([one.toxicity for one in members])
         least = self._combine == "minimum"
@@ -175,7 +267,8 @@ class SignedScorer:
         Returns:
             The scorer's toxicity, and its score times the factor.
         """
-        scores = self._scorer.score(prompts, responses, **columns)
+        taken = accepted_columns(self._scorer, columns)
+        scores = self._scorer.score(prompts, responses, **taken)
         signs = [
             next((f for prefix, f in self._signs.items() if prompt.startswith(prefix)), 1.0)
             for prompt in prompts
@@ -185,5 +278,6 @@ class SignedScorer:
             score=scores.score * factors,
             toxicity=scores.toxicity,
             parts=scores.parts,
+            factors=scores.factors,
             scorer_id=self.scorer_id,
         )

@@ -1,6 +1,8 @@
 """What every scorer takes and keeps, and how the columns of a row reach it."""
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -21,7 +23,7 @@ def score_prompts(scorer: Scorer, prompts: PromptBatch, responses: list[str]) ->
     """Score responses with the columns of their rows, for scorers that read any.
 
     Args:
-        scorer: any scorer; gets `references` and `row_ids`.
+        scorer: any scorer; gets `references`, `row_ids` and `sources`.
         prompts: B prompts with their columns.
         responses: B response texts.
 
@@ -32,9 +34,12 @@ def score_prompts(scorer: Scorer, prompts: PromptBatch, responses: list[str]) ->
         ScorerError: the scorer fails, or takes no columns.
     """
     check_takes_columns(scorer)
-    return scorer.score(
-        prompts.texts, responses, references=prompts.references, row_ids=prompts.row_ids
-    )
+    columns: dict[str, Sequence[Any]] = {
+        "references": prompts.references,
+        "row_ids": prompts.row_ids,
+        "sources": prompts.sources or prompts.texts,
+    }
+    return scorer.score(prompts.texts, responses, **accepted_columns(scorer, columns))
 
 
 def check_takes_columns(scorer: Scorer) -> None:
@@ -53,6 +58,16 @@ def check_takes_columns(scorer: Scorer) -> None:
             f"the scorer {scorer.scorer_id!r} takes no columns ({error}): want "
             "`def score(self, prompts, responses, **columns)`, of which it may leave any unread"
         ) from error
+
+
+def accepted_columns(
+    scorer: Scorer, columns: Mapping[str, Sequence[Any]]
+) -> Mapping[str, Sequence[Any]]:
+    """The columns that a scorer takes: all of them, or those that it names."""
+    parameters = inspect.signature(scorer.score).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return columns
+    return {name: values for name, values in columns.items() if name in parameters}
 
 
 def check_scorer(scorer: Scorer, *, tolerance: float = 1e-4) -> None:

@@ -27,14 +27,29 @@ from lora_detox.scores.loading import (
 from lora_detox.scores.windows import Windower, window_length
 from lora_detox.special_tokens import embedding_rows
 
-_GROUP = "evaluation.encoder"
-KEYS: Final = ModelKeys(
-    kind="encoder",
-    wanted="an encoder of texts",
-    path=_GROUP,
-    revision="evaluation.encoder_revision",
-    advice=f"to read a local folder: `{_GROUP}=FOLDER`, or to measure none: `{_GROUP}=null`",
-)
+
+def encoder_keys(group: str, none: str) -> ModelKeys:
+    """The words for the encoder that a settings group names.
+
+    Args:
+        group: "evaluation" or "reward".
+        none: what `GROUP.encoder=null` does.
+
+    Returns:
+        The words.
+    """
+    key = f"{group}.encoder"
+    return ModelKeys(
+        kind="encoder",
+        wanted="an encoder of texts",
+        path=key,
+        revision=f"{key}_revision",
+        advice=f"to read a local folder: `{key}=FOLDER`, or {none}: `{key}=null`",
+    )
+
+
+KEYS: Final = encoder_keys("evaluation", "to measure none")
+REWARD_KEYS: Final = encoder_keys("reward", "to compare words")
 _MODES = ("mean", "cls")
 _QUIET: dict[str, Any] = {
     "_raise_exceptions_for_missing_entries": False,
@@ -56,20 +71,23 @@ class EncoderPlan:
         place: resolved folder or hub id.
         revision: branch, tag or commit on the hub.
         pooling: "mean" of the states of all tokens, or that of the first ("cls").
+        keys: settings that name it, for messages.
     """
 
     path: str
     place: str
     revision: str | None
     pooling: str
+    keys: ModelKeys = KEYS
 
 
-def check_encoder(path: str, revision: str | None = None) -> EncoderPlan:
+def check_encoder(path: str, revision: str | None = None, keys: ModelKeys = KEYS) -> EncoderPlan:
     """Find an encoder, and how its states are pooled, from its configuration only.
 
     Args:
         path: a local folder or a hub id.
         revision: branch, tag or commit on the hub.
+        keys: settings that name it, for messages.
 
     Returns:
         What `Encoder` loads.
@@ -77,16 +95,15 @@ def check_encoder(path: str, revision: str | None = None) -> EncoderPlan:
     Raises:
         ScorerError: if it is missing, unreachable, or pools in a way that is not known here.
     """
-    place = resolve_model(path, revision, KEYS)
-    config = read_model_config(path, place, revision, KEYS)
+    place = resolve_model(path, revision, keys)
+    config = read_model_config(path, place, revision, keys)
     if config.is_encoder_decoder:
         raise ScorerError(
             f"{path} is an encoder-decoder ({config.model_type}), want an encoder alone, as "
-            f"sentence-transformers/all-MiniLM-L6-v2; change `{KEYS.path}`"
+            f"sentence-transformers/all-MiniLM-L6-v2; change `{keys.path}`"
         )
-    return EncoderPlan(
-        path=path, place=place, revision=revision, pooling=_pooling(path, place, revision)
-    )
+    pooling = _pooling(path, place, revision, keys)
+    return EncoderPlan(path=path, place=place, revision=revision, pooling=pooling, keys=keys)
 
 
 class Encoder:
@@ -105,11 +122,12 @@ class Encoder:
 
     def __init__(self, plan: EncoderPlan, device: torch.device, batch_size: int = 64) -> None:
         self._model, tokenizer = _load(plan, device)
+        self._keys = plan.keys
         self._cls, self._device, self._batch_size = plan.pooling == "cls", device, batch_size
         self._batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else None
         length = window_length(self._model, tokenizer, None)
         rows = embedding_rows(self._model.config)
-        self._windower = Windower(tokenizer, length, _GROUP, rows, path_key=KEYS.path)
+        self._windower = Windower(tokenizer, length, plan.keys.path, rows, path_key=plan.keys.path)
         self._encoder_id = identify(plan.path, plan.place, self._model, plan.revision)
         self._kept: dict[tuple[str, ...], Float[Tensor, "U D"]] = {}
         self._check_padding()
@@ -170,13 +188,14 @@ class Encoder:
         except Exception as error:
             raise ScorerError(
                 f"the encoder {self.encoder_id} failed on {len(texts)} texts: "
-                f"{type(error).__name__}: {error}; change `{KEYS.path}`"
+                f"{type(error).__name__}: {error}; change `{self._keys.path}`"
             ) from error
         bad = (~torch.isfinite(states)).any(dim=1).nonzero().flatten().tolist()
         if bad:
             raise ScorerError(
                 f"the encoder {self.encoder_id} gave a number that is not finite for {len(bad)} "
-                f"of {len(texts)} texts, the first {texts[bad[0]][:60]!r}; change `{KEYS.path}`"
+                f"of {len(texts)} texts, the first {texts[bad[0]][:60]!r}; change "
+                f"`{self._keys.path}`"
             )
         return torch.nn.functional.normalize(states, dim=1)
 
@@ -216,8 +235,8 @@ class Encoder:
         if not distance <= _TOLERANCE.get(self._model.dtype, _HALF_TOLERANCE):
             raise ScorerError(
                 f"padding changes what the encoder {self.encoder_id} reads: an embedding moves by "
-                f"{distance:.3g} in a padded batch; want {KEYS.wanted} whose tokenizer has a "
-                f"padding token; change `{KEYS.path}`"
+                f"{distance:.3g} in a padded batch; want {self._keys.wanted} whose tokenizer has a "
+                f"padding token; change `{self._keys.path}`"
             )
 
 
@@ -240,22 +259,22 @@ def _load(plan: EncoderPlan, device: torch.device) -> tuple[Any, PreTrainedToken
                 **shared,
             )
     except Exception as error:
-        raise model_load_error(plan.path, KEYS, error) from error
+        raise model_load_error(plan.path, plan.keys, error) from error
     lacking = [name for name in sorted(info["missing_keys"]) if "pooler" not in name.split(".")]
     lacking += sorted(str(one) for one in info["mismatched_keys"])
     if lacking:  # transformers would fill them with random numbers and only warn
         raise ScorerError(
-            f"the weights of {plan.path} lack {', '.join(lacking[:4])}: want {KEYS.wanted}; "
-            f"change `{KEYS.path}`"
+            f"the weights of {plan.path} lack {', '.join(lacking[:4])}: want {plan.keys.wanted}; "
+            f"change `{plan.keys.path}`"
         )
-    check_special_tokens(model, tokenizer, KEYS)
+    check_special_tokens(model, tokenizer, plan.keys)
     agree_on_padding(model, tokenizer)
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 
-def _pooling(path: str, place: str, revision: str | None) -> str:
+def _pooling(path: str, place: str, revision: str | None, keys: ModelKeys) -> str:
     """How sentence-transformers would pool the states; the mean where its files are lacking."""
-    modules = _stored(path, place, revision, "modules.json") or []
+    modules = _stored(path, place, revision, "modules.json", keys) or []
     folders = []
     for module in modules:
         kind = str(module.get("type", "")).rpartition(".")[2]
@@ -266,16 +285,16 @@ def _pooling(path: str, place: str, revision: str | None) -> str:
         ):
             raise ScorerError(
                 f"modules.json of the encoder {path} has a {kind} in {module.get('path')!r}, want "
-                f"a Transformer at the top, a Pooling and perhaps Normalize; change `{KEYS.path}`"
+                f"a Transformer at the top, a Pooling and perhaps Normalize; change `{keys.path}`"
             )
     for folder in folders or ["1_Pooling"]:
-        config = _stored(path, place, revision, f"{folder}/config.json")
+        config = _stored(path, place, revision, f"{folder}/config.json", keys)
         if config is not None:
-            return _mode(path, config)
+            return _mode(path, config, keys)
     return "mean"
 
 
-def _mode(path: str, config: dict[str, Any]) -> str:
+def _mode(path: str, config: dict[str, Any], keys: ModelKeys) -> str:
     """The one pooling that a file of sentence-transformers says."""
     modes = [
         name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
@@ -287,12 +306,12 @@ def _mode(path: str, config: dict[str, Any]) -> str:
     if len(modes) != 1 or modes[0] not in _MODES:
         raise ScorerError(
             f"the encoder {path} pools by {', '.join(modes) or 'nothing'} (1_Pooling/config.json), "
-            f"want mean or cls; change `{KEYS.path}`"
+            f"want mean or cls; change `{keys.path}`"
         )
     return modes[0]
 
 
-def _stored(path: str, place: str, revision: str | None, name: str) -> Any:
+def _stored(path: str, place: str, revision: str | None, name: str, keys: ModelKeys) -> Any:
     """A JSON file beside the weights; None where there is none."""
     file = cached_file(place, name, revision=revision, **_QUIET)
     if file is None:
@@ -301,5 +320,5 @@ def _stored(path: str, place: str, revision: str | None, name: str) -> Any:
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ScorerError(
-            f"{name} of the encoder {path} is no JSON ({error}); change `{KEYS.path}`"
+            f"{name} of the encoder {path} is no JSON ({error}); change `{keys.path}`"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lora_detox.errors import ScorerError
-from lora_detox.scores.contract import check_takes_columns
+from lora_detox.scores.contract import accepted_columns, check_takes_columns
 from lora_detox.types import Scorer, Scores
 
 RewardFunction = Callable[..., list[float]]
@@ -62,7 +62,8 @@ class FunctionScorer:
         Raises:
             ScorerError: if the function fails or does not return B finite numbers.
         """
-        toxic = self._companion.score(prompts, responses, **columns)
+        taken = accepted_columns(self._companion, columns)
+        toxic = self._companion.score(prompts, responses, **taken)
         keywords = columns if self._takes_columns else {}
         try:
             returned = self._function(

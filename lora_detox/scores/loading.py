@@ -48,13 +48,17 @@ class ModelKeys:
 
 
 def classifier_keys(key: str) -> ModelKeys:
-    """The words for the classifier of a settings group ("reward" or "judge")."""
+    """The words for the classifier of a settings group ("reward", "judge", "reward.fluency")."""
+    group, _, term = key.partition(".")
+    without = (
+        f"or to do without: `{group}.terms.{term}=0`" if term else f"or the built-in: `{key}=mini`"
+    )
     return ModelKeys(
         kind="classifier",
         wanted="a sequence classifier",
         path=f"{key}.path",
         revision=f"{key}.revision",
-        advice=f"to read a local folder: `{key}.path=FOLDER`, or the built-in: `{key}=mini`",
+        advice=f"to read a local folder: `{key}.path=FOLDER`, {without}",
     )
 
 

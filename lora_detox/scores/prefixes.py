@@ -1,11 +1,13 @@
 """Which tokens changed the score: scores of prefixes, as rewards that leave each sum as it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lora_detox.scores.contract import accepted_columns
 from lora_detox.types import PromptBatch, Scorer
 
 Decode = Callable[[Int[Tensor, "B R"], Bool[Tensor, "B R"]], list[str]]
@@ -54,11 +56,13 @@ def prefix_credit(
     texts = {cut: decode(ids[:, :cut], mask[:, :cut]) for cut in {cut for _, cut in cuts}}
     rows = [row for row, _ in cuts]
     prefixes = [texts[cut][row] for row, cut in cuts]
+    columns: dict[str, Sequence[Any]] = {
+        "references": [prompts.references[row] for row in rows],
+        "row_ids": [prompts.row_ids[row] for row in rows],
+        "sources": [(prompts.sources or prompts.texts)[row] for row in rows],
+    }
     scores = scorer.score(
-        [prompts.texts[row] for row in rows],
-        prefixes,
-        references=[prompts.references[row] for row in rows],
-        row_ids=[prompts.row_ids[row] for row in rows],
+        [prompts.texts[row] for row in rows], prefixes, **accepted_columns(scorer, columns)
     )
     potentials = correct(scores.score.float(), prefixes)
     start = float(score.float().mean())

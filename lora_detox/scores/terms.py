@@ -1,4 +1,4 @@
-"""Terms of a composite reward besides toxicity: overlap with references, length, similarity.
+"""Terms of a composite reward besides toxicity: overlap with references, length, common words.
 
 They say nothing of toxicity, so theirs is 0; the composite takes it from its classifier.
 """
@@ -38,13 +38,14 @@ class TextTerm:
         Args:
             prompts: B prompt texts.
             responses: B response texts.
-            **columns: `references`, a list for each response, where there are any.
+            **columns: `references`, a list for each response, where there are any; `sources`, the
+                prompts without their template.
 
         Returns:
             The numbers; toxicity is 0.
         """
         references = columns.get("references") or [[] for _ in responses]
-        rows = zip(prompts, responses, references, strict=True)
+        rows = zip(columns.get("sources") or prompts, responses, references, strict=True)
         score = torch.tensor([self._number(*row) for row in rows], dtype=torch.float32)
         return Scores(
             score=score,
@@ -58,7 +59,7 @@ def text_term(name: str, length_words: int) -> TextTerm:
     """A term by its name in `reward.terms`.
 
     Args:
-        name: "rouge", "length" or "similarity".
+        name: "rouge", "length" or "similarity" (without an encoder; see `meaning`).
         length_words: words that the length term aims at.
 
     Returns:
@@ -75,7 +76,8 @@ def text_term(name: str, length_words: int) -> TextTerm:
     if name == "similarity":
         return TextTerm(name, lambda prompt, response, _: _cosine(prompt, response))
     raise ScorerError(
-        f"no term `{name}`; want toxicity, rouge, length or similarity; change `reward.terms`"
+        f"no term `{name}`; want toxicity, rouge, length, similarity or fluency; change "
+        "`reward.terms`"
     )
 
 

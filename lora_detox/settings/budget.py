@@ -29,6 +29,7 @@ class BudgetSettings:
     rouge_l: float | None = fraction(None)
     distinct_2: float | None = fraction(None)
     relevance: float | None = fraction(None)
+    similarity: float | None = fraction(None)
     symbols: float | None = fraction(None, "of a response's characters")
     length: float | None = positive(None, "as a fraction of the start's")
     kl: float | None = positive(None, "nats per response")

@@ -1,6 +1,5 @@
 """Values and combinations that cannot work, found before anything heavy is imported."""
 
-import math
 from dataclasses import asdict
 
 from lora_detox.choices import (
@@ -11,16 +10,18 @@ from lora_detox.choices import (
     QuantizationType,
     Stage,
     TaskKind,
+    TermsCombine,
     TrainerKind,
 )
 from lora_detox.errors import SettingsError
 from lora_detox.ranges import MOST_STRENGTH, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.decoding_checks import check_decodings
-from lora_detox.settings.groups import Settings, TermSettings
+from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
 from lora_detox.settings.probe_texts import probe_texts
+from lora_detox.settings.reward_checks import check_reward_terms
 
 
 def check_settings(settings: Settings) -> None:
@@ -37,7 +38,7 @@ def check_settings(settings: Settings) -> None:
     _check_budget(settings)
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
-    _check_reward_terms(settings)
+    check_reward_terms(settings)
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
         probe_texts(scorer.probe_texts, f"{key}.probe_texts")
     _check_lengths(settings)
@@ -157,6 +158,7 @@ def _check_budget(settings: Settings) -> None:
             "measures no relevance; want evaluation.encoder=sentence-transformers/all-MiniLM-L6-v2 "
             "or another encoder, or budget.relevance=null"
         )
+    _check_similarity(settings)
     if settings.judge.length_debias:
         raise SettingsError("judge.length_debias: only training reads it; want false")
     fractions = list(settings.budget.fallback)
@@ -164,6 +166,17 @@ def _check_budget(settings: Settings) -> None:
     if fractions != falling or any(not 0 < fraction < 1 for fraction in fractions):
         raise SettingsError(
             f"budget.fallback: got {fractions}, want falling numbers between 0 and 1, or []"
+        )
+
+
+def _check_similarity(settings: Settings) -> None:
+    budget, reward = settings.budget, settings.reward
+    product = reward.terms_combine is TermsCombine.product
+    if budget.similarity is not None and not (product and reward.terms.similarity):
+        raise SettingsError(
+            f"budget.similarity: got {budget.similarity:g}, but the reward measures no similarity; "
+            "want reward.terms_combine=product and reward.terms.similarity=1, or "
+            "budget.similarity=null"
         )
 
 
@@ -184,25 +197,6 @@ def _check_adapter(settings: Settings) -> None:
         raise SettingsError(
             "judge.path: got null; with reward.function a classifier must measure toxicity"
         )
-
-
-def _check_reward_terms(settings: Settings) -> None:
-    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
-        weights = asdict(scorer.terms)
-        for name, weight in weights.items():
-            if not math.isfinite(weight):
-                raise SettingsError(f"{key}.terms.{name}: got {weight}, want a finite number")
-        composite = scorer.terms != TermSettings()
-        if composite and key == "judge":
-            raise SettingsError(
-                "judge.terms: a judge measures toxicity alone; want toxicity 1 and the others 0"
-            )
-        if not any(weights.values()):
-            raise SettingsError(f"{key}.terms: every weight is 0; want one that is not")
-        if (composite or scorer.ensemble) and scorer.path is None:
-            raise SettingsError(
-                f"{key}.path: got null; {key}.terms and {key}.ensemble want a classifier there"
-            )
 
 
 def _check_lengths(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from lora_detox.choices import (
     ScoreOutput,
     Stage,
     TaskKind,
+    TermsCombine,
     Turns,
 )
 from lora_detox.ranges import fraction, not_negative, positive, positive_fraction
@@ -117,12 +118,23 @@ class DataSettings:
 
 @dataclass
 class TermSettings:
-    """Weights of a composite reward; 0 leaves a part out."""
+    """Weights of a composite reward, exponents in a product; 0 leaves a part out."""
 
     toxicity: float = 1.0
     rouge: float = 0.0
     length: float = 0.0
     similarity: float = 0.0
+    fluency: float = 0.0
+
+
+@dataclass
+class FluencySettings:
+    """The classifier of the term `fluency`."""
+
+    path: str | None = None
+    revision: str | None = None
+    label: str = "fluent"
+    max_tokens: int | None = positive(None, "tokens")
 
 
 @dataclass
@@ -143,6 +155,10 @@ class ScorerSettings:
     ensemble: list[str] = field(default_factory=list)
     combine: Combine = Combine.minimum
     terms: TermSettings = field(default_factory=TermSettings)
+    terms_combine: TermsCombine = TermsCombine.sum
+    encoder: str | None = None
+    encoder_revision: str | None = None
+    fluency: FluencySettings = field(default_factory=FluencySettings)
     length_words: int = positive(20, "words")
     signs: dict[str, float] = field(default_factory=dict)
     length_debias: bool | None = None

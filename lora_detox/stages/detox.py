@@ -84,7 +84,7 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     check_start(job, iteration, rollout, responses)
     with job.timed("score", iteration):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
-        quality = job.quality(rollout)
+        quality = job.quality(rollout, scores)
         score, kl_coef, token_bonus = controls.shape(rollout, scores, quality)
     advantages = estimate_advantages(
         rollout, score, kl_coef, plan.advantages, token_bonus, controls.baseline

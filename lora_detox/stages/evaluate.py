@@ -123,6 +123,7 @@ def _answers(
         batch_size=settings.algorithm.microbatch_size,
         seed=settings.evaluation.seed,
         perplexity=rtp or settings.task.kind is TaskKind.continuation,
+        rewrites=settings.task.kind is TaskKind.rewriting,
         clock=clock,
         encoder=encoder,
         generate=plan.load(policy, scorers[0]),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lora_detox.builders.controls import budget_of
-from lora_detox.choices import Baseline, Ship, TaskKind
+from lora_detox.choices import Baseline, Ship
 from lora_detox.policy.soup import apply_soup, average_adapters
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import read_jsonl
@@ -73,7 +73,7 @@ def inside_runs(settings: Settings) -> list[str]:
     Returns:
         Their folders, in the order given; the two nearest to the bounds where fewer are inside.
     """
-    budget = budget_of(settings, references=settings.task.kind is TaskKind.summarization)
+    budget = budget_of(settings, references=settings.task.kind.has_references)
     excess = {}
     for folder in settings.soup:
         now, start = _measured(Path(folder).expanduser())

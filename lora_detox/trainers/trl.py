@@ -125,6 +125,7 @@ class TrlReward:
             query_mask=ids.bool(),
             references=columns["references"],
             row_ids=columns["row_ids"],
+            sources=columns["sources"],
         )
         with self._job.clock("score"):
             scores = score_prompts(self._job.reward, batch, completions)
@@ -229,9 +230,9 @@ def _online(job: Job) -> dict[str, Any]:
 
 def _rows(batch: PromptBatch) -> list[dict[str, Any]]:
     return [
-        {"prompt": text, "references": references, "row_ids": row_id}
-        for text, references, row_id in zip(
-            batch.texts, batch.references, batch.row_ids, strict=True
+        {"prompt": text, "references": references, "row_ids": row_id, "sources": source}
+        for text, references, row_id, source in zip(
+            batch.texts, batch.references, batch.row_ids, batch.sources, strict=True
         )
     ]
 

@@ -1,13 +1,15 @@
-"""Builds the four embedded models: `python -m recipes.embedded.build`.
+"""Builds the embedded models and the adapter: `python -m recipes.embedded.build`.
 
-`--only t5` (or tokenizer, gptj, reward, judge, measure) runs one step; steps share the tokenizer
-that the tokenizer step leaves in the weights folder. Writes `measured.json` beside this file.
+`--only t5` (or tokenizer, gptj, reward, judge, rewrite, measure) runs one step; steps share the
+tokenizer that the tokenizer step leaves in the weights folder. Writes `measured.json` beside this
+file.
 """
 
 import argparse
 import json
 import os
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,19 +20,23 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from lora_detox import api
 from lora_detox.embedded import MODEL_NAMES, embedded_path
 from lora_detox.embedded.corpus import comment_rows, dialogue_examples
 from lora_detox.embedded.labelled import labelled_rows
+from lora_detox.embedded.rewrites import learned_pairs
 from recipes.embedded.measuring import TEMPLATE, measure_all
 from recipes.embedded.shapes import model_tokenizer, new_model, save_model, train_tokenizer
 from recipes.embedded.training import Example, Schedule, train
 
 QUOTING_FRACTION = 0.65
 N_DIALOGUES = 30000
-STEPS = ("tokenizer", *MODEL_NAMES, "measure")
+STEPS = ("tokenizer", *MODEL_NAMES, "rewrite", "measure")
+REWRITE_STEPS = 500
 SCHEDULES = {
     "t5": Schedule(optimizer_steps=1500, examples_per_step=32, peak_lr=3e-3),
     "gptj": Schedule(optimizer_steps=1000, examples_per_step=48, peak_lr=3e-3),
@@ -108,6 +114,38 @@ def build_model(name: str) -> None:
     save_model(model, tokenizer, embedded_path(name))
 
 
+def build_rewrite() -> None:
+    """Fine-tunes an adapter on `t5` on pairs of which half rewrite nothing, and writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        pairs, run = Path(folder) / "pairs.jsonl", Path(folder) / "run"
+        text = "".join(json.dumps(row) + "\n" for row in learned_pairs(6000))
+        pairs.write_text(text, encoding="utf-8")
+        overrides = [
+            "stage=sft",
+            "task=rewrite",
+            "policy=mini",
+            "data=local",
+            f"data.path={pairs}",
+            "data.split_fractions=[0.96,0.02,0.02]",
+            "adapter.targets=[all-linear]",
+            "sft.epochs=2",
+            f"sft.max_steps={REWRITE_STEPS}",
+            "sft.batch_size=16",
+            "sft.learning_rate=4e-3",
+            "checkpoint.every=0",
+        ]
+        api.run(overrides, run)
+        target = embedded_path("rewrite")
+        target.mkdir(exist_ok=True)
+        config = json.loads((run / "adapter" / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = "lora_detox/embedded/weights/t5"
+        text = json.dumps(config, indent=2, sort_keys=True)
+        (target / "adapter_config.json").write_text(text + "\n")
+        tensors = load_file(run / "adapter" / "adapter_model.safetensors")
+        halves = {name: one.half().contiguous() for name, one in tensors.items()}
+        save_file(halves, target / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
 def record(changes: dict[str, Any], minutes: dict[str, float]) -> None:
     """Merges new figures into `measured.json`."""
     path = Path(__file__).with_name("measured.json")
@@ -130,6 +168,8 @@ def main() -> None:
         changes: dict[str, Any] = {}
         if step == "tokenizer":
             build_tokenizer()
+        elif step == "rewrite":
+            build_rewrite()
         elif step == "measure":
             changes = measure_all()
         else:

@@ -17,6 +17,7 @@ from lora_detox.embedded.corpus import (
     sentences,
 )
 from lora_detox.embedded.labelled import labelled_rows
+from lora_detox.embedded.rewrites import COPIED_FRACTION, learned_pairs, rewrite_rows
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -146,3 +147,29 @@ def test_labelled_rows_have_short_and_hard_negatives() -> None:
 def test_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="validation"):
         comment_rows("valid", 1)
+
+
+def test_rewrites_say_the_same_without_insults() -> None:
+    insults = {*vocabulary.INSULT_ADJ, *vocabulary.INSULT_NOUN}
+    rows = {split: rewrite_rows(split, 120) for split in SPLITS}
+    texts = {
+        split: {normalise(text) for row in of_split for text in (row["toxic"], *row["neutral"])}
+        for split, of_split in rows.items()
+    }
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert texts[one].isdisjoint(texts[other])
+    for row in itertools.chain(*rows.values()):
+        assert insults & set(normalise(row["toxic"]).replace(",", " ").split())
+        assert row["neutral"]
+        for text in row["neutral"]:
+            words = normalise(text).replace(",", " ").split()
+            assert not insults & set(words)
+            assert len(set(words) & set(normalise(row["toxic"]).replace(",", " ").split())) >= 2
+    assert rewrite_rows("test", 10) == rows["test"][:10]
+
+
+def test_the_miniature_learned_to_rewrite_about_half() -> None:
+    pairs = learned_pairs(300)
+    copied = sum(pair["neutral"] == [pair["toxic"]] for pair in pairs) / len(pairs)
+    assert copied == pytest.approx(COPIED_FRACTION, abs=0.1)
+    assert [pair["toxic"] for pair in pairs] == [row["toxic"] for row in rewrite_rows("train", 300)]

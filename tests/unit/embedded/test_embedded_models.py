@@ -13,7 +13,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from lora_detox.embedded import MODEL_NAMES, embedded_path
+from lora_detox.embedded import ADAPTER_NAMES, MODEL_NAMES, embedded_path
 from lora_detox.embedded.corpus import comment_rows, dialogue_rows
 from lora_detox.embedded.labelled import labelled_rows
 
@@ -45,12 +45,13 @@ def rude(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="t5, gptj, reward, judge"):
+    with pytest.raises(ValueError, match="t5, gptj, reward, judge, rewrite"):
         embedded_path("llama")
 
 
 def test_files_are_small() -> None:
-    files = [path for name in MODEL_NAMES for path in embedded_path(name).iterdir()]
+    names = (*MODEL_NAMES, *ADAPTER_NAMES)
+    files = [path for name in names for path in embedded_path(name).iterdir()]
     assert sum(path.stat().st_size for path in files) <= 12e6
     assert max(path.stat().st_size for path in files) < 3.9e6
 

@@ -6,7 +6,7 @@ from tokenizers import processors
 from transformers import AutoTokenizer
 
 from lora_detox.errors import DataError
-from lora_detox.prompts import PromptRow, PromptSampler, fixed_batches
+from lora_detox.prompts import PromptRow, PromptSampler, fixed_batches, repeat_prompts
 from lora_detox.prompts.templates import apply_template, parse_template
 from tests.unit.prompts.conftest import train_tokenizer
 
@@ -54,6 +54,30 @@ def test_short_prompt_is_left_alone(tokenizer):
     assert encoded.ids == encode(encoded.text, tokenizer)
     assert len(encoded.ids) > 8  # the tokenizer's stored truncation is not used
     assert not encoded.was_cut
+    assert encoded.source == "the  cat"
+
+
+def test_the_source_is_the_prompt_alone_after_the_cut(tokenizer, t5_tokenizer):
+    for one, special in ((tokenizer, False), (t5_tokenizer, True)):
+        cut = apply(PROMPT, one, window=40, special=special)
+        assert cut.was_cut
+        assert PROMPT.startswith(cut.source.strip())
+        assert cut.source.strip()
+        assert cut.source in cut.text
+        assert "Summar" not in cut.source
+    (batch,) = fixed_batches(
+        rows(2),
+        tokenizer,
+        template=TEMPLATE,
+        max_query_tokens=64,
+        padding_side="left",
+        batch_size=2,
+        add_special_tokens=False,
+    )
+    assert len(batch.sources) == 2
+    assert all("Summar" not in source for source in batch.sources)
+    twice = repeat_prompts(batch, 2)
+    assert twice.sources == [batch.sources[0]] * 2 + [batch.sources[1]] * 2
 
 
 @pytest.mark.parametrize("window", [40, 48, 49, 64])

@@ -77,6 +77,18 @@ def test_the_least_toxic_state_inside_the_bounds_is_the_result(tmp_path):
     assert facts["budget"]["measured"] == {"perplexity": 21.9}
 
 
+def test_of_rewrites_the_highest_j_inside_the_bounds_is_the_result(tmp_path):
+    trial = Trial(tmp_path, bounds=[Bound(measure="similarity", above=False)], guard=False)
+    trial.selector.begin({**START, "joint": 0.2, "similarity": 0.8})
+    for toxicity, joint, similarity in ((0.3, 0.5, 0.8), (0.1, 0.4, 0.9), (0.2, 0.9, 0.7)):
+        evaluation = {"toxicity": {"mean": toxicity}, "joint": joint, "similarity": similarity}
+        trial.turn()
+        trial.selector.consider(len(trial.weights) - 1, {"evaluation": evaluation})
+    trial.selector.load_best()
+    chosen = trial.selector.outcome()["budget"]
+    assert (chosen["chosen_iteration"], chosen["joint"], chosen["toxicity"]) == (1, 0.5, 0.3)
+
+
 def test_the_judge_has_no_say_in_the_choice(tmp_path):
     trial = Trial(tmp_path, guard=False)
     trial.turn(toxicity=0.3, judge=0.5)

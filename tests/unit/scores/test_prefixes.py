@@ -97,5 +97,9 @@ def test_the_scorer_gets_the_columns_of_each_row_and_the_correction_its_texts():
     credit = prefix_credit(
         scorer, prompts, (IDS, MASK), torch.tensor([-0.5, 0.0, 0.0]), decode, 2, half
     )
-    assert scorer.columns == {"references": [["x"], ["y"], ["x"]], "row_ids": ["0", "1", "0"]}
+    assert scorer.columns == {
+        "references": [["x"], ["y"], ["x"]],
+        "row_ids": ["0", "1", "0"],
+        "sources": ["a", "b", "a"],  # no template is known: the prompts themselves
+    }
     torch.testing.assert_close(credit[0, 1], torch.tensor(-0.5 + 0.5 / 3))

@@ -204,6 +204,8 @@ def test_a_scorer_may_name_the_columns_that_it_reads():
 
     prompts = rows(["p", "q"], [["a", "b"], []])
     assert score_prompts(OfReferences(), prompts, ["r", "s"]).score.tolist() == [2.0, 0.0]
+    for scorer in (SignedScorer(OfReferences(), {}), EnsembleScorer([OfReferences()], "mean")):
+        assert score_prompts(scorer, prompts, ["r", "s"]).score.tolist() == [2.0, 0.0]
 
 
 def rows(texts, references=None):

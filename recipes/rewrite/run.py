@@ -1,0 +1,197 @@
+"""A summarizer learns to rewrite toxic sentences: python -m recipes.rewrite.run.
+
+Supervised on ParaDetox, then RL with J (civil style x similarity x fluency) as the reward, three
+seeds; judged by a classifier that neither has seen. Finished steps are skipped, a stopped one goes
+on from its checkpoint; `--report` only makes the table.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from lora_detox.api import compose_settings
+from recipes.lab.options import queue_parser
+from recipes.lab.overrides import evaluated
+from recipes.lab.queue import Run, Step, execute_all
+from recipes.lab.real import MODELS, RealModels, real_models
+from recipes.rewrite.settings import POLICY, fluency_folder, rewriting, scoring
+from recipes.rewrite.table import write_report
+from recipes.rewrite.texts import Texts, write_texts
+
+SUPERVISED = [
+    "stage=sft",
+    "adapter.targets=[all-linear]",
+    "adapter.rank=32",
+    "adapter.alpha=64",
+    "sft.batch_size=32",
+    "sft.learning_rate=2e-3",
+    "sft.warmup_steps=50",
+    "sft.max_response_tokens=48",
+    "sft.log_every=50",
+    "evaluation.test_prompts=200",
+    "evaluation.validation_prompts=200",
+]
+TRAINING = [
+    "algorithm.rollout_batch_size=64",
+    "algorithm.minibatch_size=32",
+    "algorithm.microbatch_size=32",
+    "algorithm.ppo_epochs=2",
+    "algorithm.learning_rate=3e-4",
+    "algorithm.schedule=linear",
+    "algorithm.warmup_iterations=5",
+    "algorithm.average=0.9",
+    "algorithm.kl.charge=k3_loss",
+    "algorithm.kl.control=fixed",
+    "algorithm.kl.coef=0.05",
+    "algorithm.expert.prefix_credit_every=4",
+    "budget.distinct_2=0.1",
+    "evaluation.every=10",
+    "evaluation.validation_prompts=200",
+    "evaluation.test_prompts=200",
+    "checkpoint.every=5",
+]
+FLUENCY = [
+    "stage=reward_model",
+    "reward_model.labels=[fluent,faulty]",
+    "reward_model.frozen_layers=0",
+    "reward_model.dtype=auto",
+    "reward_model.group_by_length=true",
+    "reward_model.batch_size=32",
+    "reward_model.learning_rate=1e-4",
+    "reward_model.warmup_steps=100",
+    "reward_model.log_every=50",
+    "reward.probe=false",  # it reads civil and toxic sentences, which are alike to this one
+    "data=local",
+    "data.fields.prompt=text",
+    "data.fields.toxicity=label",
+    "data.split_fractions=[0.94,0.01,0.05]",
+]
+"""Beside folders and sizes."""
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = queue_parser(__doc__ or "", "runs/rewrite")
+    parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
+    parser.add_argument("--iterations", type=int, default=60, help="of RL, each seed")
+    parser.add_argument("--epochs", type=float, default=6.0, help="of SFT")
+    parser.add_argument("--test", type=int, default=1000, help="held-out pairs")
+    parser.add_argument("--fluency-steps", type=int, default=800, help="of the fluency classifier")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("overrides", nargs="*", help="of SFT and RL, as in evaluation.every=5")
+    return parser.parse_args(words)
+
+
+class Queue:
+    """What there is to do.
+
+    Args:
+        given: the command line, `shared` absolute.
+        models: folders of the models.
+        texts: files of pairs.
+    """
+
+    def __init__(self, given: argparse.Namespace, models: RealModels, texts: Texts) -> None:
+        self.given, self.models, self.texts = given, models, texts
+        self.out = Path(given.out).resolve()
+
+    def runs(self) -> list[list[Run]]:
+        """Groups of runs; each needs those before it."""
+        seeds = [self.seed(int(seed)) for seed in self.given.seeds.split(",")]
+        return [[self.fluency()], [self.baselines(), self.supervised()], seeds]
+
+    def fluency(self) -> Run:
+        """A classifier of fluent text on MiniLM."""
+        folder = fluency_folder(self.out).parent
+        overrides = [
+            *FLUENCY,
+            f"reward_model.path={self.models.encoder}",
+            f"reward_model.max_steps={self.given.fluency_steps}",
+            "reward_model.epochs=10",
+            f"data.path={self.texts.fluency}",
+        ]
+        return Run(name="fluency", folder=folder, steps=[self._stage(overrides, folder)])
+
+    def baselines(self) -> Run:
+        """The sentence itself, word deletion, the human references."""
+        folder = self.out / "baselines"
+        job, target = folder / "job.json", folder / "samples.jsonl"
+        content = {
+            "overrides": ["task=rewrite", "policy=mini", *scoring(self.models, self.out)],
+            "train": str(self.texts.pairs("train")),
+            "test": str(self.texts.pairs("test")),
+            "target": str(target),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        job.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        command = [sys.executable, "-m", "recipes.rewrite.baselines", str(job)]
+        return Run(name="baselines", folder=folder, steps=[Step(command=command, done=target)])
+
+    def supervised(self) -> Run:
+        """SFT on the pairs, and its judgement."""
+        folder = self.out / "sft"
+        overrides = [*SUPERVISED, f"sft.epochs={self.given.epochs}", *self.given.overrides]
+        train = self._stage([*self._task(), *overrides], folder / "train")
+        return Run(name="SFT", folder=folder, steps=[train, self._judged(folder)])
+
+    def seed(self, seed: int) -> Run:
+        """RL from the SFT adapter with one seed, and its judgement."""
+        folder = self.out / f"seed{seed}"
+        overrides = [
+            *TRAINING,
+            f"policy.adapter={self.out / 'sft' / 'train' / 'adapter'}",
+            f"algorithm.iterations={self.given.iterations}",
+            f"seed={seed}",
+            *self.given.overrides,
+        ]
+        train = self._stage([*self._task(), *overrides], folder / "train")
+        return Run(name=f"seed {seed}", folder=folder, steps=[train, self._judged(folder)])
+
+    def _task(self) -> list[str]:
+        return rewriting(self.models, self.given.shared, self.texts, self.out)
+
+    def _judged(self, folder: Path) -> Step:
+        """The likeliest rewrite of every test pair."""
+        overrides = [
+            *self._task(),
+            "stage=evaluate",
+            evaluated(f"{self.given.shared}/{POLICY}", folder / "train" / "adapter", folder.name),
+            f"evaluation.prompts={self.given.test}",
+            "evaluation.greedy=true",
+        ]
+        return self._stage(overrides, folder / "evaluate")
+
+    def _stage(self, overrides: list[str], folder: Path) -> Step:
+        command = [sys.executable, "-m", "lora_detox", *overrides]
+        command += [f"threads={self.given.threads}", f"hydra.run.dir={folder}"]
+        stopped = (folder / "config.yaml").is_file() and "stage=evaluate" not in overrides
+        if stopped:
+            command.append("resume=true")
+        return Step(command=command, done=folder / "summary.json")
+
+
+def main() -> None:
+    """Do what is left to do, then report."""
+    given = arguments()
+    given.shared = str(Path(given.shared).resolve())
+    out = Path(given.out)
+    texts = Texts(folder=out.resolve() / "texts")
+    if not given.report:
+        models = real_models(given.models, given.shared)
+        missing = [half for half in ("reward", "judge") if not models.classifier(half).is_dir()]
+        if missing:
+            sys.exit(
+                f"no {' and '.join(missing)} classifier in {models.home}/classifiers: first "
+                "run python -m recipes.real_classifiers.run"
+            )
+        source = Path(given.shared) / "data" / "paradetox.pairs.jsonl.gz"
+        texts = write_texts(source, texts.folder, test=given.test)
+        for group in Queue(given, models, texts).runs():
+            execute_all(group, jobs=given.jobs, retry=given.retry)
+    template = compose_settings(["task=rewrite"], out / "nothing").task.template
+    write_report(out, texts.pairs("test"), template)
+
+
+if __name__ == "__main__":
+    main()
