@@ -15,7 +15,6 @@ _CUT = "[10,16]"
 _TRAINING = [
     "adapter.targets=[all-linear]",
     "algorithm.learning_rate=5e-4",
-    "algorithm.schedule=linear",
     "algorithm.warmup_iterations=2",
     "algorithm.rollout_batch_size=64",
     "algorithm.minibatch_size=32",
@@ -31,6 +30,7 @@ _TRAINING = [
 _IMDB = [
     *_TRAINING,
     "algorithm.iterations=40",
+    "algorithm.schedule=linear",
     "algorithm.average=0.9",
     "algorithm.expert.prefix_credit_every=2",
     "algorithm.kl.charge=k3_loss",
@@ -44,7 +44,7 @@ _IMDB = [
     "budget.controller.damping=10",
 ]
 """Positive endings on SmolLM2: perplexity, diversity, markup and words are held."""
-_CONTROL = [*_TRAINING, "algorithm.iterations=60", "algorithm.kl.coef=0.05"]
+_CONTROL = [*_TRAINING, "algorithm.iterations=60"]
 """Control by a prefix on SmolLM2; method and lengths are those of the task."""
 
 
