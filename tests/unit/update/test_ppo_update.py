@@ -220,10 +220,10 @@ def test_rounding_is_no_movement():
 def test_the_rollout_says_how_far_rounding_alone_takes_a_pass(architecture):
     assert Trial(architecture).rollout.noise_kl == 0.0  # fp32
     trial = Trial(architecture)
-    before = trial.weights()
     batch = (trial.rollout.prompts.query_ids, trial.rollout.prompts.query_mask)
     batch += (trial.rollout.response_ids, trial.rollout.response_mask, SAMPLING)
     trial.policy.backbone.to(torch.bfloat16)
+    before = trial.weights()
     with torch.no_grad():
         plain = trial.policy.respond(*batch).logprobs
         with trial.policy.nudged() as rounds:
