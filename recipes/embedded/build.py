@@ -36,7 +36,7 @@ from recipes.embedded.training import Example, Schedule, train
 QUOTING_FRACTION = 0.65
 N_DIALOGUES = 30000
 STEPS = ("tokenizer", *MODEL_NAMES, "rewrite", "measure")
-REWRITE_STEPS = 500
+REWRITE_STEPS = 1500
 SCHEDULES = {
     "t5": Schedule(optimizer_steps=1500, examples_per_step=32, peak_lr=3e-3),
     "gptj": Schedule(optimizer_steps=1000, examples_per_step=48, peak_lr=3e-3),
@@ -128,10 +128,12 @@ def build_rewrite() -> None:
             f"data.path={pairs}",
             "data.split_fractions=[0.96,0.02,0.02]",
             "adapter.targets=[all-linear]",
-            "sft.epochs=2",
+            "adapter.rank=32",
+            "adapter.alpha=64",
+            "sft.epochs=9",
             f"sft.max_steps={REWRITE_STEPS}",
             "sft.batch_size=16",
-            "sft.learning_rate=4e-3",
+            "sft.learning_rate=3e-3",
             "checkpoint.every=0",
         ]
         api.run(overrides, run)

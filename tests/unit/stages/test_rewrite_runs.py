@@ -136,3 +136,15 @@ def test_what_cannot_work_is_refused_before_weights_load(overrides, message, tmp
     monkeypatch.setattr("lora_detox.run.build.load_scorers", loaded)
     with pytest.raises(DetoxError, match=message):
         api.run(["task=rewrite", "threads=1", *overrides], tmp_path / "run")
+
+
+def test_the_miniature_rewrites_some_sentences_and_repeats_others(tmp_path):
+    """What python -m lora_detox task=rewrite starts from."""
+    overrides = ["stage=evaluate", "task=rewrite", "threads=1", "evaluation.prompts=60"]
+    summary = api.run(overrides, tmp_path / "run")
+    numbers = summary["models"][0]["sets"]["in_distribution"]
+    assert 0.2 < numbers["toxicity"]["mean"] < 0.7
+    assert numbers["similarity"] > 0.6
+    assert numbers["bleu"] > 0.25
+    rows = lines_of(tmp_path / "run" / "samples.jsonl")
+    assert all(0 <= row["judge_joint"] <= 1 for row in rows)
