@@ -65,7 +65,7 @@ FLUENCY = [
     "data=local",
     "data.fields.prompt=text",
     "data.fields.toxicity=label",
-    "data.split_fractions=[0.94,0.01,0.05]",
+    "data.split_fractions=[0.98,0.01,0.01]",
 ]
 """Beside folders and sizes."""
 
