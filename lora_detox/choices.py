@@ -56,6 +56,14 @@ class AdapterType(StrEnum):
     none = "none"
 
 
+class Dequantize(StrEnum):
+    """Whether responses are written with whole weights where the frozen ones are quantized."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
 class QuantizationType(StrEnum):
     """How the frozen weights are stored."""
 

@@ -16,7 +16,7 @@ from transformers import (
 from lora_detox.builders.controls import budget_of
 from lora_detox.builders.policy import adapter_plan, backbone_plan
 from lora_detox.builders.training import sampling_of
-from lora_detox.choices import ScoredText
+from lora_detox.choices import Dequantize, ScoredText
 from lora_detox.errors import DetoxError
 from lora_detox.machine import kernel_bytes
 from lora_detox.memory.fake_policy import fake_policy
@@ -171,6 +171,7 @@ def _phases(
             "key-value cache": generation.cache,
             "logits and sampling": generation.transient,
             "merged copies of adapted weights": _merged_bytes(policy, weights, plan),
+            "whole copies of quantized weights": _whole_bytes(settings, policy, weights),
         },
         "reference": {
             **kept,
@@ -190,6 +191,14 @@ def _merged_bytes(policy: LoraPolicy, weights: WeightBytes, plan: BackbonePlan) 
         return 0
     layers = mergeable_layers(policy.backbone)
     return sum(4 * layer.get_base_layer().weight.numel() for layer in layers)
+
+
+def _whole_bytes(settings: Settings, policy: LoraPolicy, weights: WeightBytes) -> int:
+    """Weights that are unpacked while responses are written; `auto` does so where there is room."""
+    if settings.quantization.dequantize_for_decoding is not Dequantize.always:
+        return 0
+    layers: list[Any] = [policy.backbone.get_submodule(name) for name in weights.quantized]
+    return sum(2 * one.in_features * one.out_features for one in layers)
 
 
 def _loading(

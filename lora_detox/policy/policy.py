@@ -1,7 +1,7 @@
 """One frozen backbone with an adapter and a value head: policy, reference and critic at once."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lora_detox.choices import Dequantize
 from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.checksum import checksum
+from lora_detox.policy.dequantized import dequantized, dequantizes
 from lora_detox.policy.families import Family, Rereading, Writing
 from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
 from lora_detox.policy.layout import TokenLayout
@@ -63,6 +65,7 @@ class LoraPolicy:
         self.eos_token_ids = eos_token_ids or end_token_ids(tokenizer, self.backbone.config, {})
         self._reference, self._head = reference or Reference(), head_parameters(self.backbone)
         self.static_cache: bool | None = None  # while decoding; None on GPUs
+        self.dequantize = Dequantize.auto  # while decoding, where the backbone is quantized
         self.static_works = can_decode_statically(self.backbone)
         self.rereads = False  # True where the architecture has no cache that can be relied on
         self.edit_logits: EditFactory | None = None  # within `decoding.contexts.edited`
@@ -257,9 +260,15 @@ class LoraPolicy:
         """An empty keeper for what training cannot change of some rows."""
         return FrozenStates()
 
-    def merged(self) -> AbstractContextManager[None]:
-        """Within this context the adapter is merged into fp32 weights, to decode faster."""
-        return merged(self.backbone) if self.merges else nullcontext()
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Within this context decoding is faster: the adapter merged, quantized weights whole."""
+        whole = dequantizes(self.backbone, self.device, self.dequantize)
+        with (
+            dequantized(self.backbone) if whole else nullcontext(),
+            merged(self.backbone) if self.merges else nullcontext(),
+        ):
+            yield
 
     @contextmanager
     def reference(self) -> Iterator[None]:

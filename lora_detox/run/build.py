@@ -146,6 +146,7 @@ def _load_policy(settings: Settings, backbone: BackbonePlan, adapter: AdapterPla
     with phase(f"loading {settings.policy.path}"):
         policy = load_policy(backbone, adapter)
     policy.static_cache = settings.generation.static_cache
+    policy.dequantize = settings.quantization.dequantize_for_decoding
     return policy
 
 

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from lora_detox.choices import (
     AdapterType,
     Combine,
+    Dequantize,
     Dtype,
     Protocol,
     QuantizationType,
@@ -77,6 +78,7 @@ class QuantizationSettings:
     type: QuantizationType = QuantizationType.none
     int8_threshold: float = not_negative(6.0)
     double_quant: bool = True
+    dequantize_for_decoding: Dequantize = Dequantize.auto
 
 
 @dataclass

@@ -110,6 +110,7 @@ def _answers(
     model, plan = asked
     with phase(f"loading {model.name}"):
         policy = load_policy(model.backbone(settings), NO_ADAPTER)
+    policy.dequantize = settings.quantization.dequantize_for_decoding
     rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
     evaluate = Evaluator(
         policy=policy,

@@ -82,6 +82,16 @@ def test_t5_keeps_wo_out_of_int8(compose):
     layers, width, inner, heads = 8, 512, 1024, 384
     attention = 3 * layers * 4 * width * heads  # encoder, decoder, cross
     assert plan.stays["backbone, int8"] == attention + 2 * layers * 2 * width * inner
+    assert plan.phases["generate"]["whole copies of quantized weights"] == 0
+    whole = predicted(
+        compose(
+            "policy=flan_t5_small",
+            "quantization=int8",
+            "quantization.dequantize_for_decoding=always",
+        )
+    )
+    parts = whole.phases["generate"]
+    assert parts["whole copies of quantized weights"] == 2 * plan.stays["backbone, int8"]
     norms = (2 * layers + 3 * layers + 2) * width
     dense = 2 * 32128 * width + 2 * layers * inner * width + norms + 2 * 32 * 6
     assert plan.stays["backbone, bfloat16"] == 2 * dense  # the output matrix is FLAN-T5's own
