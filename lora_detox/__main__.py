@@ -16,9 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_detox.choices import Stage, TrainerKind
+from lora_detox.disk import disk_error
 from lora_detox.errors import DetoxError
 from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
 from lora_detox.settings.hints import Arguments, missing_option, read_arguments, refused
+from lora_detox.signals import Interrupted, how_to_go_on
 from lora_detox.stages import run_stage
 
 _NO_ADVICE = "To append to your config use "
@@ -46,6 +49,10 @@ def run(config: DictConfig) -> tuple[float, ...]:
     except DetoxError:
         _remove_if_empty(Path(config.run_dir))
         raise
+    except Interrupted as stop:
+        overrides = list(HydraConfig.get().overrides.task)
+        stop.where += f"; {_going_on(config, overrides)}"
+        raise
     except Exception as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             # Hydra keeps the error while other jobs run, and its frames would keep the models.
@@ -62,11 +69,28 @@ def main() -> int:
         return _fail("\n".join(sentences))
     try:
         run()
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return stop.exit_code
     except DetoxError as error:
         return _fail(str(error))
+    except OSError as error:
+        if traceback.extract_tb(error.__traceback__)[-1].name != "mkdir":
+            raise  # not the folder of the run, which Hydra makes
+        return _fail(str(disk_error(Path(str(error.filename)), error)))
     except (HydraException, OmegaConfBaseException) as error:
         return _fail(explain(error, sys.argv[1:]))
     return 0
+
+
+def _going_on(config: DictConfig, overrides: list[str]) -> str:
+    """How to go on with a job that a signal has ended."""
+    resumable = config.stage in (Stage.detox, Stage.sft, Stage.reward_model)
+    if not resumable or config.algorithm.trainer.kind is not TrainerKind.native:
+        return "it keeps no checkpoints: begin it anew in another hydra.run.dir"
+    typed = Path(sys.argv[0]).name
+    program = ["python", "-m", "lora_detox"] if typed == "__main__.py" else [typed]
+    return f"go on with: {how_to_go_on(program, overrides, config.run_dir)}"
 
 
 def _fail(message: str) -> int:

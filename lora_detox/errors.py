@@ -24,5 +24,9 @@ class DivergenceError(DetoxError):
     """Training left the region where its numbers mean anything."""
 
 
+class DiskError(DetoxError):
+    """A file that could not be written: a full, read-only or vanished disk, or an obstacle."""
+
+
 class ExportError(DetoxError):
     """A result that could not be written or does not read back as it was written."""

@@ -24,6 +24,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lora_detox.signals import end_if_asked
+
 Item = TypeVar("Item")
 SHOWN_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 10.0
@@ -162,9 +164,17 @@ def phase(
 
 
 def advance(count: float = 1.0) -> None:
-    """So many units more of the innermost phase are done; nothing happens outside of one."""
+    """So many units more of the innermost phase are done; a signal that waits is noticed here."""
+    end_if_asked()
     if _open_phases:
         _open_phases[-1].counted += count
+
+
+def say(line: str) -> None:
+    """Print a line of text to standard output, from whatever thread."""
+    console = Console(highlight=False)
+    encodable = line.encode(console.encoding, "replace").decode(console.encoding)
+    console.print(Text(encodable), soft_wrap=True)
 
 
 def track(

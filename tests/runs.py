@@ -4,6 +4,9 @@ import hashlib
 import json
 import multiprocessing
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -121,3 +124,14 @@ def write_run(folder: Path, architecture: str = "gptj", base: str | None = None)
 def untimed(numbers: dict) -> dict:
     """Numbers of a set without those that a clock gives."""
     return {key: value for key, value in numbers.items() if "seconds" not in key}
+
+
+@contextmanager
+def no_file_larger_than(count: int) -> Iterator[None]:
+    """As a full disk: a write beyond so many bytes of a file fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

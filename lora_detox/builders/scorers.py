@@ -86,7 +86,7 @@ def _load_scorer(
         others = [_ensemble_member(path, settings, key, device) for path in settings.ensemble]
         scorer = EnsembleScorer([scorer, *others], settings.combine.value)
     if settings.function is not None and scorer is not None:
-        scorer = FunctionScorer(settings.function, scorer, key=key)
+        scorer = FunctionScorer(settings.function, scorer, key=key, timeout=settings.timeout)
     product = settings.terms_combine is TermsCombine.product
     if settings.terms != TermSettings() and not product and scorer is not None:
         terms = _terms(settings, device) | {"toxicity": scorer}

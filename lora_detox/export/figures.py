@@ -1,12 +1,12 @@
 """Figures of an exported strength, where stage=evaluate has measured it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from lora_detox.export.finished_run import FinishedRun
+from lora_detox.settings.stored import stored_json, stored_settings
+
+_REMEDY = "remove that evaluation, or make it again"
 
 
 def figures_at(source: FinishedRun, strength: float) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ def figures_at(source: FinishedRun, strength: float) -> dict[str, Any] | None:
         return None
     files = source.folder.glob("*/summary.json")
     for file in sorted(files, key=lambda one: one.stat().st_mtime, reverse=True):
-        summary = json.loads(file.read_text(encoding="utf-8"))
+        summary = stored_json(file, "run", _REMEDY)
         if summary.get("stage") != "evaluate" or not _same_data(file.parent, source):
             continue
         for model in summary["models"]:
@@ -38,7 +38,7 @@ def figures_at(source: FinishedRun, strength: float) -> dict[str, Any] | None:
 
 def _same_data(folder: Path, source: FinishedRun) -> bool:
     """Whether an evaluation asked the prompts that the card names."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    config = stored_settings(folder / "config.yaml", "run", _REMEDY)
     return bool(config["data"]["path"] == source.config["data"]["path"])
 
 

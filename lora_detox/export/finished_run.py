@@ -1,13 +1,10 @@
 """What stage=export reads of a finished run."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from lora_detox.errors import ExportError
+from lora_detox.settings.stored import stored_json, stored_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +54,10 @@ def read_run(folder: Path) -> FinishedRun:
         Its settings, figures and adapter description.
 
     Raises:
-        ExportError: a file that cannot be read.
+        SettingsError: a file that cannot be read.
     """
-    try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        text = (folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
-        adapter_config = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"run: cannot read {folder}: {error}; want a whole run folder") from error
+    remedy = "want a whole folder of a finished run"
+    config = stored_settings(folder / "config.yaml", "run", remedy)
+    summary = stored_json(folder / "summary.json", "run", remedy)
+    adapter_config = stored_json(folder / "adapter" / "adapter_config.json", "run", remedy)
     return FinishedRun(folder=folder, config=config, summary=summary, adapter_config=adapter_config)

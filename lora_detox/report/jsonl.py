@@ -5,10 +5,12 @@ reader. Plain ASCII with escapes, because model text may hold line separators (U
 lone surrogates, which would tear a line or fail to encode.
 """
 
+import errno
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lora_detox.disk import writing
+from lora_detox.errors import DataError
 from lora_detox.types import Evaluation
 
 
@@ -65,12 +69,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
     Returns:
         One dict per line.
+
+    Raises:
+        DataError: a line that holds something else, with its number.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in complete.split("\n") if line.strip()]
+    data = path.read_bytes()
+    complete = data[: data.rfind(b"\n") + 1].split(b"\n")
+    return [_row(line, f"{path}:{n}") for n, line in enumerate(complete, 1) if line.strip()]
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is no row of JSON ({error}); remove that line") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is no row: got {type(row).__name__}; remove that line")
+    return row
 
 
 class MetricsLog:
@@ -79,21 +96,42 @@ class MetricsLog:
     Args:
         path: the file; lines are appended to what is there.
         keep_through: after a resume, the last iteration that the checkpoint holds. Later rows are
-            dropped, because those iterations run again. None keeps every row.
+            dropped, because those iterations run again; below 0 none is read. None keeps all.
     """
 
     def __init__(self, path: Path, *, keep_through: int | None = None) -> None:
-        rows = read_jsonl(path)
+        begins = keep_through is not None and keep_through < 0
+        rows = [] if begins else read_jsonl(path)
         if keep_through is not None:
             rows = [row for row in rows if row.get("iteration", 0) <= keep_through]
         # Rewriting also removes the torn line of a killed process, onto which the next would run.
         write_text_atomic(path, "".join(_line(row) for row in rows))
-        self._file = path.open("a", encoding="utf-8")
+        self.path, self._file = path, path.open("ab", buffering=0)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one iteration; values as `plain` accepts them."""
-        self._file.write(_line(row))
-        self._file.flush()
+        """Append one iteration.
+
+        Args:
+            row: values as `plain` accepts them.
+
+        Raises:
+            DiskError: it could not be written; the file has the rows before it.
+        """
+        rest = memoryview(_line(row).encode())
+        with writing(self.path):
+            before = os.fstat(self._file.fileno())
+            if before.st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "it was removed", str(self.path))
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                os.ftruncate(self._file.fileno(), before.st_size)
+                raise
+
+    def sync(self) -> None:
+        """Have every row on the disk, not only with the operating system."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -168,15 +206,20 @@ def write_text_atomic(path: Path, text: str) -> None:
     Args:
         path: the file to write; its folder is made where it is missing.
         text: lone surrogates in it become `?`.
+
+    Raises:
+        DiskError: it could not be written; what was there before is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Named after the process, so that two writers cannot meet in one temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lora_detox.rollout.generation import Responses
 from lora_detox.rollout.passes import Passes, partition_rows
+from lora_detox.signals import end_if_asked
 from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
 
 _NUMBERS = ("logprobs", "ref_logprobs", "values")
@@ -54,6 +55,7 @@ def collect_rollout(
     filled = {name: torch.zeros(responses.mask.shape) for name in (*_NUMBERS, "full_kl")}
     noise: float | None = None  # of the first microbatch
     for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
+        end_if_asked()
         ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
         batch = (*ids, responses.mask[rows], sampling, kept)
         numbers = _numbers_of(policy, batch, full_kl=full_kl)

@@ -23,7 +23,7 @@ from lora_detox.builders.training import (
     make_optimizer,
     plan_of,
 )
-from lora_detox.choices import Ship, Stage, TaskKind
+from lora_detox.choices import QuantizationType, Ship, Stage, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.embedded.tiny import remove_tiny_policy
 from lora_detox.environment import prepare_process
@@ -38,12 +38,14 @@ from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dt
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.policy.words import word_starts
 from lora_detox.progress import phase
-from lora_detox.run.checkpoint import newest_trainer_checkpoint
+from lora_detox.run.checksums import base_checksum, trained_checksum
 from lora_detox.run.controls import Controls, PrefixCredit
 from lora_detox.run.job import Job
+from lora_detox.run.manifest import TRAINER_PREFIX, number_of
 from lora_detox.run.opening import announce, announce_kind
+from lora_detox.run.origin import Resumed, begun_with, file_digest, find_resumed, rows_of
 from lora_detox.run.record import RunRecord
-from lora_detox.run.resume import base_checksum, check_same_settings, trained_checksum
+from lora_detox.run.room import check_room
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
 from lora_detox.scores import Encoder, prefix_credit
@@ -94,13 +96,15 @@ def build_job(settings: Settings) -> Job:
     """
     clock, run_dir = Clock(), Path(settings.run_dir)
     prepare_process(settings.threads)
-    check_same_settings(settings, run_dir)
+    resumed = find_resumed(settings)
     torch.manual_seed(settings.seed)
     device = resolve_device(settings.device)
     backbone, adapter, config = _checked_model(settings)
     announce_kind(settings, device)
     plan = plan_of(settings, resolve_dtype(backbone, config))
     data = load_data(settings)
+    rows = rows_of(data)
+    resumed.check("data", rows)
     tokenizer = load_tokenizer(backbone, config)
     encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=config.is_encoder_decoder)
     check_run(settings, config, tokenizer, data, encoded)
@@ -110,12 +114,16 @@ def build_job(settings: Settings) -> Job:
     scorers = (reward, judge, encoder)
     policy = _load_policy(settings, backbone, adapter)
     adapter_checksum, base = trained_checksum(policy), base_checksum(policy)
+    parts = _parts(settings, policy, base, adapter_checksum, scorers)
+    resumed.check("parts", parts)
+    record = begun_with(settings, data=rows, parts=parts)
     references = any(encoded.validation.references)
     controls = _controls(settings, policy, reward, references=references)
     update = _update(settings, policy, plan, controls)
     state = _state(settings, policy, update, controls, clock)
+    check_room(settings, state.checkpoint_bytes())
     selector = _selector(settings, state, controls)
-    first_iteration = _resume(settings, state, selector) if settings.resume else 0
+    first_iteration = _resume(settings, resumed, state, selector)
     job = Job(
         settings=settings,
         run_dir=run_dir,
@@ -135,11 +143,37 @@ def build_job(settings: Settings) -> Job:
         evaluator=_evaluator(settings, policy, scorers, plan, clock, references=references),
         state=state,
         selector=selector,
-        records=RunRecord(settings, run_dir, first_iteration),
+        records=RunRecord(settings, run_dir, first_iteration, resumed, record),
+        resumed=resumed,
         first_iteration=first_iteration,
     )
     announce(job)
     return job
+
+
+def _parts(
+    settings: Settings,
+    policy: LoraPolicy,
+    base: str,
+    adapter_checksum: float,
+    scorers: tuple[Scorer, Scorer | None, Encoder | None],
+) -> dict[str, str]:
+    """What the numbers of a run depend on beside settings and rows, by name."""
+    reward, judge, encoder = scorers
+    stored = str(policy.backbone.dtype).removeprefix("torch.")
+    if (quantized := settings.quantization.type) is not QuantizationType.none:
+        stored = f"{quantized.value} on {policy.device.type}"
+    parts = {
+        f"frozen weights ({stored})": base,
+        "adapter at the start": f"{adapter_checksum:.6g}",
+        "reward": reward.scorer_id,
+        "judge": "none" if judge is None else judge.scorer_id,
+        "encoder": "none" if encoder is None else encoder.encoder_id,
+    }
+    file, _, _ = (settings.reward.function or "").rpartition(":")
+    if file.endswith(".py"):
+        parts["file of reward.function"] = file_digest(Path(file).expanduser())
+    return parts
 
 
 def _load_policy(settings: Settings, backbone: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
@@ -256,9 +290,12 @@ def _evaluator(
     )
 
 
-def _resume(settings: Settings, state: TrainingState, selector: CheckpointSelector) -> int:
+def _resume(
+    settings: Settings, resumed: Resumed, state: TrainingState, selector: CheckpointSelector
+) -> int:
     """Iterations behind; optimizer steps of stage=sft, whose trainer restores the rest."""
+    if resumed.checkpoint is None:
+        return 0
     if settings.stage is Stage.sft:
-        newest = newest_trainer_checkpoint(state.folder)
-        return newest[0] if newest else 0
+        return number_of(resumed.checkpoint, TRAINER_PREFIX)
     return state.resume(selector)

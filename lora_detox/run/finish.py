@@ -1,22 +1,22 @@
 """Before and after training: evaluate, prove the base unchanged, write the run directory."""
 
-import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from lora_detox.disk import written_whole
 from lora_detox.environment import process_facts
 from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.report.console import print_result
 from lora_detox.report.html import write_report
 from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_samples
 from lora_detox.report.wording import RAN_TO_THE_END
+from lora_detox.run.checksums import base_checksum
 from lora_detox.run.job import Job
-from lora_detox.run.resume import base_checksum
 from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
 
@@ -25,19 +25,20 @@ def evaluate_start(job: Job) -> Evaluation:
     """Test and validation prompts answered by the policy as it starts.
 
     Args:
-        job: before training; a resumed one reads its first evaluation back.
+        job: before training; a resumed one takes its first evaluation out of its checkpoint, or
+            goes back to the start for it where the checkpoint has none.
 
     Returns:
         The evaluation on test prompts; that on validation prompts is recorded and handed to the
         checkpoint selector.
     """
-    path = job.run_dir / "checkpoints" / "before.json"
-    if job.first_iteration and path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return Evaluation(**{entry.name: stored[entry.name] for entry in fields(Evaluation)})
-    evaluation = job.evaluator(job.encoded.test, "evaluating the start")
-    path.parent.mkdir(exist_ok=True)
-    write_json_atomic(path, asdict(evaluation))
+    evaluation = job.resumed.start() if job.first_iteration else None
+    if evaluation is None:
+        with job.state.at_start() if job.first_iteration else nullcontext():
+            evaluation = job.evaluator(job.encoded.test, "evaluating the start")
+    job.records.keep_start(evaluation)
+    if job.first_iteration:
+        return evaluation
     validation = job.validate()
     job.record({"iteration": 0, "evaluation": validation})
     job.selector.begin(validation)
@@ -59,7 +60,8 @@ def finish(
     """
     run_dir, settings = job.run_dir, job.settings
     after = job.evaluator(job.encoded.test, "evaluating the result")
-    job.policy.save(run_dir / "adapter", run_dir)
+    with written_whole(run_dir) as part:
+        job.policy.save(part / "adapter", part)
     summary = plain({**_summary(job, before, after), **(outcome or {})})
     samples = write_samples(run_dir / "samples.jsonl", before, after)
     write_report(

@@ -11,12 +11,18 @@ from lora_detox.metrics.quality import RolloutQuality
 from lora_detox.progress import TrainingProgress, phase
 from lora_detox.report.console import print_line
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
+from lora_detox.run.checksums import check_moved, has_moved
 from lora_detox.run.job import Job
-from lora_detox.run.resume import check_moved
+from lora_detox.run.stopping import is_due
+from lora_detox.scores.control_rewards import CONSTANT
 from lora_detox.types import Rollout, Scores, UpdateStats
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far logprobs of one token may differ between two passes of the same weights, nats."""
+
+
+UNMOVED_ITERATIONS = 3
+"""So many iterations without a gradient at the start end a run."""
 
 
 class IterationRecords(NamedTuple):
@@ -140,6 +146,41 @@ def check_alive(row: dict[str, Any]) -> None:
         )
 
 
+def check_learning(job: Job, done: int, row: dict[str, Any]) -> str | None:
+    """Whether the first updates move the adapter; a reward that is rarely earned may take some.
+
+    Args:
+        job: whose policy learns.
+        done: iterations behind.
+        row: from `iteration_row`.
+
+    Returns:
+        What a person should know; None where the adapter has moved.
+
+    Raises:
+        DivergenceError: there was a gradient and the adapter did not move, or there has been none
+            for the first three iterations.
+    """
+    if done > UNMOVED_ITERATIONS:
+        return None
+    if row["gradient_norm"] > 0:
+        check_moved(job.policy, job.adapter_checksum, job.settings.reward.function)
+        return None
+    if job.settings.reward.function == CONSTANT or has_moved(job.policy, job.adapter_checksum):
+        return None
+    if done == UNMOVED_ITERATIONS:
+        raise DivergenceError(
+            f"{done} iterations in a row had no gradient: responses that are compared had equal "
+            f"scores (mean {row[names.SCORE]:.3g}), so that nothing can be learned; raise "
+            "algorithm.responses_per_prompt, algorithm.rollout_batch_size or "
+            "generation.temperature, or take a reward that responses of the start earn in part"
+        )
+    return (
+        f"iteration {done}: equal scores (mean {row[names.SCORE]:.3g}), so nothing was learned; "
+        f"{UNMOVED_ITERATIONS} such iterations at the start end the run"
+    )
+
+
 def after_iteration(
     job: Job, iteration: int, row: dict[str, Any], progress: TrainingProgress
 ) -> None:
@@ -151,22 +192,20 @@ def after_iteration(
         row: of metrics.jsonl; `error` where the iteration diverged.
         progress: is told.
     """
-    done, every = iteration + 1, job.settings.evaluation.every
+    done, every, unmoved = iteration + 1, job.settings.evaluation.every, None
     if (error := row.pop("error", None)) is not None:
         message: str | None = job.selector.roll_back(done, error, row)
     else:
-        # What a random model writes may all be worth the same: no word in common with its prompt.
-        nothing_to_learn = job.settings.debug.tiny_model and row["score_std"] == 0
-        if done == 1 and not nothing_to_learn:
-            check_moved(job.policy, job.adapter_checksum, job.settings.reward.function)
+        unmoved = check_learning(job, done, row)
         job.state.observe()
         if done % every == 0 or done == job.plan.iterations:
             row["evaluation"] = job.validate()
         message = job.selector.consider(done, row)
     job.record(row)
-    if message is not None:
-        progress.message(message)
+    for line in (unmoved, message):
+        if line is not None:
+            progress.message(line)
     progress.update(done, row)
-    between = job.settings.checkpoint.every
-    if between and done % between == 0:
-        job.state.save(done, job.selector)
+    at_end = done == job.plan.iterations or job.selector.stopped is not None
+    if is_due(job.settings.checkpoint, done, job.state.saved_at, at_end=at_end):
+        job.save(done)

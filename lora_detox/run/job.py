@@ -19,6 +19,7 @@ from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import LINE_EVERY_SECONDS, phase
 from lora_detox.prompts import PromptSets, repeat_prompts
 from lora_detox.run.controls import Controls
+from lora_detox.run.origin import Resumed
 from lora_detox.run.record import RunRecord
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
@@ -52,6 +53,7 @@ class Job:
         state: everything that training changes, saved and put back.
         selector: which state is the result.
         records: metrics.jsonl and the trackers.
+        resumed: what a resumed run goes on from.
         first_iteration: iterations that a resumed run has behind it.
     """
 
@@ -74,6 +76,7 @@ class Job:
     state: TrainingState
     selector: CheckpointSelector
     records: RunRecord
+    resumed: Resumed
     first_iteration: int
 
     @property
@@ -122,6 +125,10 @@ class Job:
             evaluation = self.evaluator(self.encoded.validation, "evaluating on validation prompts")
         both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
         return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
+
+    def save(self, done: int) -> Path:
+        """Write the checkpoint of so many iterations, if it is not the last one written."""
+        return self.state.save(done, self.selector, self.records.files())
 
     def record(self, row: dict[str, Any]) -> None:
         """Write a row of metrics.jsonl and tell the trackers."""

@@ -1,12 +1,15 @@
 """The files that a run writes while it goes: settings, metrics.jsonl and what trackers keep."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lora_detox.report.jsonl import MetricsLog, write_text_atomic
 from lora_detox.report.trackers import flat_numbers, open_trackers
+from lora_detox.run.origin import METRICS, Resumed, checkpoint_files, restore_rows
 from lora_detox.settings import Settings, settings_yaml
+from lora_detox.types import Evaluation
 
 
 class RunRecord:
@@ -16,13 +19,24 @@ class RunRecord:
         settings: written as config.yaml.
         run_dir: where to.
         first_iteration: of a resumed run; rows after it are cut off.
+        resumed: whose rows come first.
+        record: what the run was begun with, for its checkpoints.
     """
 
-    def __init__(self, settings: Settings, run_dir: Path, first_iteration: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run_dir: Path,
+        first_iteration: int,
+        resumed: Resumed,
+        record: Mapping[str, Any],
+    ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
+        self._record = dict(record)
         write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
+        restore_rows(resumed, run_dir)
         keep = (first_iteration or -1) if settings.resume else None
-        self._log = MetricsLog(run_dir / "metrics.jsonl", keep_through=keep)
+        self._log = MetricsLog(run_dir / METRICS, keep_through=keep)
         self._trackers = open_trackers(
             settings.tracker.names,
             directory=run_dir / "tensorboard",
@@ -37,6 +51,14 @@ class RunRecord:
         self._log.write(row)
         for tracker in self._trackers:
             tracker.log(flat_numbers(row), step=row["iteration"])
+
+    def keep_start(self, evaluation: Evaluation) -> None:
+        """Have the start's evaluation in every checkpoint from now on."""
+        self._record["start"] = asdict(evaluation)
+
+    def files(self) -> dict[str, bytes]:
+        """What a checkpoint holds of the run, by name; metrics.jsonl is put on the disk."""
+        return checkpoint_files(self._record, self._log)
 
     def close(self) -> None:
         """Close the files."""

@@ -1,7 +1,8 @@
 """Everything that training changes, as one thing: saved, restored, and put back."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.clock import Clock
+from lora_detox.errors import DataError
 from lora_detox.policy.adapter import interpolate_adapter
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.run.checkpoint import (
@@ -20,6 +22,7 @@ from lora_detox.run.checkpoint import (
     set_optimizer,
 )
 from lora_detox.run.controls import Controls
+from lora_detox.run.manifest import RUN_PREFIX
 from lora_detox.update import WeightAverage, write_parameters
 
 _AVERAGE = "average_of_weights"
@@ -87,7 +90,9 @@ class TrainingState:
         self._policy, self._clock, self._keep = policy, clock, keep
         self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
         self._average = None if average is None else WeightAverage(self._adapter(), average)
-        self._start = self._copies()  # which checkpoints do not hold
+        self._start = _copied(self.parameters())  # which checkpoints do not hold
+        self.saved_at = time.monotonic()
+        self._saved: tuple[int, Path] | None = None
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable parameters by name."""
@@ -133,8 +138,23 @@ class TrainingState:
             write_parameters(shipped, interpolate_adapter(self._start, end, fraction))
             yield fraction
 
-    def _copies(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.parameters().items()}
+    def checkpoint_bytes(self) -> int:
+        """About how much a checkpoint will hold: weights, AdamW's moments, mean and snapshots."""
+        weights = sum(p.numel() * p.element_size() for p in self.parameters().values())
+        mean = 0 if self._average is None else weights
+        best = weights if self.controls.budget.bounds else 0
+        good = 0 if self.controls.guard is None else 3 * weights + mean
+        return 3 * weights + mean + best + good
+
+    @contextmanager
+    def at_start(self) -> Iterator[None]:
+        """The policy is what training started from while this lasts."""
+        now = _copied(self.parameters())
+        write_parameters(self.parameters(), self._start)
+        try:
+            yield
+        finally:
+            write_parameters(self.parameters(), now)
 
     def keep_as(self, name: str, iteration: int, *, to_go_on: bool = True) -> None:
         """Take a snapshot of now, in the place of the one of this name.
@@ -149,20 +169,23 @@ class TrainingState:
             with self.result():
                 self.snapshots[name] = self._snapshot(iteration)
             return
-        tensors = optimizer_tensors(self.optimizer) if iteration else {}
+        self.snapshots[name] = self._whole(iteration)
+
+    def _whole(self, iteration: int, device: str | None = None) -> Snapshot:
+        """All of now that training moves, on its own device or another."""
         average = self._average
-        self.snapshots[name] = replace(
-            self._snapshot(iteration),
-            optimizer={n: t.clone() for n, t in tensors.items()},
-            average={} if average is None else {n: t.clone() for n, t in average.mean.items()},
+        return replace(
+            self._snapshot(iteration, device),
+            optimizer=_copied(optimizer_tensors(self.optimizer), device),
+            average={} if average is None else _copied(average.mean, device),
             observed=0 if average is None else average.observed,
         )
 
-    def _snapshot(self, iteration: int) -> Snapshot:
+    def _snapshot(self, iteration: int, device: str | None = None) -> Snapshot:
         """Parameters and controllers of now."""
         return Snapshot(
             iteration=iteration,
-            parameters=self._copies(),
+            parameters=_copied(self.parameters(), device),
             optimizer={},
             controls=copy.deepcopy(self.controls.state()),
         )
@@ -170,15 +193,49 @@ class TrainingState:
     def put_back(self, name: str) -> int:
         """Take the parameters, optimizer and controllers of a snapshot; returns its iteration."""
         kept = self.snapshots[name]
+        self._put_back(kept)
+        self.controls.rewind(copy.deepcopy(kept.controls))
+        return kept.iteration
+
+    def hold(self, selector: Stateful) -> Callable[[], None]:
+        """Copy all that an iteration changes to the CPU.
+
+        Args:
+            selector: whose state is held too.
+
+        Returns:
+            A function that takes everything back.
+        """
+        held, snapshots = self._whole(0, "cpu"), dict(self.snapshots)
+        chosen = copy.deepcopy(selector.state())
+
+        def take_back() -> None:
+            self._put_back(held)
+            self.controls.restore(held.controls)
+            selector.restore(chosen)
+            self.snapshots = snapshots
+
+        return take_back
+
+    def _put_back(self, kept: Snapshot) -> None:
         write_parameters(self.parameters(), kept.parameters)
         if self._average is not None:
             self._average.take(kept.average or kept.parameters, kept.observed)
         set_optimizer(self.optimizer, kept.optimizer, self._groups)
-        self.controls.rewind(copy.deepcopy(kept.controls))
-        return kept.iteration
 
-    def save(self, done: int, selector: Stateful) -> None:
-        """Write a checkpoint after `done` iterations, snapshots and selector included."""
+    def save(self, done: int, selector: Stateful, files: Mapping[str, bytes] | None = None) -> Path:
+        """Write a checkpoint after `done` iterations, if it is not the last one written.
+
+        Args:
+            done: iterations behind.
+            selector: is saved too, as are all snapshots.
+            files: further ones, by name.
+
+        Returns:
+            Its folder.
+        """
+        if self._saved is not None and self._saved[0] == done:
+            return self._saved[1]
         seconds = {**self._clock.total, "elapsed": self._clock.elapsed()}
         extra: dict[str, Tensor] = {}
         notes: dict[str, Any] = {}
@@ -197,7 +254,7 @@ class TrainingState:
             observed = self._average.observed
             extra |= {f"{_AVERAGE}/{n}": t for n, t in self._average.mean.items()}
         parts = {"controls": self.controls.state(), "selector": selector.state()}
-        save_checkpoint(
+        written = save_checkpoint(
             self.folder,
             done,
             self.parameters(),
@@ -205,14 +262,40 @@ class TrainingState:
             {**parts, "snapshots": notes, "seconds": seconds, "observed": observed},
             keep=self._keep,
             extra=extra,
+            files=files,
         )
+        self._saved, self.saved_at = (done, written), time.monotonic()
+        return written
 
     def resume(self, selector: Stateful) -> int:
-        """Take the newest whole checkpoint; returns the iterations behind, 0 without one."""
+        """Take the newest whole checkpoint.
+
+        Args:
+            selector: takes its part of it.
+
+        Returns:
+            Iterations behind; 0 where there is no whole checkpoint.
+
+        Raises:
+            DataError: the checkpoint is of another run, or of another version.
+        """
         restored = restore_newest(self.folder, self.parameters(), self.optimizer)
         if restored is None:
             return 0
         done, state, extra = restored
+        try:
+            self._take(state, extra, selector)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the checkpoint of iteration {done} in {self.folder} does not hold what this "
+                f"version needs ({type(error).__name__}: {error}); resume with the version that "
+                "wrote it, or name another hydra.run.dir"
+            ) from error
+        self._saved = (done, self.folder / f"{RUN_PREFIX}{done:06d}")
+        return done
+
+    def _take(self, state: dict[str, Any], extra: Mapping[str, Tensor], selector: Stateful) -> None:
+        """Give everything but parameters and optimizer what a checkpoint holds."""
         seconds = state.pop("seconds")
         if self._average is not None:
             self._average.take(_under(extra, f"{_AVERAGE}/"), state["observed"])
@@ -229,7 +312,10 @@ class TrainingState:
             )
         self._clock.begin -= seconds.pop("elapsed")
         self._clock.total.update(seconds)
-        return done
+
+
+def _copied(tensors: Mapping[str, Tensor], device: str | None = None) -> dict[str, Tensor]:
+    return {n: t.detach().to(device or t.device, copy=True) for n, t in tensors.items()}
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lora_detox.errors import ScorerError
+from lora_detox.scores.calling import call_function
 from lora_detox.scores.contract import accepted_columns, check_takes_columns
 from lora_detox.types import Scorer, Scores
 
@@ -27,15 +28,22 @@ class FunctionScorer:
         function: the function itself, "package.module:function" or "file.py:function".
         companion: scorer that tells the toxicity.
         key: settings group of the scorer, for messages.
+        timeout: seconds that one call of the function may take; None waits.
 
     Raises:
         ScorerError: if there is no such function, or the companion takes no columns.
     """
 
     def __init__(
-        self, function: str | RewardFunction, companion: Scorer, *, key: str = "reward"
+        self,
+        function: str | RewardFunction,
+        companion: Scorer,
+        *,
+        key: str = "reward",
+        timeout: float | None = None,
     ) -> None:
         check_takes_columns(companion)
+        self._key, self._timeout = key, timeout
         self._function = import_function(function, key) if isinstance(function, str) else function
         self._companion = companion
         self._takes_columns = _takes_keywords(self._function)
@@ -60,21 +68,16 @@ class FunctionScorer:
             The function's numbers as score, the companion's toxicity.
 
         Raises:
-            ScorerError: if the function fails or does not return B finite numbers.
+            ScorerError: if the function fails, takes too long, or does not return B finite
+                numbers.
         """
         taken = accepted_columns(self._companion, columns)
         toxic = self._companion.score(prompts, responses, **taken)
         keywords = columns if self._takes_columns else {}
-        try:
-            returned = self._function(
-                prompts=list(prompts), completions=list(responses), **keywords
-            )
-            values = [float(value) for value in returned]
-        except Exception as error:
-            raise ScorerError(
-                f"the reward function {self._name} failed: {type(error).__name__}: {error}; want "
-                "a list of one number per response from (prompts, completions, **kwargs)"
-            ) from error
+        texts = {"prompts": list(prompts), "completions": list(responses)}
+        values = call_function(
+            self._function, {**texts, **keywords}, self._name, self._key, self._timeout
+        )
         if len(values) != len(responses) or not all(math.isfinite(value) for value in values):
             raise ScorerError(
                 f"the reward function {self._name} returned {len(values)} numbers "
@@ -118,7 +121,7 @@ def import_function(name: str, key: str = "reward") -> RewardFunction:
         raise ScorerError(f"the reward function `{name}` names no module; {wanted}")
     try:
         module = _import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ScorerError(
             f"cannot import the reward function `{name}`: {type(error).__name__}: {error}; {wanted}"
         ) from error

@@ -193,6 +193,12 @@ def _check_adapter(settings: Settings) -> None:
         )
     if settings.reward.path is None and settings.reward.function is None:
         raise SettingsError("reward.path: got null; want a classifier, or set reward.function")
+    for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+        if scorer.timeout is not None and scorer.function is None:
+            raise SettingsError(
+                f"{key}.timeout: got {scorer.timeout:g}, but only a Python function can take too "
+                f"long; want null, or {key}.function=file.py:name"
+            )
     if settings.reward.function is not None and settings.judge.path is None:
         raise SettingsError(
             "judge.path: got null; with reward.function a classifier must measure toxicity"

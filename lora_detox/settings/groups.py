@@ -149,6 +149,7 @@ class ScorerSettings:
     output: ScoreOutput = ScoreOutput.logit
     text: ScoredText = ScoredText.response
     function: str | None = None
+    timeout: float | None = positive(None, "seconds")
     dtype: Dtype = Dtype.auto
     batch_size: int = positive(64)
     max_tokens: int | None = positive(None, "tokens")
@@ -225,7 +226,9 @@ class CheckpointSettings:
     """When the state of training is saved."""
 
     every: int = not_negative(0, "iterations")
+    every_minutes: float | None = positive(None, "minutes")
     keep: int = positive(2, "checkpoints")
+    requeue: bool = False
 
 
 @dataclass

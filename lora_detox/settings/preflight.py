@@ -1,12 +1,11 @@
 """What settings need around them: installed packages, finished runs, a free folder for the run."""
 
 import importlib.util
-import json
 import os
 import platform
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from lora_detox.choices import QuantizationType
 from lora_detox.errors import SettingsError
@@ -14,10 +13,12 @@ from lora_detox.hub import is_hub_id
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.stages import ExportSettings
+from lora_detox.settings.stored import stored_json, stored_settings
 
 _SAME = ("task", "policy", "quantization", "data")
 """Groups that have to be the runs' own: else another base, or test prompts in training."""
 _SAME_ADAPTER = ("adapter.type", "adapter.targets", "adapter.scope")
+_WHOLE = "want a whole folder of a finished run"
 TRACKERS = ("wandb", "trackio")
 
 
@@ -49,6 +50,7 @@ def check_packages(settings: Settings) -> None:
 def check_run_dir(settings: Settings) -> None:
     """A folder that holds a run is for going on with that run alone."""
     run_dir = Path(settings.run_dir)
+    _check_writable(run_dir)
     marks = ("summary.json", "metrics.jsonl", "checkpoints", "adapter")
     held = [name for name in marks if (run_dir / name).exists()]
     if held and not settings.resume:
@@ -56,6 +58,27 @@ def check_run_dir(settings: Settings) -> None:
             f"hydra.run.dir: {os.path.relpath(run_dir)} already holds another run "
             f"({', '.join(held)}); name another folder, or resume=true to go on with that run"
         )
+
+
+_FOLDERS = ("checkpoints", "adapter", "tensorboard")
+_FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json", "report.html")
+
+
+def _check_writable(run_dir: Path) -> None:
+    """A run could write its folder, and nothing stands in the way of its files."""
+    there = next(one for one in (run_dir, *run_dir.absolute().parents) if os.path.lexists(one))
+    wanted = "name another hydra.run.dir"
+    if not there.is_dir():
+        raise SettingsError(f"hydra.run.dir: {there} is no folder; move it away, or {wanted}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"hydra.run.dir: {there} cannot be written to; {wanted}")
+    for names, kind in ((_FOLDERS, "folder"), (_FILES, "file")):
+        for path in (run_dir / name for name in names):
+            fits = path.is_dir() if kind == "folder" else path.is_file()
+            if os.path.lexists(path) and not fits:
+                raise SettingsError(
+                    f"hydra.run.dir: {path} is no {kind}; move it away, or {wanted}"
+                )
 
 
 def check_finished(run: str, key: str) -> None:
@@ -112,7 +135,7 @@ def check_export(run: str | None, export: ExportSettings) -> None:
             f"export.path: {path} holds something else than an earlier export; name another folder"
         )
     if export.repo_id and export.base_model is None:
-        stored = json.loads((folder / "adapter/adapter_config.json").read_text(encoding="utf-8"))
+        stored = stored_json(folder / "adapter/adapter_config.json", "run", _WHOLE)
         base = str(stored.get("base_model_name_or_path"))
         if Path(base).exists() or base.startswith((".", "/", "~")):
             raise SettingsError(
@@ -147,10 +170,10 @@ def check_soup(settings: Settings) -> None:
             f"policy.adapter: got {settings.policy.adapter}; stage=soup starts from the base, want "
             "null"
         )
-    now = _compared(OmegaConf.create(settings_yaml(settings)))
+    now = _compared(OmegaConf.to_container(OmegaConf.create(settings_yaml(settings))))
     for folder in folders:
         check_finished(folder, "soup")
-        then = _compared(OmegaConf.load(Path(folder).expanduser() / "config.yaml"))
+        then = _compared(stored_settings(Path(folder).expanduser() / "config.yaml", "soup", _WHOLE))
         changed = [
             f"{key}: was {then.get(key)}, now {now.get(key)}"
             for key in sorted(now.keys() | then.keys())
@@ -163,7 +186,7 @@ def check_soup(settings: Settings) -> None:
             )
 
 
-def _compared(config: DictConfig | ListConfig) -> dict[str, object]:
+def _compared(config: object) -> dict[str, object]:
     """The keys that have to be the same, dotted."""
-    values = flat(OmegaConf.to_container(config))
+    values = flat(config)
     return {k: v for k, v in values.items() if k.split(".")[0] in _SAME or k in _SAME_ADAPTER}

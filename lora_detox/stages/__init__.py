@@ -2,9 +2,12 @@
 
 import importlib
 import logging
+from pathlib import Path
 
+from lora_detox.disk import naming_disk_faults
 from lora_detox.progress import phase
 from lora_detox.settings import Settings
+from lora_detox.signals import Interrupted, listening, requeue
 
 
 def run_stage(settings: Settings) -> tuple[float, ...]:
@@ -18,10 +21,17 @@ def run_stage(settings: Settings) -> tuple[float, ...]:
 
     Raises:
         DetoxError: see `run` of the stage.
+        Interrupted: a signal has come; what can be kept is kept.
     """
     # While it is imported it speaks of kernels that a user can do nothing about.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with phase("starting PyTorch and Transformers"):
-        stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
-    objectives: tuple[float, ...] = stage.run(settings)
+    with listening(), naming_disk_faults(Path(settings.run_dir)):
+        try:
+            with phase("starting PyTorch and Transformers"):
+                stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
+            objectives: tuple[float, ...] = stage.run(settings)
+        except Interrupted as stop:
+            if stop.name == "SIGUSR1" and settings.checkpoint.requeue:
+                stop.where += f", {requeue()}"
+            raise
     return objectives

@@ -23,8 +23,10 @@ from lora_detox.run.iteration import (
     learn_start,
 )
 from lora_detox.run.job import Job
+from lora_detox.run.stopping import kept_when_stopped
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings
+from lora_detox.signals import deferring
 from lora_detox.trainers.methods import train_by_method
 
 
@@ -54,15 +56,17 @@ def train(job: Job) -> None:
     """Iterate until the plan is done or the checkpoint selector ends it."""
     if not job.first_iteration and job.controls.budget.constraints:
         learn_start(job)
-    with TrainingProgress(job.plan.iterations, done=job.first_iteration) as progress:
+    shown = TrainingProgress(job.plan.iterations, done=job.first_iteration)
+    with shown as progress, deferring():
         for iteration in range(job.first_iteration, job.plan.iterations):
             if job.selector.stopped:
                 break
-            try:
-                row = iterate(job, iteration)
-            except DivergenceError as error:
-                row = {"iteration": iteration + 1, "error": str(error)}
-            after_iteration(job, iteration, row, progress)
+            with kept_when_stopped(job, iteration):
+                try:
+                    row = iterate(job, iteration)
+                except DivergenceError as error:
+                    row = {"iteration": iteration + 1, "error": str(error)}
+                after_iteration(job, iteration, row, progress)
         fractions = job.settings.budget.fallback
         for message in job.selector.interpolate(job.plan.iterations, fractions, job.validate):
             progress.message(message)

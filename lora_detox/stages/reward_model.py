@@ -15,11 +15,10 @@ from lora_detox.progress import phase
 from lora_detox.report.jsonl import plain, write_json_atomic, write_text_atomic
 from lora_detox.report.tables import Table, print_table, write_page
 from lora_detox.report.wording import number
-from lora_detox.run.resume import check_same_settings
+from lora_detox.run.origin import Resumed, begun_with, find_resumed, rows_digest
 from lora_detox.scores import ClassifierScorer, check_padding, probe_scorer
 from lora_detox.scores.loading import resolve_classifier
 from lora_detox.settings import Settings, probe_texts, settings_yaml
-from lora_detox.trainers.checkpoints import kept_figures
 from lora_detox.trainers.classifier import (
     CLASSIFIER,
     classifier_labels,
@@ -54,7 +53,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     """
     prepare_process(settings.threads)
     torch.manual_seed(settings.seed)
-    check_same_settings(settings, Path(settings.run_dir))
+    resumed = find_resumed(settings)
     clock, device, run_dir = Clock(), resolve_device(settings.device), Path(settings.run_dir)
     place = resolve_classifier(settings.reward_model.path, _KEY, settings.reward_model.revision)
     civil, id2label = classifier_labels(place, settings)
@@ -63,10 +62,15 @@ def run(settings: Settings) -> tuple[float, ...]:
         name: test_set(name, path, settings)
         for name, path in settings.reward_model.test_sets.items()
     }
-    before = _before(place, id2label[civil], sets, settings, device)
+    rows = {name: _digest(texts) for name, texts in {**splits, **sets}.items()}
+    resumed.check("data", rows)
+    before = _before(place, id2label[civil], sets, settings, device, resumed)
+    begun = (resumed, begun_with(settings, data=rows, start=before))
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
     with clock("update"):
-        outcome = fine_tune_classifier(place, (civil, id2label), splits["train"], settings, device)
+        outcome = fine_tune_classifier(
+            place, (civil, id2label), splits["train"], settings, device, begun
+        )
     folder = run_dir / CLASSIFIER
     after = _figures(str(folder), id2label[civil], sets, settings, device)
     scorer = ClassifierScorer(str(folder), label=id2label[civil], device=device, key=_KEY)
@@ -100,18 +104,24 @@ def _probe(scorer: ClassifierScorer, settings: Settings) -> dict[str, Any]:
     return {"probe": vars(probe_scorer(scorer, _KEY, texts))}
 
 
+def _digest(texts: LabelledTexts) -> str:
+    return rows_digest(zip(texts.texts, texts.toxic, texts.identities, strict=True))
+
+
 def _before(
-    place: str, civil: str, sets: dict[str, LabelledTexts], settings: Settings, device: torch.device
+    place: str,
+    civil: str,
+    sets: dict[str, LabelledTexts],
+    settings: Settings,
+    device: torch.device,
+    resumed: Resumed,
 ) -> dict[str, Any]:
     """Figures of the classifier as it starts, none where its head is new; kept for a resume."""
-    kept = Path(settings.run_dir) / "checkpoints" / "before.json"
-    before = kept_figures(kept) if settings.resume else None
-    if before is None:
-        keeps_head = has_trained_head(place) and not settings.reward_model.new_head
-        before = _figures(place, civil, sets, settings, device) if keeps_head else {}
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(kept, before)
-    return before
+    kept = resumed.record.get("start")
+    if isinstance(kept, dict):
+        return kept
+    keeps_head = has_trained_head(place) and not settings.reward_model.new_head
+    return _figures(place, civil, sets, settings, device) if keeps_head else {}
 
 
 def _figures(

@@ -49,7 +49,7 @@ def fine_tune(job: Job) -> dict[str, object]:
     )
     with phase("loss on validation rows"):
         loss_before = mean_loss(policy, validation, settings.sft.batch_size)
-    trainer = make_trainer(policy, train, settings, job.record)
+    trainer = make_trainer(policy, train, settings, job.records)
     with job.clock("update"):
         train_from_newest(trainer, settings)
     policy.model.eval()

@@ -1,12 +1,12 @@
 """stage=soup: the mean of several finished runs of one task, held to the same budget."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from lora_detox.builders.controls import budget_of
 from lora_detox.choices import Baseline, Ship
+from lora_detox.errors import SettingsError
 from lora_detox.policy.soup import apply_soup, average_adapters
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import read_jsonl
@@ -15,6 +15,7 @@ from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.job import Job
 from lora_detox.settings import GuardSettings, Settings
+from lora_detox.settings.stored import stored_json
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -87,11 +88,14 @@ def inside_runs(settings: Settings) -> list[str]:
 
 def _measured(folder: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """What a finished run ships on its validation prompts, and what it started from."""
-    budget = json.loads((folder / "summary.json").read_text("utf-8")).get("budget")
+    whole = "want a whole folder of a finished run"
+    budget = stored_json(folder / "summary.json", "soup", whole).get("budget")
     if budget is not None:
         return budget["measured"], budget["start"]
     rows = read_jsonl(folder / "metrics.jsonl")  # without a budget the end is the result
     evaluations = [means_of(row["evaluation"]) for row in rows if "evaluation" in row]
+    if not evaluations:
+        raise SettingsError(f"soup: {folder / 'metrics.jsonl'} has no evaluation; {whole}")
     return evaluations[-1], evaluations[0]
 
 

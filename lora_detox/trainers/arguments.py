@@ -1,15 +1,24 @@
 """What the trainers of stage=sft and stage=reward_model share: numbers, log, checkpoints."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from transformers import PrinterCallback, TrainerCallback
 
 from lora_detox.choices import Stage
-from lora_detox.run.checkpoint import newest_trainer_checkpoint
+from lora_detox.run.manifest import (
+    MANIFEST,
+    TRAINER_PREFIX,
+    checkpoints,
+    newest_trainer_checkpoint,
+    remove,
+)
 from lora_detox.settings import RewardModelSettings, Settings, SftSettings
+from lora_detox.signals import Interrupted, asked_to_end, deferring
 from lora_detox.trainers.checkpoints import (
     ExactCheckpoints,
     steps_between,
@@ -19,6 +28,16 @@ from lora_detox.trainers.checkpoints import (
 Row = dict[str, Any]
 _RESUMABLE = (Stage.sft, Stage.reward_model)
 """Stages that a trainer is all of; within another one it starts anew after an interruption."""
+
+
+class TrainingLog(Protocol):
+    """Where the rows of a training go, and what its checkpoints hold of the run."""
+
+    def write(self, row: Row) -> None:
+        """Take a row of metrics.jsonl; `iteration` is the number of optimizer steps."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """What a checkpoint holds beside the weights, by name."""
 
 
 class LossLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -41,6 +60,29 @@ class LossLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no t
             line = f"{state.global_step}/{state.max_steps}  {loss}"
             Console(highlight=False).print(line, markup=False)
             self._record({"iteration": int(state.global_step), **numbers})
+
+
+class OrderlyEnd(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Has a trainer write a checkpoint when one is due by the clock, and when a signal ends it.
+
+    Args:
+        every_minutes: after the last checkpoint; None leaves that to the trainer.
+    """
+
+    def __init__(self, every_minutes: float | None) -> None:
+        self._every, self._saved_at = every_minutes, time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+        """Look at the clock, and for a signal."""
+        late = time.monotonic() - self._saved_at
+        if self._every is not None and late >= 60 * self._every:
+            control.should_save = True
+        if asked_to_end():
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+        """The clock starts anew."""
+        self._saved_at = time.monotonic()
 
 
 def trainer_arguments(
@@ -92,21 +134,24 @@ def trainer_arguments(
     }
 
 
-def complete_trainer(trainer: Any, settings: Settings, record: Callable[[Row], None]) -> Any:
+def complete_trainer(trainer: Any, settings: Settings, log: TrainingLog) -> Any:
     """Give a trainer our log and exact checkpoints.
 
     Args:
         trainer: of Transformers or TRL.
         settings: run directory, checkpoints and `resume` are read.
-        record: takes rows of metrics.jsonl.
+        log: of the run.
 
     Returns:
         The trainer.
     """
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LossLog(record))
+    trainer.add_callback(LossLog(log.write))
     folder, newest = _checkpoint_folder(settings), _newest(settings)
-    trainer.add_callback(ExactCheckpoints(trainer.model, folder, settings.checkpoint.keep, newest))
+    if settings.stage in _RESUMABLE:
+        trainer.add_callback(OrderlyEnd(settings.checkpoint.every_minutes))
+    keep = settings.checkpoint.keep
+    trainer.add_callback(ExactCheckpoints(trainer.model, folder, keep, newest, log.files))
     return trainer
 
 
@@ -116,9 +161,25 @@ def train_from_newest(trainer: Any, settings: Settings) -> None:
     Args:
         trainer: as from `complete_trainer`.
         settings: run directory and `resume` are read.
+
+    Raises:
+        Interrupted: a signal has come; a checkpoint is written.
     """
     newest = _newest(settings)
-    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    folder = _checkpoint_folder(settings)
+    try:
+        with deferring() if settings.stage in _RESUMABLE else nullcontext():
+            trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    except Exception:
+        for one in checkpoints(folder, TRAINER_PREFIX):
+            if not (one / MANIFEST).exists():  # half of one, as on a full disk
+                remove(one)
+        raise
+    if (name := asked_to_end()) is not None:
+        stop = Interrupted(name)
+        steps = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
+        stop.where = f" after {steps}, kept in {folder}"
+        raise stop
 
 
 def _checkpoint_folder(settings: Settings) -> Path:

@@ -43,7 +43,7 @@ def train(job: Job) -> dict[str, Any]:
         gradient_accumulation=algorithm.minibatch_size // algorithm.microbatch_size,
         log_every=1,
     )
-    trainer = make_trainer(policy, examples, replace(settings, sft=sft), job.record)
+    trainer = make_trainer(policy, examples, replace(settings, sft=sft), job.records)
     with job.clock("update"):
         trainer.train()
     steps = int(trainer.state.global_step)

@@ -5,9 +5,8 @@ safetensors file, then a manifest with a digest of each file, so that a folder t
 left torn is noticed and passed over.
 """
 
-import json
 import math
-import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
-from lora_detox.run.checkpoint import TRAINER_PREFIX, is_whole, seal, trainer_checkpoints
+from lora_detox.run.manifest import (
+    TRAINED,
+    TRAINER_PREFIX,
+    checkpoints,
+    fault_of,
+    remove_old,
+    seal,
+)
 
-_TRAINED = "trained.safetensors"
 _MOST_PER_RUN = 20
 
 
@@ -58,16 +63,25 @@ class ExactCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers s
         folder: the run's checkpoints/.
         keep: how many checkpoints stay, >= 1.
         resumed: the checkpoint that the training goes on from, if any.
+        files: makes what each checkpoint holds of the run, by name.
     """
 
-    def __init__(self, model: nn.Module, folder: Path, keep: int, resumed: Path | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        folder: Path,
+        keep: int,
+        resumed: Path | None,
+        files: Callable[[], Mapping[str, bytes]],
+    ) -> None:
         self._model, self._folder, self._keep, self._resumed = model, folder, keep, resumed
+        self._files = files
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
         """Put the saved parameters in place, over whatever the trainer has loaded."""
         if self._resumed is None:
             return
-        saved, trained = load_file(self._resumed / _TRAINED), self._trained()
+        saved, trained = load_file(self._resumed / TRAINED), self._trained()
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(saved[name])
@@ -76,21 +90,12 @@ class ExactCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers s
         """Add the parameters, seal the folder, remove the oldest."""
         checkpoint = self._folder / f"{TRAINER_PREFIX}{state.global_step}"
         tensors = {name: p.detach().contiguous() for name, p in self._trained().items()}
-        save_file(tensors, checkpoint / _TRAINED)
+        save_file(tensors, checkpoint / TRAINED)
+        for name, data in self._files().items():
+            (checkpoint / name).write_bytes(data)
         seal(checkpoint)
-        for old in [one for one in trainer_checkpoints(self._folder) if is_whole(one)][
-            self._keep :
-        ]:
-            shutil.rmtree(old)
+        every = checkpoints(self._folder, TRAINER_PREFIX)
+        remove_old([one for one in every if fault_of(one) is None], self._keep)
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self._model.named_parameters() if p.requires_grad}
-
-
-def kept_figures(path: Path) -> dict[str, Any] | None:
-    """Figures of the start that an interrupted run has already written, else None."""
-    try:
-        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return figures

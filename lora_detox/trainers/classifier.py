@@ -1,7 +1,7 @@
 """Fine-tuning of a sequence classifier, whole or by LoRA, with Transformers' trainer."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,18 @@ from lora_detox.machine import autocast_gains
 from lora_detox.policy.anatomy import layer_list
 from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
-from lora_detox.run.checkpoint import newest_trainer_checkpoint
+from lora_detox.run.manifest import TRAINER_PREFIX, number_of
+from lora_detox.run.origin import METRICS, Resumed, checkpoint_files, restore_rows
+from lora_detox.run.room import check_room
 from lora_detox.scores.loading import agree_on_padding, load_error
 from lora_detox.scores.windows import position_limit_of
 from lora_detox.settings import RewardModelSettings, Settings
-from lora_detox.trainers.arguments import complete_trainer, train_from_newest, trainer_arguments
+from lora_detox.trainers.arguments import (
+    Row,
+    complete_trainer,
+    train_from_newest,
+    trainer_arguments,
+)
 
 _KEY = "reward_model"
 CLASSIFIER = "classifier"
@@ -72,6 +79,7 @@ def fine_tune_classifier(
     texts: LabelledTexts,
     settings: Settings,
     device: torch.device,
+    begun: tuple[Resumed, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Fine-tune and save under `classifier/` of the run folder.
 
@@ -81,6 +89,7 @@ def fine_tune_classifier(
         texts: training texts with their labels.
         settings: `reward_model`, run folder and checkpoints are read.
         device: where it learns.
+        begun: what it goes on from, and the record of its beginning for its checkpoints.
 
     Returns:
         Entries for the summary: optimizer steps, and the number of weights that learned.
@@ -92,16 +101,20 @@ def fine_tune_classifier(
     most = group.max_tokens if limit is None else min(group.max_tokens, limit)
     rows = _rows(texts, tokenizer, civil, most)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    check_room(settings, _checkpoint_bytes(model))
     arguments = trainer_arguments(settings, group, len(rows), use_cpu=device.type == "cpu")
     arguments["bf16"] = _in_bf16(group, model, device)
-    with MetricsLog(run_dir / "metrics.jsonl", keep_through=_steps_behind(settings)) as log:
+    resumed, record = begun
+    restore_rows(resumed, run_dir)
+    with MetricsLog(run_dir / METRICS, keep_through=_steps_behind(settings, resumed)) as rows_log:
+        log = _ClassifierLog(rows_log, record)
         trainer = (_GroupingTrainer if group.group_by_length else Trainer)(
             model=model,
             args=TrainingArguments(**arguments),
             train_dataset=Dataset.from_list(rows),
             data_collator=DataCollatorWithPadding(tokenizer),
         )
-        train_from_newest(complete_trainer(trainer, settings, log.write), settings)
+        train_from_newest(complete_trainer(trainer, settings, log), settings)
     steps = int(trainer.state.global_step)
     if group.training is ClassifierTraining.lora:
         model = model.merge_and_unload()
@@ -215,10 +228,30 @@ def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[d
     return [{"input_ids": i, "labels": label} for i, label in zip(encoded, labels, strict=True)]
 
 
-def _steps_behind(settings: Settings) -> int | None:
+def _checkpoint_bytes(model: Any) -> int:
+    """Of a trainer's checkpoint: the model, and AdamW's moments and a copy of what learns."""
+    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
+    return sum(size + 3 * size * learns for size, learns in sizes)
+
+
+class _ClassifierLog:
+    """metrics.jsonl of a classifier's training, with what its checkpoints hold of the run."""
+
+    def __init__(self, rows: MetricsLog, record: Mapping[str, Any]) -> None:
+        self._rows, self._record = rows, record
+
+    def write(self, row: Row) -> None:
+        self._rows.write(row)
+
+    def files(self) -> dict[str, bytes]:
+        return checkpoint_files(self._record, self._rows)
+
+
+def _steps_behind(settings: Settings, resumed: Resumed) -> int | None:
     """Optimizer steps whose rows of metrics.jsonl stay when a run is resumed."""
-    newest = newest_trainer_checkpoint(Path(settings.run_dir) / "checkpoints")
-    return (newest[0] if newest else -1) if settings.resume else None
+    if not settings.resume:
+        return None
+    return -1 if resumed.checkpoint is None else number_of(resumed.checkpoint, TRAINER_PREFIX)
 
 
 def _draw_new_head(model: Any) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from lora_detox.metrics import summarise
 from lora_detox.policy.adapter_kinds import changes_base, init_of
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.run.checksums import check_moved
 from lora_detox.run.job import Job
-from lora_detox.run.resume import check_moved
 from lora_detox.trainers import best_of_n
 
 _REF_ADAPTER = "ref"

@@ -1,7 +1,6 @@
 """Trainers of stage=sft: Transformers' for encoder-decoders, TRL's for decoders."""
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,11 +15,11 @@ from transformers import (
 from lora_detox.builders.examples import Example
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.settings import Settings
-from lora_detox.trainers.arguments import Row, complete_trainer, trainer_arguments
+from lora_detox.trainers.arguments import TrainingLog, complete_trainer, trainer_arguments
 
 
 def make_trainer(
-    policy: LoraPolicy, examples: list[Example], settings: Settings, record: Callable[[Row], None]
+    policy: LoraPolicy, examples: list[Example], settings: Settings, log: TrainingLog
 ) -> Any:
     """The trainer of the policy's family, over the adapter alone.
 
@@ -28,7 +27,7 @@ def make_trainer(
         policy: whose adapter learns.
         examples: as from `training_examples`.
         settings: numbers of `sft`.
-        record: takes rows of metrics.jsonl.
+        log: of the run.
 
     Returns:
         A Transformers trainer, ready to train.
@@ -49,7 +48,7 @@ def make_trainer(
         disable_progress_bars()
     make = _seq2seq_trainer if policy.backbone.config.is_encoder_decoder else _decoder_trainer
     trainer = make(policy, Dataset.from_list(examples), settings, arguments)
-    return complete_trainer(trainer, settings, record)
+    return complete_trainer(trainer, settings, log)
 
 
 def _seq2seq_trainer(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from lora_detox.signals import end_if_asked
 from lora_detox.types import (
     Advantages,
     FrozenStates,
@@ -138,6 +139,7 @@ class PpoUpdate:
         own, errors = _Totals(rollout.response_mask.device), []
         self.optimizer.zero_grad(set_to_none=True)
         for rows, kept, count in zip(microbatches, frozen, tokens, strict=True):
+            end_if_asked()
             losses, entropy, error = self._microbatch(
                 rollout, advantages, rows, kept, sum(tokens), with_entropy=first
             )

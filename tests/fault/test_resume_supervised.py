@@ -9,7 +9,7 @@ import pytest
 
 from lora_detox.api import run
 from lora_detox.errors import SettingsError
-from lora_detox.run.checkpoint import newest_trainer_checkpoint
+from lora_detox.run.manifest import newest_trainer_checkpoint
 from lora_detox.trainers.checkpoints import steps_between, training_steps
 from tests.runs import start_run
 

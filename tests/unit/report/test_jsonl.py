@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from lora_detox.errors import DataError
 from lora_detox.report.jsonl import (
     MetricsLog,
     plain,
@@ -73,6 +74,17 @@ def test_resume_drops_what_runs_again_and_the_torn_line(tmp_path):
     rows = read_jsonl(path)
     assert [row["iteration"] for row in rows] == [1, 2, 3]
     assert rows[-1]["again"]
+
+
+@pytest.mark.parametrize("line", [b"not a row", b"\xff\xfe", b"[1]", b"[" * 100_000])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"iteration": 1}\n' + line + b'\n{"iteration": 2}\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl:2 is no row.*remove that line"):
+        read_jsonl(path)
+    with MetricsLog(path, keep_through=-1):  # begins anew, and does not read it
+        pass
+    assert read_jsonl(path) == []
 
 
 def test_opening_again_appends(tmp_path):

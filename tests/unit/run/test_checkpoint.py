@@ -7,6 +7,7 @@ import torch
 
 from lora_detox.errors import DataError
 from lora_detox.run.checkpoint import restore_newest, save_checkpoint
+from lora_detox.run.manifest import seal
 
 
 class Training:
@@ -110,3 +111,47 @@ def test_another_adapter_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match=r"another adapter \(such as a.weight, c.weight\)"):
         other.restore(tmp_path)
     assert json.loads((folder / "state.json").read_text())["iteration"] == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"iteration": "x", "groups": [], "state": {}}, {"iteration": 1, "groups": 7, "state": {}}],
+)
+def test_a_checkpoint_of_something_else_is_refused_and_changes_nothing(tmp_path, content):
+    folder = Training(steps=1).save(tmp_path, 1)
+    (folder / "state.json").write_text(json.dumps(content))
+    seal(folder)
+    training = Training()
+    with pytest.raises(DataError, match=r"does not hold what this version writes .*; remove it"):
+        training.restore(tmp_path)
+    assert_equal(training, Training())
+
+
+def test_another_shape_is_refused_rather_than_broadcast(tmp_path):
+    Training(steps=1).save(tmp_path, 1)
+    other = Training()
+    other.parameters["b.bias"] = torch.nn.Parameter(torch.zeros(4, 2))
+    with pytest.raises(DataError, match=r"another adapter \(such as b.bias\)"):
+        other.restore(tmp_path)
+
+
+def test_a_torn_newer_one_takes_no_place_and_numbers_are_no_text(tmp_path):
+    training = Training(steps=1)
+    for iteration in (999_999, 1_000_000):
+        training.save(tmp_path, iteration, keep=1)
+    assert training.restore(tmp_path)[0] == 1_000_000
+    (tmp_path / "iteration_1000009").mkdir()
+    training.save(tmp_path, 1_000_001, keep=1)
+    assert training.restore(tmp_path)[0] == 1_000_001
+
+
+def test_further_files_are_part_of_what_has_to_be_whole(tmp_path):
+    training = Training(steps=1)
+    training.save(tmp_path, 1)
+    files = {"run.json": b"{}"}
+    folder = save_checkpoint(
+        tmp_path, 2, training.parameters, training.optimizer, {}, keep=2, files=files
+    )
+    assert training.restore(tmp_path)[0] == 2
+    (folder / "run.json").write_bytes(b"{ }")
+    assert training.restore(tmp_path)[0] == 1

@@ -1,5 +1,7 @@
 """Which state is the result, and what going back takes along, on a real policy and optimizer."""
 
+import time
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from lora_detox.limits import CollapseLimits
 from lora_detox.run.controls import Controls
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
+from lora_detox.run.stopping import is_due
+from lora_detox.settings import CheckpointSettings
 from lora_detox.update import AdaptiveKl, Bound, Budget, CollapseGuard
 from tests.tiny import tiny_policy
 
@@ -297,3 +301,37 @@ def test_a_better_state_of_before_stays_the_result_after_the_way_back(tmp_path):
     trial.selector.load_best()
     assert torch.equal(trial.now(), trial.weights[1])
     assert trial.selector.outcome()["budget"]["chosen_share"] == 1.0
+
+
+def test_what_was_held_is_taken_back_whole(tmp_path):
+    """Weights, optimizer, mean, controllers, guard and selector, as if nothing had happened."""
+    trial, other = (Trial(tmp_path / name, average=0.5) for name in ("trial", "other"))
+    for one in (trial, other):
+        one.turn(toxicity=0.5)
+    take_back = trial.state.hold(trial.selector)
+    trial.turn(toxicity=0.2)
+    trial.turn(toxicity=0.4, ref_kl_k3=50.0)  # the guard goes back, and one retry is spent
+    assert trial.controls.guard.used == 1
+    take_back()
+    assert trial.controls.state() == other.controls.state()
+    assert trial.selector.state() == other.selector.state()
+    for one in (trial, other):
+        one.weights = one.weights[:2]
+        one.turn(toxicity=0.3)
+        one.turn(perplexity=21.0)
+    assert torch.equal(trial.now(), other.now())
+    with trial.state.result(), other.state.result():
+        assert torch.equal(trial.now(), other.now())
+    assert trial.selector.outcome() == other.selector.outcome()
+
+
+def test_a_checkpoint_is_due_by_number_by_the_clock_and_at_the_end():
+    now = time.monotonic()
+    every, by_clock, none = (
+        CheckpointSettings(every=e, every_minutes=m) for e, m in ((3, None), (0, 2.0), (0, None))
+    )
+    due = [is_due(every, done, now, at_end=False) for done in (1, 2, 3, 4, 6)]
+    assert due == [False, False, True, False, True]
+    assert is_due(every, 4, now, at_end=True)
+    assert [is_due(by_clock, 1, now - s, at_end=False) for s in (60, 121)] == [False, True]
+    assert not is_due(none, 3, now - 1e6, at_end=True)

@@ -1,0 +1,65 @@
+"""How a run is kept when it is ended before its end."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lora_detox.run.job import Job
+from lora_detox.settings import CheckpointSettings
+from lora_detox.signals import Interrupted, end_if_asked, is_listening
+
+
+@contextmanager
+def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
+    """One iteration; a signal ends it between two minibatches, and writes a checkpoint.
+
+    An iteration that was not finished is dropped: all that it changed is taken back, and a resumed
+    run does it again with the same draws.
+
+    Args:
+        job: whose iteration it is; signals wait (`deferring`).
+        iteration: from 0.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Interrupted: once the checkpoint is written, with its place.
+    """
+    if not is_listening():
+        yield
+        return
+    take_back, done = job.state.hold(job.selector), iteration
+    try:
+        yield
+        done = iteration + 1
+        end_if_asked()
+    except Interrupted as stop:
+        if done == 0:
+            stop.where = " before the first iteration was done"
+            raise
+        if done == iteration:
+            take_back()
+        kept = job.save(done)
+        stop.where = f" after iteration {done} of {job.plan.iterations}, kept in {kept}"
+        raise
+
+
+def is_due(settings: CheckpointSettings, done: int, saved_at: float, *, at_end: bool) -> bool:
+    """Whether a checkpoint is written now.
+
+    Args:
+        settings: `every` and `every_minutes`, whichever comes first.
+        done: iterations behind.
+        saved_at: when the last one was, by `time.monotonic`.
+        at_end: training is over, so that what follows it need not be paid for with the whole.
+
+    Returns:
+        Whether it is.
+    """
+    every, minutes = settings.every, settings.every_minutes
+    if (every or minutes) and at_end:
+        return True
+    if every and done % every == 0:
+        return True
+    return minutes is not None and time.monotonic() - saved_at >= 60 * minutes
