@@ -20,11 +20,6 @@ def base_checksum(policy: LoraPolicy) -> str:
         return policy.base_checksum()
 
 
-def has_moved(policy: LoraPolicy, at_start: float) -> bool:
-    """Whether any adapter parameter has left its start, whose `trained_checksum` is given."""
-    return trained_checksum(policy) != at_start
-
-
 def check_moved(policy: LoraPolicy, at_start: float, reward_function: str | None = None) -> None:
     """After the first update the adapter must have changed: a frozen one looks healthy too.
 
@@ -36,7 +31,7 @@ def check_moved(policy: LoraPolicy, at_start: float, reward_function: str | None
     Raises:
         DivergenceError: no adapter parameter left its start.
     """
-    if reward_function != CONSTANT and not has_moved(policy, at_start):
+    if reward_function != CONSTANT and trained_checksum(policy) == at_start:
         raise DivergenceError(
             "the adapter has not moved in the first update: nothing is being learned; check "
             "algorithm.learning_rate and that the scores differ between responses"

@@ -11,7 +11,7 @@ from lora_detox.metrics.quality import RolloutQuality
 from lora_detox.progress import TrainingProgress, phase
 from lora_detox.report.console import print_line
 from lora_detox.rollout import Responses, collect_rollout, generate_responses
-from lora_detox.run.checksums import check_moved, has_moved
+from lora_detox.run.checksums import check_moved
 from lora_detox.run.job import Job
 from lora_detox.run.stopping import is_due
 from lora_detox.scores.control_rewards import CONSTANT
@@ -21,8 +21,10 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far logprobs of one token may differ between two passes of the same weights, nats."""
 
 
-UNMOVED_ITERATIONS = 3
-"""So many iterations without a gradient at the start end a run."""
+EQUAL_SCORES = "equal_scores"
+"""Key of a row, until it is written: whether all responses of the iteration had one score."""
+MOST_EQUAL_BATCHES = 3
+"""So many iterations at the start, each with equal scores, end a run."""
 
 
 class IterationRecords(NamedTuple):
@@ -146,38 +148,40 @@ def check_alive(row: dict[str, Any]) -> None:
         )
 
 
-def check_learning(job: Job, done: int, row: dict[str, Any]) -> str | None:
-    """Whether the first updates move the adapter; a reward that is rarely earned may take some.
+def check_learning(job: Job, done: int, row: dict[str, Any], *, equal: bool) -> str | None:
+    """Whether there is anything to learn; a reward that is rarely earned may take some iterations.
 
     Args:
         job: whose policy learns.
         done: iterations behind.
         row: from `iteration_row`.
+        equal: whether all responses of the iteration had one score.
 
     Returns:
-        What a person should know; None where the adapter has moved.
+        What a person should know; None where scores differ.
 
     Raises:
-        DivergenceError: there was a gradient and the adapter did not move, or there has been none
-            for the first three iterations.
+        DivergenceError: scores differ and the adapter did not move in the first update, or they
+            have not differed since the start.
     """
-    if done > UNMOVED_ITERATIONS:
+    constant = job.settings.reward.function == CONSTANT
+    if constant or job.state.equal_batches < done - 1:
         return None
-    if row["gradient_norm"] > 0:
-        check_moved(job.policy, job.adapter_checksum, job.settings.reward.function)
+    if not equal and row["gradient_norm"] > 0:
+        if done == 1:
+            check_moved(job.policy, job.adapter_checksum, job.settings.reward.function)
         return None
-    if job.settings.reward.function == CONSTANT or has_moved(job.policy, job.adapter_checksum):
-        return None
-    if done == UNMOVED_ITERATIONS:
+    job.state.equal_batches = done
+    if done >= MOST_EQUAL_BATCHES:
         raise DivergenceError(
-            f"{done} iterations in a row had no gradient: responses that are compared had equal "
+            f"in each of the first {done} iterations the responses that are compared had equal "
             f"scores (mean {row[names.SCORE]:.3g}), so that nothing can be learned; raise "
             "algorithm.responses_per_prompt, algorithm.rollout_batch_size or "
             "generation.temperature, or take a reward that responses of the start earn in part"
         )
     return (
         f"iteration {done}: equal scores (mean {row[names.SCORE]:.3g}), so nothing was learned; "
-        f"{UNMOVED_ITERATIONS} such iterations at the start end the run"
+        f"{MOST_EQUAL_BATCHES} such iterations at the start end the run"
     )
 
 
@@ -192,17 +196,18 @@ def after_iteration(
         row: of metrics.jsonl; `error` where the iteration diverged.
         progress: is told.
     """
-    done, every, unmoved = iteration + 1, job.settings.evaluation.every, None
+    done, every, unlearned = iteration + 1, job.settings.evaluation.every, None
+    equal = row.pop(EQUAL_SCORES, False)
     if (error := row.pop("error", None)) is not None:
         message: str | None = job.selector.roll_back(done, error, row)
     else:
-        unmoved = check_learning(job, done, row)
+        unlearned = check_learning(job, done, row, equal=equal)
         job.state.observe()
         if done % every == 0 or done == job.plan.iterations:
             row["evaluation"] = job.validate()
         message = job.selector.consider(done, row)
     job.record(row)
-    for line in (unmoved, message):
+    for line in (unlearned, message):
         if line is not None:
             progress.message(line)
     progress.update(done, row)

@@ -4,9 +4,9 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,41 +23,10 @@ from lora_detox.run.checkpoint import (
 )
 from lora_detox.run.controls import Controls
 from lora_detox.run.manifest import RUN_PREFIX
+from lora_detox.run.snapshot import Snapshot, Stateful
 from lora_detox.update import WeightAverage, write_parameters
 
 _AVERAGE = "average_of_weights"
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """What has plain numbers in a checkpoint."""
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint; what JSON can hold."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state of a checkpoint."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """Training at one moment, in memory and within every checkpoint since.
-
-    Attributes:
-        iteration: how many iterations were behind.
-        parameters: trainable parameters by name.
-        optimizer: its tensors by index and name.
-        controls: state of the controllers.
-        average: mean of the adapter's weights by name; empty where none is kept.
-        observed: how many iterations are in that mean.
-    """
-
-    iteration: int
-    parameters: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    controls: dict[str, Any]
-    average: dict[str, Tensor] = field(default_factory=dict)
-    observed: int = 0
 
 
 class TrainingState:
@@ -91,6 +60,7 @@ class TrainingState:
         self._groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
         self._average = None if average is None else WeightAverage(self._adapter(), average)
         self._start = _copied(self.parameters())  # which checkpoints do not hold
+        self.equal_batches = 0  # iterations at the start, each with equal scores
         self.saved_at = time.monotonic()
         self._saved: tuple[int, Path] | None = None
 
@@ -207,13 +177,13 @@ class TrainingState:
             A function that takes everything back.
         """
         held, snapshots = self._whole(0, "cpu"), dict(self.snapshots)
-        chosen = copy.deepcopy(selector.state())
+        chosen, equal_batches = copy.deepcopy(selector.state()), self.equal_batches
 
         def take_back() -> None:
             self._put_back(held)
             self.controls.restore(held.controls)
             selector.restore(chosen)
-            self.snapshots = snapshots
+            self.snapshots, self.equal_batches = snapshots, equal_batches
 
         return take_back
 
@@ -253,7 +223,8 @@ class TrainingState:
         if self._average is not None:
             observed = self._average.observed
             extra |= {f"{_AVERAGE}/{n}": t for n, t in self._average.mean.items()}
-        parts = {"controls": self.controls.state(), "selector": selector.state()}
+        parts: dict[str, Any] = {"controls": self.controls.state(), "selector": selector.state()}
+        parts["equal_batches"] = self.equal_batches
         written = save_checkpoint(
             self.folder,
             done,
@@ -297,6 +268,7 @@ class TrainingState:
     def _take(self, state: dict[str, Any], extra: Mapping[str, Tensor], selector: Stateful) -> None:
         """Give everything but parameters and optimizer what a checkpoint holds."""
         seconds = state.pop("seconds")
+        self.equal_batches = state.get("equal_batches", 0)
         if self._average is not None:
             self._average.take(_under(extra, f"{_AVERAGE}/"), state["observed"])
         self.controls.restore(state["controls"])

@@ -15,6 +15,7 @@ from lora_detox.rollout import collect_rollout, generate_responses
 from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.iteration import (
+    EQUAL_SCORES,
     IterationRecords,
     after_iteration,
     check_alive,
@@ -99,4 +100,5 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     row = iteration_row(iteration, records) | controls.columns() | job.clock.columns()
     check_alive(row)
     controls.observe(quality.measures, stats, len(prompts.texts))
+    row[EQUAL_SCORES] = bool((scores.score == scores.score[0]).all())
     return row

@@ -77,7 +77,7 @@ def test_the_run_directory_is_the_one_that_tools_rely_on(task, finished_run):
     assert {"adapter_config.json", "adapter_model.safetensors"} <= adapter
     assert not [path for path in run_dir.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
     checkpoints = {path.name for path in (run_dir / "checkpoints").iterdir()}
-    assert checkpoints == {"before.json", "iteration_000002"}
+    assert checkpoints == {"iteration_000002"}
 
     assert set(summary) >= SUMMARY
     assert (summary["schema"], summary["task"], summary["iterations"]) == (1, task, 2)
