@@ -75,7 +75,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = queue_parser(__doc__ or "", "runs/rewrite")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
     parser.add_argument("--iterations", type=int, default=60, help="of RL, each seed")
-    parser.add_argument("--epochs", type=float, default=6.0, help="of SFT")
+    parser.add_argument("--epochs", type=float, default=4.0, help="of SFT")
     parser.add_argument("--test", type=int, default=1000, help="held-out pairs")
     parser.add_argument("--fluency-steps", type=int, default=800, help="of the fluency classifier")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
