@@ -8,6 +8,7 @@ stored table is never out of date; the oldest files are removed beyond `_KEPT`.
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ from pyarrow import parquet
 
 FOLDER_VARIABLE = "LORA_DETOX_CACHE"
 _KEPT = 32
+_KEY = re.compile("[0-9a-f]{32}")
+"""Names of our tables; whatever else lies in the folder is somebody else's."""
 
 
 def cache_folder() -> Path:
@@ -106,6 +109,7 @@ def _path(kind: str, key: str) -> Path:
 
 
 def _remove_oldest(folder: Path) -> None:
-    newest_first = sorted(folder.glob("*.parquet"), key=lambda one: -one.stat().st_mtime_ns)
+    tables = [one for one in folder.glob("*.parquet") if _KEY.fullmatch(one.stem)]
+    newest_first = sorted(tables, key=lambda one: -one.stat().st_mtime_ns)
     for path in newest_first[_KEPT:]:
         path.unlink(missing_ok=True)

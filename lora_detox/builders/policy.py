@@ -8,7 +8,7 @@ from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.preflight import BackbonePlan
-from lora_detox.settings import Settings
+from lora_detox.settings import PolicySettings, Settings
 
 EMBEDDED_PREFIX = "embedded:"
 EMBEDDED_POLICY = f"{EMBEDDED_PREFIX}policy"
@@ -70,7 +70,13 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
         value_head=has_value_head(settings),
         chat=settings.task.chat,
         system=settings.task.system,
+        trust_remote_code=policy.trust_remote_code,
     )
+
+
+def trusted_code(policy: PolicySettings) -> dict[str, str]:
+    """For the summary: whose Python files were run; nothing where none were."""
+    return {"trusted_code": policy.path} if policy.trust_remote_code else {}
 
 
 def has_value_head(settings: Settings) -> bool:

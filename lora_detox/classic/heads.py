@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from lora_detox.classic.weights import find_file, read_tensors
+from lora_detox.classic.weights import (
+    UnsafeModelError,
+    find_file,
+    read_tensors,
+    refuse_broken,
+    refuse_foreign_modules,
+)
 from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.value_head import FILE_NAME
 
@@ -73,6 +79,7 @@ def read_value_head(source: str, token: Any = None) -> dict[str, Tensor]:
     """
     beside = find_file(source, FILE_NAME, token)
     if beside is not None:
+        refuse_broken([beside])
         state = read_tensors(beside, ("linear.",))
         return {name.replace("linear.", "summary."): tensor for name, tensor in state.items()}
     files: Iterable[str] = (WEIGHTS,)
@@ -96,7 +103,7 @@ def _old_tensors(file: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
+        raise UnsafeModelError(
             f"{file} holds more than tensors and is not opened, as a pickle can run code; save it "
             "as safetensors with the program that wrote it"
         ) from error
@@ -130,6 +137,8 @@ def load_score_head(model: Any, adapter: Any, name: str) -> nn.Module:
             f"reward_adapter: {adapter} has no adapter_model.safetensors; give the folder or hub "
             "id that PeftModel.save_pretrained wrote"
         )
+    refuse_broken([file])
+    refuse_foreign_modules(PeftConfig.from_pretrained(str(file.parent)), str(adapter))
     tensors = read_tensors(file, ("",))
     weights = [k for k in tensors if ".score." in k and k.endswith("weight")]
     if len(weights) != 1:

@@ -1,8 +1,9 @@
 """From what `from_pretrained` was given to a backbone; files of a folder or hub repository."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,8 +20,16 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import BitsAndBytesConfig
 
+from lora_detox.classic.advice import caution
+from lora_detox.errors import DetoxError
 from lora_detox.hub import is_hub_id
+from lora_detox.model_files import wants_code, weight_fault, weight_files
 from lora_detox.policy.adapter_kinds import refusal
+
+
+class UnsafeModelError(DetoxError, ValueError):
+    """A model folder that would run code, or whose weights are a pickle or are cut."""
+
 
 _KBIT = ("use_gradient_checkpointing", "gradient_checkpointing_kwargs")
 
@@ -71,20 +80,58 @@ def _load(
     """A model by path or hub id; where that is an adapter, on the base model that it names."""
     adapter = find_file(source, "adapter_config.json", options.get("token"))
     options = translate(options)
+    if options["trust_remote_code"]:
+        caution(f"from_pretrained: trust_remote_code=True runs the Python files of {source}")
     if adapter is None:
-        return auto.from_pretrained(source, *args, **options)
+        return _plain_model(auto, source, args, options)
     folder = str(adapter.parent)
-    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    return PeftModel.from_pretrained(
-        auto.from_pretrained(base, *args, **options), folder, is_trainable=trainable
-    )
+    stored = PeftConfig.from_pretrained(folder)
+    refuse_foreign_modules(stored, folder)
+    base = _plain_model(auto, str(stored.base_model_name_or_path), args, options)
+    refuse_broken([adapter.parent / "adapter_model.safetensors"])
+    return PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+
+
+def _plain_model(auto: Any, source: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    refuse_broken(weight_files(source, options.get("revision")))
+    try:
+        return auto.from_pretrained(source, *args, **options)
+    except (UnpicklingError, ValueError) as error:
+        if wants_code(error):
+            raise UnsafeModelError(
+                f"from_pretrained: {source} needs Python files of its own folder, and none are "
+                "run; want a model that Transformers knows, or, after reading them, "
+                "trust_remote_code=True"
+            ) from error
+        if isinstance(error, UnpicklingError) or "weights_only" in str(error).lower():
+            raise UnsafeModelError(
+                f"from_pretrained: the weights of {source} are a pickle with more than tensors in "
+                "it, which can run code and is not opened; save it as safetensors with the program "
+                "that wrote it"
+            ) from error
+        raise
+
+
+def refuse_broken(files: Iterable[Path]) -> None:
+    """Name a file that is no whole safetensors file; one that is not there is no fault here."""
+    if fault := weight_fault(file for file in files if file.exists()):
+        raise UnsafeModelError(f"from_pretrained: {fault}; want the folder as it was saved")
+
+
+def refuse_foreign_modules(stored: PeftConfig, folder: str) -> None:
+    """PEFT imports the module that an adapter names for Megatron, whichever it is."""
+    if getattr(stored, "megatron_config", None):
+        raise UnsafeModelError(
+            f"from_pretrained: the adapter_config.json of {folder} has a megatron_config, for "
+            "which PEFT would import a module that the file names; remove it there"
+        )
 
 
 def translate(options: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of Transformers 4 as Transformers 5 takes them.
 
-    Without a dtype weights load in fp32 (bf16 around quantized ones), as they used to, and not in
-    the dtype of the file.
+    Without the program's word no Python file of a folder is run. Without a dtype weights load in
+    fp32 (bf16 around quantized ones), as they used to, and not in the dtype of the file.
 
     Args:
         options: `torch_dtype`, `load_in_8bit`, `load_in_4bit`, `use_auth_token` and any others.
@@ -93,6 +140,7 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
         Keywords for `from_pretrained`.
     """
     new = dict(options)
+    new["trust_remote_code"] = bool(new.get("trust_remote_code"))  # None would ask
     old_dtype, old_token = new.pop("torch_dtype", None), new.pop("use_auth_token", None)
     if old_token is not None:
         new.setdefault("token", old_token)

@@ -13,6 +13,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from lora_detox.errors import SettingsError
+
 _FOLDER = "tiny_model"
 _T5 = {
     "d_model": 16,
@@ -35,8 +37,16 @@ def write_tiny_policy(miniature: Path, run_dir: Path, tokens: int = 0) -> Path:
 
     Returns:
         The folder, loadable like any other model.
+
+    Raises:
+        SettingsError: a folder of that name is there that no run made.
     """
     folder = run_dir / _FOLDER
+    if folder.exists() and not (run_dir / "config.yaml").exists():
+        raise SettingsError(
+            f"hydra.run.dir: {run_dir} holds a folder {_FOLDER}, into which debug.tiny_model=true "
+            "would write; name another folder"
+        )
     config = AutoConfig.from_pretrained(miniature)
     for name, value in (_T5 if config.is_encoder_decoder else _GPTJ).items():
         setattr(config, name, value)
@@ -55,7 +65,12 @@ def write_tiny_policy(miniature: Path, run_dir: Path, tokens: int = 0) -> Path:
     return folder
 
 
+def has_tiny_policy(run_dir: Path) -> bool:
+    """Whether a folder of the name is there, whoever made it."""
+    return (run_dir / _FOLDER).exists()
+
+
 def remove_tiny_policy(run_dir: Path) -> None:
-    """Leave nothing of a run that was refused before it began."""
+    """Leave nothing of a run that was refused before it began, and that made the folder."""
     if not (run_dir / "config.yaml").exists():
         shutil.rmtree(run_dir / _FOLDER, ignore_errors=True)

@@ -38,7 +38,13 @@ class EvaluatedModel:
     def backbone(self, settings: Settings) -> BackbonePlan:
         """How to load it: dtype, quantization and device are those of the settings."""
         path = model_path(self.path, settings)
-        changes = {"revision": self.revision, "adapter": self.adapter, "frozen_reference": False}
+        changes: dict[str, Any] = {
+            "revision": self.revision,
+            "adapter": self.adapter,
+            "frozen_reference": False,
+        }
+        if self.path != settings.policy.path:  # whoever trusts one folder has not named the others
+            changes["trust_remote_code"] = False
         return BackbonePlan(**{**vars(backbone_plan(settings, path)), **changes})
 
 

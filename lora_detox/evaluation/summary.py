@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_detox.builders.policy import trusted_code
 from lora_detox.choices import DecodingKind, Protocol
 from lora_detox.evaluation.frontier import chosen_strength, excess_of, level_intervals
 from lora_detox.evaluation.models import EvaluatedModel
@@ -47,10 +48,12 @@ def evaluation_summary(
         Plain data; each model has `sets` with its metrics and their changes, and with
         `evaluation.strengths` the same for each of them in `frontier` (docs/decisions/0016).
     """
+    asked = {one.model.path for one in results}
     return {
         "schema": 1,
         "stage": "evaluate",
         "task": settings.task.name,
+        **(trusted_code(settings.policy) if settings.policy.path in asked else {}),
         "protocol": settings.evaluation.protocol.value,
         "seed": settings.evaluation.seed,
         "prompts": {one.role: {"data": one.name, "prompts": len(one.rows)} for one in sets},

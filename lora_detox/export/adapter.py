@@ -2,8 +2,8 @@
 
 import gc
 import json
-import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from lora_detox.errors import ExportError, SettingsError
 from lora_detox.export.finished_run import FinishedRun
 from lora_detox.export.merge import logit_change
 from lora_detox.export.reload import logits_in_fresh_process, logits_of
+from lora_detox.ownership import ownership, put_files
 from lora_detox.policy.adapter import NO_ADAPTER
+from lora_detox.policy.adapter_kinds import changes_base
 from lora_detox.policy.loading import load_policy
+from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.policy.strength import at_strength, export_refusal
 from lora_detox.positions import position_limit
@@ -50,6 +53,9 @@ def unquantized_base(source: FinishedRun, settings: Settings) -> BackbonePlan:
         allow_fp16_t5=policy.get("allow_fp16_t5", False),
         chat=task.get("chat", False),
         system=task.get("system"),
+        trust_remote_code=bool(
+            settings.policy.trust_remote_code and policy.get("trust_remote_code", False)
+        ),
     )
 
 
@@ -71,20 +77,47 @@ def check_strength(source: FinishedRun, strength: float) -> None:
         )
 
 
+def check_base(policy: LoraPolicy, source: FinishedRun) -> None:
+    """The base is the one that the run was trained on, by its checksum where that can be compared.
+
+    Args:
+        policy: the run's base with its adapter.
+        source: the run; older ones did not write down the dtype, without which none is compared.
+
+    Raises:
+        ExportError: other weights lie in the base's folder now.
+    """
+    trained = source.summary.get("parameters") or {}
+    dtype = str(policy.backbone.dtype).removeprefix("torch.")
+    same_form = source.quantization == "none" and trained.get("base_dtype") == dtype
+    if not same_form or changes_base(policy.model.peft_config["default"]):
+        return
+    if policy.base_checksum() != trained.get("base_checksum"):
+        raise ExportError(
+            f"run: the weights of {source.base} are others than when {source.folder} was trained "
+            "(checksum); the adapter belongs to those of then: put them back"
+        )
+
+
 def expected_logits(
-    plan: BackbonePlan, strength: float, folder: Path
+    source: FinishedRun, plan: BackbonePlan, strength: float, folder: Path
 ) -> tuple[list[list[int]], list[Tensor]]:
     """What the run's adapter makes of the probes through this package, at a strength.
 
     Args:
+        source: the run.
         plan: the run's base with its adapter.
         strength: of the adapter; at any but 1 its weights are written down as they are then.
         folder: where to.
 
     Returns:
         Token ids and logits of each probe.
+
+    Raises:
+        ExportError: see `check_base`.
     """
     policy = load_policy(plan, NO_ADAPTER)
+    check_base(policy, source)
     most = min(PROBE_TOKENS, position_limit(policy.backbone.config) or PROBE_TOKENS)
     rows = [
         apply_template(
@@ -106,11 +139,10 @@ def expected_logits(
 
 
 def temporary_folder(target: Path) -> Path:
-    """An empty folder beside the target, of this process alone."""
-    written = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(written, ignore_errors=True)
-    written.mkdir(parents=True)
-    return written
+    """A new folder beside the target, of this process alone."""
+    place = target.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
 
 
 def cached_commit(plan: BackbonePlan) -> str | None:
@@ -153,9 +185,24 @@ def check_reloads(expected: list[Tensor], request: dict[str, Any], dtype: torch.
     return float(change["maximum"])
 
 
-def put_in_place(written: Path, target: Path) -> None:
-    """Replace an earlier export in one step; `check_export` saw that it is one."""
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written.rename(target)
+def put_in_place(written: Path, target: Path, *, overwrite: bool) -> None:
+    """Replace the files of an earlier export; what else lies there stays as it is.
+
+    Args:
+        written: the new export.
+        target: where it belongs.
+        overwrite: whether other things may lie there.
+
+    Raises:
+        ExportError: something was put there since the settings were checked, or cannot be replaced.
+    """
+    others = ownership(target).others
+    if others and not overwrite:
+        raise ExportError(
+            f"export.path: {target} now holds {others[0]}, which no export wrote; name another "
+            "folder, or export.overwrite=true"
+        )
+    try:
+        put_files(written, target)
+    except OSError as error:
+        raise ExportError(f"export.path: cannot write into {target}: {error}") from error

@@ -53,7 +53,11 @@ def merge(
     model = merged_model(load_plain(request))
     in_process = logits_of(model, request["rows"])
     model.save_pretrained(folder, safe_serialization=True)
-    tokenizer = AutoTokenizer.from_pretrained(request["base"], revision=request["revision"])
+    tokenizer = AutoTokenizer.from_pretrained(
+        request["base"],
+        revision=request["revision"],
+        trust_remote_code=request["trust_remote_code"],
+    )
     tokenizer.save_pretrained(folder)
     del model
     gc.collect()

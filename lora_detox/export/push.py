@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
 )
 
 from lora_detox.errors import ExportError
+from lora_detox.ownership import listed_files
 from lora_detox.settings import ExportSettings
 
 MERGED = "merged"
@@ -55,7 +56,7 @@ def push_folder(folder: Path, export: ExportSettings) -> dict[str, str]:
             repo_id=repo_id,
             folder_path=folder,
             revision=export.revision,
-            ignore_patterns=[f"{MERGED}/*"],  # a repository of an adapter holds the adapter alone
+            allow_patterns=[name for name, _ in folder_files(folder)],
             commit_message=export.commit_message,
         )
         info = api.model_info(repo_id, revision=commit.oid)
@@ -71,10 +72,12 @@ def push_folder(folder: Path, export: ExportSettings) -> dict[str, str]:
 
 
 def folder_files(folder: Path) -> list[tuple[str, int]]:
-    """Files that are pushed, with their sizes in bytes, by name; a merged model stays here."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
-    return [(name, size) for name, size in named if not name.startswith(f"{MERGED}/")]
+    """Files that are pushed, with their sizes in bytes, by name: those that an export wrote.
+
+    A merged model stays here: a repository of an adapter holds the adapter alone.
+    """
+    names = [name for name in listed_files(folder) if not name.startswith(f"{MERGED}/")]
+    return [(name, (folder / name).stat().st_size) for name in names]
 
 
 def _explained(error: Exception, repo_id: str | None) -> ExportError:

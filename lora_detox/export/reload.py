@@ -1,9 +1,9 @@
 """Load a model as its users will, in a process of its own, and write down its logits.
 
 `python -m lora_detox.export.reload REQUEST.json` uses Transformers and PEFT alone. The request
-names `base`, `revision`, `adapter` (or null), `encoder_decoder`, `decoder_start_token_id` (of an
-encoder-decoder), `eos_token_ids` (all ends of responses), `dtype`, `device`, `rows` (token ids of
-some texts) and `out`, the file that the logits go to.
+names `base`, `revision`, `adapter` (or null), `trust_remote_code`, `encoder_decoder`,
+`decoder_start_token_id` (of an encoder-decoder), `eos_token_ids` (all ends of responses), `dtype`,
+`device`, `rows` (token ids of some texts) and `out`, the file that the logits go to.
 """
 
 import json
@@ -57,6 +57,7 @@ def load_plain(request: dict[str, Any]) -> Any:
         revision=request["revision"],
         dtype=getattr(torch, request["dtype"]),
         use_safetensors=True,
+        trust_remote_code=request["trust_remote_code"],
     ).to(request["device"])
     generation = model.generation_config
     generation.eos_token_id = request["eos_token_ids"]
@@ -85,6 +86,7 @@ def logits_in_fresh_process(request: dict[str, Any]) -> list[Tensor]:
         file.write_text(json.dumps({**request, "out": str(out)}), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "lora_detox.export.reload", str(file)],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_SECONDS,

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     RobertaConfig,
@@ -28,12 +27,13 @@ from lora_detox.memory.passes import (
     update_bytes,
 )
 from lora_detox.memory.weights import WeightBytes, stored_bytes, stored_tensors, weight_bytes
+from lora_detox.model_files import NO_CODE
 from lora_detox.policy.adapter_init import OFF_AT_START
 from lora_detox.policy.frozen import mergeable_layers
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
 from lora_detox.positions import position_limit
-from lora_detox.scores.loading import resolve_classifier
+from lora_detox.scores.loading import classifier_keys, read_model_config, resolve_classifier
 from lora_detox.settings import ScorerSettings, Settings
 
 SPECIAL_TOKENS = 2
@@ -252,7 +252,7 @@ def _scorers(
 def _scorer_config(path: str, scorer: ScorerSettings, key: str) -> tuple[Any, bool]:
     try:
         place = resolve_classifier(path, key, scorer.revision)
-        return AutoConfig.from_pretrained(place, revision=scorer.revision), True
+        return read_model_config(path, place, scorer.revision, classifier_keys(key)), True
     except (DetoxError, OSError, ValueError):
         return RobertaConfig(vocab_size=50265, max_position_embeddings=514), False
 
@@ -283,7 +283,7 @@ def scorer_bytes(config: Any, shape: tuple[int, int], machine: Machine) -> tuple
     """
     dtype = torch.bfloat16 if machine.device == "cuda" else torch.float32
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=dtype, **NO_CODE)
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
     weights = sum(t.numel() * t.element_size() for t in tensors.values())
     with ExitStack() as stack:

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from lora_detox.errors import SettingsError
+from lora_detox.model_files import runs_code
 from lora_detox.policy.adapter_init import DEFAULT, check_init
 from lora_detox.policy.anatomy import decoder_stack
 
@@ -277,5 +278,7 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) ->
     """The model of a configuration on the meta device: shapes and names, no numbers."""
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
-        model: PreTrainedModel = auto.from_config(config, dtype=dtype)
+        model: PreTrainedModel = auto.from_config(
+            config, dtype=dtype, trust_remote_code=runs_code(config)
+        )
     return model

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -26,6 +27,7 @@ from lora_detox.policy.reference import Reference, copies
 from lora_detox.policy.start_check import StartCheck
 from lora_detox.policy.stored_adapter import load_stored
 from lora_detox.policy.tokenizer import load_tokenizer, response_ends
+from lora_detox.policy.weight_check import check_complete, check_numbers, loading_failed
 
 
 def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
@@ -99,6 +101,7 @@ def enable_checkpointing(backbone: PreTrainedModel) -> None:
 
 
 def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedModel:
+    """Weights on their device, all of them those of the file."""
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     dtype = resolve_dtype(plan, config)
     placement: dict[str, Any] = {}
@@ -108,17 +111,27 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
             "quantization_config": quantization_config(plan, dtype),
             "device_map": {"": device},
         }
-    model: PreTrainedModel = auto.from_pretrained(
-        os.path.expanduser(plan.path),
-        revision=plan.revision,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        attn_implementation=attention_of(device, dtype),
-        **placement,
-    )
+    try:
+        model, info = auto.from_pretrained(
+            os.path.expanduser(plan.path),
+            revision=plan.revision,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=plan.trust_remote_code,
+            attn_implementation=attention_of(device, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are an error here, one that names them
+            **placement,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+        raise loading_failed(plan, error) from error
+    check_complete(info, plan.path)
     if plan.quantization == "none":
         model.to(device)
+    check_numbers(model, plan)
     for module in model.modules():
         # On a CPU with avx512_bf16, bitsandbytes repacks 4-bit weights in the first pass without
         # gradient, into a layout whose kernel has no backward: training would silently stand still.

@@ -12,6 +12,13 @@ from transformers import AutoConfig, PretrainedConfig
 from lora_detox.errors import SettingsError
 from lora_detox.hub import HubError, hub_files, hub_reason
 from lora_detox.machine import DTYPES, gains_by_bf16, has_fast_bf16, resolve_device
+from lora_detox.model_files import (
+    foreign_kernel,
+    forget_code,
+    wants_code,
+    weight_fault,
+    weight_files,
+)
 from lora_detox.policy.adapter import AdapterPlan, empty_model, is_named, lora_config
 from lora_detox.policy.anatomy import text_config
 from lora_detox.policy.stored_adapter import check_tensors, check_use, read_stored
@@ -38,6 +45,7 @@ class BackbonePlan:
         value_head: whether a value head learns beside the adapter.
         chat: prompts are messages of the tokenizer's chat template, whose end ends a response.
         system: system message of the chat.
+        trust_remote_code: run the Python files of the model's folder.
     """
 
     path: str
@@ -54,6 +62,7 @@ class BackbonePlan:
     value_head: bool = True
     chat: bool = False
     system: str | None = None
+    trust_remote_code: bool = False
 
 
 def resolve_dtype(plan: BackbonePlan, config: PretrainedConfig) -> torch.dtype:
@@ -100,7 +109,8 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
         The configuration; no weight has been read.
 
     Raises:
-        SettingsError: no such folder, or the hub cannot be reached or does not have it.
+        SettingsError: no such folder, the hub cannot be reached or does not have it, or it wants
+            to run code that is not trusted.
     """
     looks_local = plan.path.startswith((".", "/", "~")) or Path(plan.path).exists()
     if looks_local and not (Path(plan.path).expanduser() / "config.json").is_file():
@@ -112,7 +122,9 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
         _check_hub(plan.path, plan.revision, key)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            os.path.expanduser(plan.path), revision=plan.revision
+            os.path.expanduser(plan.path),
+            revision=plan.revision,
+            trust_remote_code=plan.trust_remote_code,
         )
     except StrictDataclassError as error:
         raise SettingsError(
@@ -120,6 +132,8 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
             f"({' '.join(str(error).split())}); correct it there"
         ) from error
     except (OSError, ValueError) as error:
+        if wants_code(error) and not plan.trust_remote_code:
+            raise code_refused(plan.path, key) from error
         if looks_local:
             raise SettingsError(
                 f"{key}: {plan.path} is no model folder ({_first_line(error)}); want one "
@@ -127,9 +141,26 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
             ) from error
         reason = hub_reason(error, plan.path, plan.revision)
         raise _hub_error(plan.path, key, reason) from error
+    if not plan.trust_remote_code:
+        forget_code(config)
+    if kernel := foreign_kernel(config):
+        raise SettingsError(
+            f"{key}: the config.json of {plan.path} asks for the attention kernel {kernel}, which "
+            "is compiled code of the hub; remove attn_implementation there"
+        )
     complete_ids(config, generation_defaults(plan.path, plan.revision), key)
     _silence(config)
     return config
+
+
+def code_refused(path: str, key: str = "policy.path") -> SettingsError:
+    """What is said of a model that is code rather than numbers."""
+    return SettingsError(
+        f"{key}: {path} needs Python files of its own folder (auto_map in its config.json or "
+        "tokenizer_config.json), and no code of a model folder is run; want a model that "
+        "Transformers knows. To run them with all of your rights, read them first and say "
+        "policy.trust_remote_code=true"
+    )
 
 
 def _silence(config: PretrainedConfig) -> None:
@@ -208,6 +239,8 @@ def _check_model_folder(path: str) -> None:
                 f"policy.path: {path} has no {what}; want a folder in which save_pretrained of "
                 "both model and tokenizer wrote"
             )
+    if fault := weight_fault(weight_files(path)):
+        raise SettingsError(f"policy.path: {fault}; want the folder as save_pretrained wrote it")
 
 
 def _check_adapter_folder(path: str) -> None:
@@ -223,6 +256,8 @@ def _check_adapter_folder(path: str) -> None:
                 f"policy.adapter: {path} has no {' and no '.join(missing)}; want a PEFT adapter "
                 "folder, as a run's adapter/ is"
             )
+        if fault := weight_fault([folder / "adapter_model.safetensors"]):
+            raise SettingsError(f"policy.adapter: {fault}; want the adapter as PEFT wrote it")
 
 
 def check_adapter(plan: BackbonePlan, path: str, config: PretrainedConfig) -> PeftConfig:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lora_detox.errors import SettingsError
+from lora_detox.model_files import not_finite, weight_fault
 from lora_detox.policy.adapter_kinds import changes_base, init_of, kind_of
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -56,8 +57,9 @@ def average_adapters(folders: Sequence[Path]) -> Soup:
         The mean, in fp32.
 
     Raises:
-        SettingsError: adapters on different layers, with more than the two factors (DoRA), without
-            any update, or with one that is not the product of the factors (PiSSA).
+        SettingsError: a file that is no whole one, numbers that are not finite, adapters on
+            different layers, with more than the two factors (DoRA), without any update, or with
+            one that is not the product of the factors (PiSSA).
     """
     adapters = [_updates(folder) for folder in folders]
     layers = adapters[0].keys()
@@ -94,7 +96,12 @@ Updates = dict[str, tuple[Tensor, Tensor]]
 def _updates(folder: Path) -> Updates:
     """A [r, in] and scaled B [out, r] by layer, fp32."""
     config: Any = PeftConfig.from_pretrained(str(folder))
-    tensors = load_file(folder / "adapter_model.safetensors")
+    file = folder / "adapter_model.safetensors"
+    if fault := weight_fault([file]):
+        raise SettingsError(f"soup: {fault}; leave its run out")
+    tensors = load_file(file)
+    if fault := not_finite(tensors.items()):
+        raise SettingsError(f"soup: {file}: {fault}; leave its run out")
     layers = sorted(name.removesuffix(_A) for name in tensors if name.endswith(_A))
     if kind_of(config) != "LORA" or config.bias != "none" or len(tensors) != 2 * len(layers):
         raise SettingsError(

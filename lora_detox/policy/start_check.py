@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lora_detox.errors import SettingsError
 from lora_detox.policy.families import Family
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.policy.weight_check import first_wild_module
 from lora_detox.types import Sampling
 
 LOG = logging.getLogger(__name__)
@@ -146,13 +147,16 @@ class StartCheck:
             Nats, 0 at padding.
 
         Raises:
-            SettingsError: its forward needs more than token ids.
+            SettingsError: its forward needs more than token ids, or gives what is no number.
         """
         model.eval()  # layers of a new adapter come in training mode
         try:
-            return own_logprobs(model, self.rows)
+            logprobs = own_logprobs(model, self.rows)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise self._failed("its own forward on token ids alone", error) from error
+        if not bool(logprobs.isfinite().all()):
+            raise self._not_finite(model)
+        return logprobs
 
     def policy(self, policy: LoraPolicy, start: Float[Tensor, "B R"]) -> None:
         """The policy scores and writes like the model that training starts from.
@@ -312,6 +316,19 @@ class StartCheck:
     def _distance(self, own: Tensor, expected: Tensor) -> float:
         difference = (own - expected).abs()[self.rows.response_mask]
         return float(difference.mean()) if bool(difference.isfinite().all()) else float("inf")
+
+    def _not_finite(self, model: PreTrainedModel) -> SettingsError:
+        one = self.rows.row(0)
+        inputs = {"input_ids": one.query_ids}
+        if model.config.is_encoder_decoder:
+            inputs["decoder_input_ids"] = one.response_ids
+        dtype = str(model.dtype).removeprefix("torch.")
+        return SettingsError(
+            f"policy.path: {self.what}: logits are NaN or infinite, from "
+            f"{first_wild_module(model, inputs)} on, although every weight is a finite number; its "
+            f"numbers overflow in {dtype}: try policy.dtype=bfloat16 or float32, or choose another "
+            "model"
+        )
 
     def _failed(self, what: str, error: Exception) -> SettingsError:
         lines = str(error).strip().splitlines() or [type(error).__name__]

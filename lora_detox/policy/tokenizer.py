@@ -7,8 +7,9 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from lora_detox.chat import ChatFormat, check_chat
 from lora_detox.errors import SettingsError
+from lora_detox.model_files import wants_code
 from lora_detox.policy.families import family_of
-from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.policy.preflight import BackbonePlan, code_refused
 from lora_detox.policy.token_ids import end_token_ids, generation_defaults
 from lora_detox.special_tokens import choose_padding, embedding_rows, is_inside, tokens_around
 
@@ -29,9 +30,7 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
         SettingsError: there is no end-of-sequence token, a token that every prompt or response
             holds is outside the embedding, or prompts cannot be chats.
     """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        os.path.expanduser(plan.path), revision=plan.revision
-    )
+    tokenizer = _read_tokenizer(plan)
     if plan.chat:
         check_chat(tokenizer, plan.system, encoder_decoder=bool(config.is_encoder_decoder))
     family = family_of(config)
@@ -52,6 +51,25 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
         choose_padding(tokenizer, rows, [tokenizer.eos_token_id])
     if config.is_encoder_decoder and getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id  # labels are shifted behind it in training
+    return tokenizer
+
+
+def _read_tokenizer(plan: BackbonePlan) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            os.path.expanduser(plan.path),
+            revision=plan.revision,
+            trust_remote_code=plan.trust_remote_code,
+        )
+    except Exception as error:  # tokenizers raises nothing more special
+        if wants_code(error) and not plan.trust_remote_code:
+            raise code_refused(plan.path) from error
+        lines = str(error).strip().splitlines() or [""]
+        raise SettingsError(
+            f"policy.path: cannot read the tokenizer of {plan.path} "
+            f"({type(error).__name__}: {lines[0][:200]}); want the folder as save_pretrained of "
+            "model and tokenizer wrote it"
+        ) from error
     return tokenizer
 
 

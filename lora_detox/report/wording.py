@@ -149,7 +149,18 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
             f"{row.name} {outcomes[row.verdict]}: {row.before} before, {row.after} "
             f"after ({row.change}, {row.interval})."
         )
-    return sentences + _course(summary, metrics)
+    return sentences + _course(summary, metrics) + trust_notes(summary)
+
+
+def trust_notes(summary: Mapping[str, Any]) -> list[str]:
+    """The warning that stays with a result whose model was code: at most one sentence."""
+    folder = summary.get("trusted_code")
+    if not folder:
+        return []
+    return [
+        f"Warning: Python files of {folder} were run (policy.trust_remote_code=true), so that "
+        "weights and figures are only as trustworthy as that code."
+    ]
 
 
 def word_notes(summary: Mapping[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from lora_detox.builders.training import (
 )
 from lora_detox.choices import QuantizationType, Ship, Stage, TaskKind
 from lora_detox.clock import Clock
-from lora_detox.embedded.tiny import remove_tiny_policy
+from lora_detox.embedded.tiny import has_tiny_policy, remove_tiny_policy
 from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError
 from lora_detox.evaluation.evaluator import Evaluator
@@ -67,10 +67,13 @@ def open_job(settings: Settings) -> Iterator[Job]:
     Raises:
         DetoxError: whatever is wrong with settings, data or models; nothing has been trained.
     """
+    run_dir = Path(settings.run_dir)
+    had_tiny_policy = has_tiny_policy(run_dir)
     try:
         job = build_job(settings)
     except DetoxError:
-        remove_tiny_policy(Path(settings.run_dir))
+        if not had_tiny_policy:
+            remove_tiny_policy(run_dir)
         raise
     try:
         yield job

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lora_detox.builders.policy import trusted_code
 from lora_detox.disk import written_whole
 from lora_detox.environment import process_facts
 from lora_detox.metrics import change, names, summarise, word_rules
@@ -112,10 +113,12 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "scorers": scorers,
         "parameters": {
             **job.policy.count_parameters(),
+            "base_dtype": str(job.policy.backbone.dtype).removeprefix("torch."),
             "base_unchanged": base_checksum(job.policy) == job.base_checksum,
             "base_checksum": job.base_checksum,
         },
         "seconds": clock.whole(),
+        **trusted_code(settings.policy),
         **process_facts(job.device),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -2,9 +2,11 @@
 
 import torch
 
+from lora_detox.builders.policy import trusted_code
 from lora_detox.choices import Stage, TaskKind, TrainerKind
 from lora_detox.machine import slow_dtype_note
 from lora_detox.report.console import print_line
+from lora_detox.report.wording import trust_notes
 from lora_detox.run.job import Job
 from lora_detox.scores.classifier import ClassifierScorer
 from lora_detox.settings import Settings
@@ -23,6 +25,8 @@ def announce_kind(settings: Settings, device: torch.device) -> None:
     print_line(_first_line(settings))
     if slow := slow_dtype_note(settings.policy.dtype.value, device):
         print_line(f"note     {slow}")
+    for warning in trust_notes(trusted_code(settings.policy)):
+        print_line(f"note     {warning}")
 
 
 def announce(job: Job) -> None:

@@ -14,11 +14,14 @@ from transformers.utils import cached_file
 
 from lora_detox.errors import ScorerError
 from lora_detox.machine import CPU_BATCH_TOKENS, scorer_dtype
+from lora_detox.model_files import NO_CODE
 from lora_detox.progress import advance
 from lora_detox.scores.loading import (
     ModelKeys,
     agree_on_padding,
+    check_finite,
     check_special_tokens,
+    check_weight_files,
     identify,
     model_load_error,
     read_model_config,
@@ -244,9 +247,10 @@ def _load(plan: EncoderPlan, device: torch.device) -> tuple[Any, PreTrainedToken
     """Weights in evaluation mode, without gradients, and tokenizer."""
     shared: dict[str, Any] = {
         "revision": plan.revision,
-        "trust_remote_code": False,
+        **NO_CODE,
         "local_files_only": Path(plan.place).is_dir(),
     }
+    check_weight_files(plan.place, plan.revision, plan.keys)
     try:
         tokenizer = AutoTokenizer.from_pretrained(plan.place, **shared)
         # Transformers draws a pooler that is lacking; no draw of training may depend on that.
@@ -267,6 +271,7 @@ def _load(plan: EncoderPlan, device: torch.device) -> tuple[Any, PreTrainedToken
             f"the weights of {plan.path} lack {', '.join(lacking[:4])}: want {plan.keys.wanted}; "
             f"change `{plan.keys.path}`"
         )
+    check_finite(model, plan.path, plan.keys)
     check_special_tokens(model, tokenizer, plan.keys)
     agree_on_padding(model, tokenizer)
     return model.to(device).eval().requires_grad_(False), tokenizer

@@ -17,6 +17,14 @@ from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
 from lora_detox.hub import HubError, hub_files, is_hub_id
 from lora_detox.machine import DTYPES, scorer_dtype
+from lora_detox.model_files import (
+    NO_CODE,
+    forget_code,
+    not_finite,
+    wants_code,
+    weight_fault,
+    weight_files,
+)
 from lora_detox.scores.heads import (
     ClassifierHead,
     civil_label_index,
@@ -181,9 +189,10 @@ def load_classifier(
     """
     shared: dict[str, Any] = {
         "revision": revision,
-        "trust_remote_code": False,
+        **NO_CODE,
         "local_files_only": Path(place).is_dir(),
     }
+    check_weight_files(place, revision, classifier_keys(key))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
         model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -197,6 +206,7 @@ def load_classifier(
             f"the weights of {place} lack {', '.join(lacking[:4])}: want a trained sequence "
             f"classifier; change `{key}.path`"
         )
+    check_finite(model, place, classifier_keys(key))
     check_special_tokens(model, tokenizer, classifier_keys(key))
     agree_on_padding(model, tokenizer)
     return model.to(device).eval().requires_grad_(False), tokenizer
@@ -280,14 +290,33 @@ def read_model_config(path: str, place: str, revision: str | None, keys: ModelKe
         ScorerError: it cannot be read.
     """
     try:
-        return AutoConfig.from_pretrained(
+        config: Any = AutoConfig.from_pretrained(
             place,
             revision=revision,
-            trust_remote_code=False,
             local_files_only=Path(place).is_dir(),
+            **NO_CODE,
         )
     except Exception as error:
         raise model_load_error(path, keys, error) from error
+    forget_code(config)
+    return config
+
+
+def check_weight_files(place: str, revision: str | None, keys: ModelKeys) -> None:
+    """Refuse a pickle or a cut file under the name of safetensors, naming it."""
+    if fault := weight_fault(weight_files(place, revision)):
+        raise ScorerError(
+            f"{fault}; want {keys.wanted} as save_pretrained wrote it; change `{keys.path}`"
+        )
+
+
+def check_finite(model: Any, place: str, keys: ModelKeys) -> None:
+    """Refuse a model with weights that are no numbers, naming the first."""
+    if fault := not_finite(model.named_parameters()):
+        raise ScorerError(
+            f"the weights of the {keys.kind} {place}: {fault}; want another file of it; "
+            f"change `{keys.path}`"
+        )
 
 
 def load_error(path: str, key: str, error: Exception) -> ScorerError:
@@ -298,6 +327,12 @@ def load_error(path: str, key: str, error: Exception) -> ScorerError:
 def model_load_error(path: str, keys: ModelKeys, error: Exception) -> ScorerError:
     """What loading raised, as one ScorerError that says what to do."""
     lines = str(error).strip().splitlines() or [""]
+    if wants_code(error):
+        return ScorerError(
+            f"the {keys.kind} {path} needs Python files of its own folder (auto_map in its "
+            "config.json or tokenizer_config.json), and no code of a model folder is run; want "
+            f"{keys.wanted} that Transformers knows; change `{keys.path}`"
+        )
     if "safetensors" in str(error):
         return ScorerError(
             f"the {keys.kind} {path} has no safetensors weights, and pickled ones are not loaded "

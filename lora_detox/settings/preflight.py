@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from lora_detox.choices import QuantizationType
 from lora_detox.errors import SettingsError
 from lora_detox.hub import is_hub_id
+from lora_detox.ownership import in_the_way, ownership
+from lora_detox.run_lock import RUN_FILES
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.stages import ExportSettings
@@ -48,11 +50,10 @@ def check_packages(settings: Settings) -> None:
 
 
 def check_run_dir(settings: Settings) -> None:
-    """A folder that holds a run is for going on with that run alone."""
+    """A folder that holds a run is for going on with that run alone; no file is written over."""
     run_dir = Path(settings.run_dir)
     _check_writable(run_dir)
-    marks = ("summary.json", "metrics.jsonl", "checkpoints", "adapter")
-    held = [name for name in marks if (run_dir / name).exists()]
+    held = [name for name in RUN_FILES if (run_dir / name).exists()]
     if held and not settings.resume:
         raise SettingsError(
             f"hydra.run.dir: {os.path.relpath(run_dir)} already holds another run "
@@ -129,11 +130,7 @@ def check_export(run: str | None, export: ExportSettings) -> None:
         is_id = value is None or is_hub_id(value, with_owner=True)
         if not is_id and not (key == "base_model" and "/" not in str(value)):
             raise SettingsError(f"export.{key}: got {value!r}, want a hub id as user/name")
-    path = Path(export.path).expanduser() if export.path else folder / "export"
-    if path.exists() and any(path.iterdir()) and not (path / "adapter_config.json").is_file():
-        raise SettingsError(
-            f"export.path: {path} holds something else than an earlier export; name another folder"
-        )
+    _check_export_folder(folder, export)
     if export.repo_id and export.base_model is None:
         stored = stored_json(folder / "adapter/adapter_config.json", "run", _WHOLE)
         base = str(stored.get("base_model_name_or_path"))
@@ -143,6 +140,36 @@ def check_export(run: str | None, export: ExportSettings) -> None:
                 "nobody else can load; to push its adapter name the base on the hub, as in "
                 "export.base_model=google/flan-t5-base"
             )
+
+
+EXPORTED = ("README.md", "adapter_config.json", "adapter_model.safetensors", "merged/")
+"""What stage=export writes, folders with a slash."""
+
+
+def _check_export_folder(run: Path, export: ExportSettings) -> None:
+    """What lies in the target belongs to an earlier export, or its owner has said to go on."""
+    path = Path(export.path).expanduser() if export.path else run / "export"
+    if path.exists() and not path.is_dir():
+        raise SettingsError(f"export.path: {path} is a file; name a folder")
+    parts = (run, run / "adapter", run / "checkpoints")
+    if any(path.resolve() == one.resolve() for one in parts):
+        raise SettingsError(
+            f"export.path: {path} belongs to the run itself and holds something else than an "
+            "export; name another folder"
+        )
+    others = ownership(path).others
+    if others and not export.overwrite:
+        shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
+        raise SettingsError(
+            f"export.path: {path} holds something else than an unchanged earlier export ({shown}); "
+            "name another folder, or export.overwrite=true to replace the files that an export "
+            f"writes ({', '.join(EXPORTED)}) and leave the rest"
+        )
+    if wrong := in_the_way(path, EXPORTED):
+        raise SettingsError(
+            f"export.path: {wrong} is a link or a folder where an export writes; move it away, or "
+            "name another folder"
+        )
 
 
 def check_soup(settings: Settings) -> None:

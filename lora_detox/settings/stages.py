@@ -11,6 +11,7 @@ class ExportSettings:
     """conf/export: what is made of a finished run, and where it goes."""
 
     path: str | None = None
+    overwrite: bool = False
     base_model: str | None = None
     base_revision: str | None = None
     merge: bool = False

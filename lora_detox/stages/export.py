@@ -60,7 +60,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     request = {"base": base, "revision": revision, **_how_to_load(settings, source, plan, config)}
     written = temporary_folder(target)
     try:
-        rows, expected = expected_logits(plan, export.strength, written)
+        rows, expected = expected_logits(source, plan, export.strength, written)
         request |= {"adapter": str(written), "rows": rows}
         write_adapter(source, written, base, revision)
         difference = check_reloads(expected, request, resolve_dtype(plan, config))
@@ -70,7 +70,7 @@ def run(settings: Settings) -> tuple[float, ...]:
             merged = merge(request, folder, expected, source, plan, export.strength)
         facts = card_facts(source, settings, base, revision, target, merged)
         write_text_atomic(written / "README.md", _card(source, facts))
-        put_in_place(written, target)
+        put_in_place(written, target, overwrite=export.overwrite)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     pushed = _send(target, settings, console)
@@ -87,6 +87,7 @@ def _how_to_load(
         "encoder_decoder": source.encoder_decoder,
         "eos_token_ids": list(response_ends(plan, load_tokenizer(plan, config), config)),
         "decoder_start_token_id": getattr(config, "decoder_start_token_id", None),
+        "trust_remote_code": plan.trust_remote_code,
         "dtype": str(resolve_dtype(plan, config)).removeprefix("torch."),
         "device": str(resolve_device(settings.device)),
         "threads": settings.threads,

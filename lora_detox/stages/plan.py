@@ -109,7 +109,7 @@ def policy_config(settings: Settings, path: str) -> tuple[PretrainedConfig, list
     """The policy's configuration: read, or from `policy.shape` where the hub cannot be reached."""
     shape = dict(settings.policy.shape)
     try:
-        return read_config(BackbonePlan(path=path, revision=settings.policy.revision)), []
+        return read_config(_plan_of(settings, path)), []
     except SettingsError as error:
         if not shape or Path(path).expanduser().exists():
             raise SettingsError(
@@ -124,6 +124,13 @@ def policy_config(settings: Settings, path: str) -> tuple[PretrainedConfig, list
     return config, [f"{path} cannot be read here: its shape is that of policy.shape"]
 
 
+def _plan_of(settings: Settings, path: str) -> BackbonePlan:
+    policy = settings.policy
+    return BackbonePlan(
+        path=path, revision=policy.revision, trust_remote_code=policy.trust_remote_code
+    )
+
+
 def longest_query(
     settings: Settings, config: PretrainedConfig, path: str, *, readable: bool
 ) -> tuple[int, list[str]]:
@@ -136,9 +143,7 @@ def longest_query(
     if not readable:  # asking the hub once more would take half a minute of retries
         return most, [f"queries counted at {most} tokens, as the tokenizer cannot be read"]
     try:
-        tokenizer = load_tokenizer(
-            BackbonePlan(path=path, revision=settings.policy.revision), config
-        )
+        tokenizer = load_tokenizer(_plan_of(settings, path), config)
         rows = load_data(settings).train
         (batch,) = fixed_batches(
             rows,

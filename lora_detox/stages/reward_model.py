@@ -120,7 +120,7 @@ def _before(
     kept = resumed.record.get("start")
     if isinstance(kept, dict):
         return kept
-    keeps_head = has_trained_head(place) and not settings.reward_model.new_head
+    keeps_head = has_trained_head(place, settings) and not settings.reward_model.new_head
     return _figures(place, civil, sets, settings, device) if keeps_head else {}
 
 

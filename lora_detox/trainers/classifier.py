@@ -9,7 +9,6 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -22,13 +21,21 @@ from lora_detox.builders.labelled import LabelledTexts
 from lora_detox.choices import ClassifierTraining, Dtype
 from lora_detox.errors import ScorerError, SettingsError
 from lora_detox.machine import autocast_gains
+from lora_detox.model_files import NO_CODE
 from lora_detox.policy.anatomy import layer_list
 from lora_detox.progress import track
 from lora_detox.report.jsonl import MetricsLog
 from lora_detox.run.manifest import TRAINER_PREFIX, number_of
 from lora_detox.run.origin import METRICS, Resumed, checkpoint_files, restore_rows
 from lora_detox.run.room import check_room
-from lora_detox.scores.loading import agree_on_padding, load_error
+from lora_detox.scores.loading import (
+    agree_on_padding,
+    check_finite,
+    check_weight_files,
+    classifier_keys,
+    load_error,
+    read_model_config,
+)
 from lora_detox.scores.windows import position_limit_of
 from lora_detox.settings import RewardModelSettings, Settings
 from lora_detox.trainers.arguments import (
@@ -49,12 +56,9 @@ def classifier_labels(place: str, settings: Settings) -> tuple[int, dict[int, st
     if len(set(model.labels)) != 2:
         raise SettingsError(f"{_KEY}.labels: got {model.labels}, want two names: [civil, toxic]")
     civil, toxic = model.labels
-    try:
-        config: Any = AutoConfig.from_pretrained(place, revision=model.revision)
-    except Exception as error:
-        raise load_error(model.path, _KEY, error) from error
+    config = _config_of(place, settings)
     known = {int(index): str(name) for index, name in (config.id2label or {}).items()}
-    if has_trained_head(place) and len(known) == 2 and not model.new_head:
+    if has_trained_head(place, settings) and len(known) == 2 and not model.new_head:
         names = {name.lower(): index for index, name in known.items()}
         if civil.lower() in names and toxic.lower() in names:
             return names[civil.lower()], known
@@ -67,9 +71,14 @@ def classifier_labels(place: str, settings: Settings) -> tuple[int, dict[int, st
     return model.civil_index, dict(enumerate(ordered))
 
 
-def has_trained_head(place: str) -> bool:
+def _config_of(place: str, settings: Settings) -> Any:
+    model = settings.reward_model
+    return read_model_config(model.path, place, model.revision, classifier_keys(_KEY))
+
+
+def has_trained_head(place: str, settings: Settings) -> bool:
     """Whether the start is a trained classifier rather than an encoder."""
-    architectures = AutoConfig.from_pretrained(place).architectures or []
+    architectures = _config_of(place, settings).architectures or []
     return any("SequenceClassification" in name for name in architectures)
 
 
@@ -129,16 +138,24 @@ def _trainable_classifier(
     place: str, id2label: dict[int, str], group: RewardModelSettings, device: torch.device
 ) -> tuple[Any, Any]:
     """Model and tokenizer; all weights learn, or a LoRA adapter on every linear layer."""
-    tokenizer = AutoTokenizer.from_pretrained(place, revision=group.revision)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        place,
-        revision=group.revision,
-        num_labels=2,
-        id2label=id2label,
-        label2id={name: index for index, name in id2label.items()},
-        dtype=torch.float32,
-        use_safetensors=True,
-    ).to(device)
+    keys = classifier_keys(_KEY)
+    check_weight_files(place, group.revision, keys)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=group.revision, **NO_CODE)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            place,
+            revision=group.revision,
+            num_labels=2,
+            id2label=id2label,
+            label2id={name: index for index, name in id2label.items()},
+            dtype=torch.float32,
+            use_safetensors=True,
+            **NO_CODE,
+        )
+    except Exception as error:
+        raise load_error(group.path, _KEY, error) from error
+    check_finite(model, group.path, keys)
+    model = model.to(device)
     if group.new_head:
         _draw_new_head(model)
     agree_on_padding(model, tokenizer)

@@ -7,9 +7,9 @@ from its checkpoint, or starts again where the method keeps none.
 
 import json
 import resource
-import shutil
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,14 @@ def train(overrides: list[str], folder: Path) -> None:
     if native and any((folder / "checkpoints").glob("iteration_*")):
         overrides = [*overrides, "resume=true"]
     elif folder.exists():
-        shutil.rmtree(folder)
+        set_aside(folder)
     api.run(overrides, folder)
+
+
+def set_aside(folder: Path) -> None:
+    """Keep what an interrupted part left behind under another name; nothing is deleted."""
+    names = (folder.with_name(f"{folder.name}.interrupted_{number}") for number in count(1))
+    folder.rename(next(name for name in names if not name.exists()))
 
 
 def main() -> None:
@@ -64,7 +70,8 @@ def main() -> None:
         if part == "train":
             train(job[part], target)
         elif not (target / "summary.json").is_file():
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                set_aside(target)
             api.run(job[part], target)
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cost[part] = {

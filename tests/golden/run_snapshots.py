@@ -111,7 +111,7 @@ def _computed(node: Any) -> Any:
         return {
             key: _computed(value)
             for key, value in kept.items()
-            if key not in ("resamples", "words")
+            if key not in ("resamples", "words", "base_dtype")
         }
     return [_computed(one) for one in node] if isinstance(node, list) else node
 

@@ -15,6 +15,7 @@ from lora_detox.errors import ExportError, SettingsError
 from lora_detox.export.figures import figures_at
 from lora_detox.export.finished_run import read_run
 from lora_detox.export.reload import logits_of
+from lora_detox.ownership import LIST, put_files
 from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
@@ -45,6 +46,7 @@ def test_the_export_is_the_adapter_alone_and_merging_is_measured(finished, tmp_p
         "adapter_config.json",
         "adapter_model.safetensors",
         "merged",
+        LIST,
     }
     assert summary["logit_difference"] <= 1e-3
     assert summary["merged"]["maximum"] <= 1e-3
@@ -75,8 +77,9 @@ def test_the_export_is_the_adapter_alone_and_merging_is_measured(finished, tmp_p
 @pytest.mark.slow
 def test_an_encoder_decoder_exports_again_over_an_earlier_export(tmp_path):
     finished = write_run(tmp_path / "finished", "t5")
-    (finished / "export").mkdir()
-    (finished / "export" / "adapter_config.json").write_text("{}")
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "adapter_config.json").write_text("{}")
+    put_files(tmp_path / "earlier", finished / "export")
     summary = api.run(["stage=export", f"run={finished}", "threads=1"], tmp_path / "out")
     assert summary["logit_difference"] <= 1e-3
     config = json.loads((finished / "export" / "adapter_config.json").read_text())
@@ -111,12 +114,29 @@ def test_another_base_than_the_one_of_training_is_found_out(finished, tmp_path, 
         (["run=RUN", "export.repo_id=user/name"], r"export\.base_model.*nobody else can load"),
         (["run=RUN", "export.dry_run=true"], r"export\.dry_run.*export\.repo_id=user/name"),
         (["run=RUN", "export.path=RUN"], r"export\.path.*something else"),
+        (["run=RUN", "export.path=RUN/adapter", "export.overwrite=true"], r"belongs to the run"),
+        (["run=RUN", "export.path=RUN/config.yaml"], r"export\.path.*is a file"),
     ],
 )
 def test_what_is_refused_before_anything_loads(finished, overrides, expected):
     overrides = [one.replace("RUN", str(finished)) for one in overrides]
     with pytest.raises(SettingsError, match=expected):
         api.compose_settings(["stage=export", *overrides])
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(finished, tmp_path):
+    used = tmp_path / "used"
+    (used / ".git").mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "notes.txt", ".git/HEAD"):
+        (used / name).write_text("{}")
+    overrides = ["stage=export", f"run={finished}", f"export.path={used}"]
+    refused = r"\.git, adapter_config\.json, adapter_model\.safetensors, notes\.txt.*overwrite=true"
+    with pytest.raises(SettingsError, match=refused):
+        api.compose_settings(overrides)
+    api.compose_settings([*overrides, "export.overwrite=true"])
+    (used / "merged").symlink_to(finished)
+    with pytest.raises(SettingsError, match=r"merged is a link"):
+        api.compose_settings([*overrides, "export.overwrite=true"])
 
 
 def test_an_unfinished_run_is_refused(finished):
