@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_detox.choices import Stage, TrainerKind
 from lora_detox.disk import disk_error
 from lora_detox.errors import DetoxError
+from lora_detox.run_lock import claimed
 from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
 from lora_detox.settings.hints import Arguments, missing_option, read_arguments, refused
 from lora_detox.signals import Interrupted, how_to_go_on
@@ -45,7 +46,9 @@ def conf_groups() -> dict[str, list[str]]:
 def run(config: DictConfig) -> tuple[float, ...]:
     """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
     try:
-        objectives = run_stage(settings_from(config))
+        with claimed(Path(config.run_dir), fresh=_is_default_name(config)) as run_dir:
+            config.run_dir = str(run_dir)
+            objectives = run_stage(settings_from(config))
     except DetoxError:
         _remove_if_empty(Path(config.run_dir))
         raise
@@ -59,6 +62,13 @@ def run(config: DictConfig) -> tuple[float, ...]:
             traceback.clear_frames(error.__traceback__)
         raise
     return objectives
+
+
+def _is_default_name(config: DictConfig) -> bool:
+    """Whether nobody named the folder of this run, so that it may get another name."""
+    keys = {_key_of(one) for one in HydraConfig.get().overrides.hydra}
+    named = keys & {"hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"}
+    return not named and not config.resume
 
 
 def main() -> int:

@@ -7,11 +7,12 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.__main__ import conf_dir, explain, trapped
 from lora_detox.errors import SettingsError
+from lora_detox.run_lock import claimed
 from lora_detox.settings import Settings, register_schema, settings_from
 from lora_detox.settings.hints import Arguments
 from lora_detox.stages import run_stage
@@ -30,6 +31,10 @@ def compose_settings(overrides: list[str], run_dir: str | Path | None = None) ->
     Raises:
         SettingsError: an unknown key, or a value or combination that cannot work.
     """
+    return settings_from(_composed(overrides, run_dir))
+
+
+def _composed(overrides: list[str], run_dir: str | Path | None) -> DictConfig:
     register_schema()
     if sentences := trapped(Arguments(overrides)):
         raise SettingsError("\n".join(sentences))
@@ -42,7 +47,7 @@ def compose_settings(overrides: list[str], run_dir: str | Path | None = None) ->
     with open_dict(config):
         config.run_dir = str(run_dir or Path("runs") / config.task.name / time)
     OmegaConf.resolve(config)
-    return settings_from(config)
+    return config
 
 
 def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, Any]:
@@ -50,7 +55,8 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
 
     Args:
         overrides: as on the command line.
-        run_dir: where the run is written; None for runs/TASK/TIME.
+        run_dir: where the run is written; None for runs/TASK/TIME, with -2, -3, ... at its end
+            where that is taken.
 
     Returns:
         The summary.
@@ -58,8 +64,11 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
     Raises:
         DetoxError: whatever the command line would report.
     """
-    settings = compose_settings(overrides, run_dir)
-    run_stage(settings)
-    text = (Path(settings.run_dir) / "summary.json").read_text(encoding="utf-8")
+    config = _composed(overrides, run_dir)
+    fresh = run_dir is None and not config.resume
+    with claimed(Path(config.run_dir), fresh=fresh) as place:
+        config.run_dir = str(place)
+        run_stage(settings_from(config))
+        text = (place / "summary.json").read_text(encoding="utf-8")
     summary: dict[str, Any] = json.loads(text)
     return summary

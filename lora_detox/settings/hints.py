@@ -60,7 +60,7 @@ def read_arguments(arguments: Sequence[str], groups: Groups) -> Arguments:
     names = {*groups, *(key.split(".")[0] for key in known_keys())} - {"run"}  # --run is Hydra's
     dashed: list[str] = []
     others = list(arguments)
-    for one, following in zip(arguments, [*arguments[1:], "="], strict=True):
+    for one, following in zip(arguments, [*arguments[1:], "="][: len(arguments)], strict=True):
         if (match := _DASHED.fullmatch(one)) is None or match[1] not in names:
             continue
         others.remove(one)
