@@ -46,7 +46,8 @@ def conf_groups() -> dict[str, list[str]]:
 def run(config: DictConfig) -> tuple[float, ...]:
     """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
     try:
-        with claimed(Path(config.run_dir), fresh=_is_default_name(config)) as run_dir:
+        resume, fresh = bool(config.resume), _is_default_name(config)
+        with claimed(Path(config.run_dir), fresh=fresh, resume=resume) as run_dir:
             config.run_dir = str(run_dir)
             objectives = run_stage(settings_from(config))
     except DetoxError:

@@ -65,8 +65,9 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
         DetoxError: whatever the command line would report.
     """
     config = _composed(overrides, run_dir)
-    fresh = run_dir is None and not config.resume
-    with claimed(Path(config.run_dir), fresh=fresh) as place:
+    resume = bool(config.resume)
+    fresh = run_dir is None and not resume
+    with claimed(Path(config.run_dir), fresh=fresh, resume=resume) as place:
         config.run_dir = str(place)
         run_stage(settings_from(config))
         text = (place / "summary.json").read_text(encoding="utf-8")

@@ -39,6 +39,8 @@ RUN_FILES = (
     "tensorboard",
 )
 """What the stages write into a run's folder."""
+_FOLDERS = ("checkpoints", "adapter", "tensorboard")
+_FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json", "report.html")
 _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 _OPEN: set[int] = set()
 _UNREADABLE_SECONDS = 1.0
@@ -69,23 +71,28 @@ class _TakenError(Exception):
 
 
 @contextmanager
-def claimed(folder: Path, *, fresh: bool = False) -> Iterator[Path]:
+def claimed(folder: Path, *, fresh: bool = False, resume: bool = False) -> Iterator[Path]:
     """Hold the folder of a run for this process alone.
 
     Args:
         folder: of the run; made if need be, and removed again where it is then left empty.
         fresh: the name is nobody's wish: where the folder is taken or holds a run, take one with
             -2, -3, ... at its end.
+        resume: the folder may hold a run; else one that does is refused before it is touched.
 
     Yields:
         The folder that is held.
 
     Raises:
-        SettingsError: another process has it, or it cannot be written.
+        SettingsError: another process has it, it holds a run, or it cannot be written.
     """
     if folder.resolve() in _HELD.get():  # by a caller
         yield folder
         return
+    if not fresh:
+        check_writable(folder)
+    if not fresh and not resume and not (folder / FILE).exists():
+        check_free(folder)
     place, descriptor, made = _take(folder, fresh=fresh)
     token = _HELD.set(_HELD.get() | {place.resolve()})
     try:
@@ -95,6 +102,47 @@ def claimed(folder: Path, *, fresh: bool = False) -> Iterator[Path]:
         _release(place, descriptor)
         if made and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
+
+
+def check_writable(folder: Path) -> None:
+    """A run could write its folder, and nothing stands in the way of its files.
+
+    Args:
+        folder: that may be missing.
+
+    Raises:
+        SettingsError: with what is in the way.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+    wanted = "name another hydra.run.dir"
+    if not there.is_dir():
+        raise SettingsError(f"hydra.run.dir: {there} is no folder; move it away, or {wanted}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"hydra.run.dir: {there} cannot be written to; {wanted}")
+    for names, kind in ((_FOLDERS, "folder"), (_FILES, "file")):
+        for path in (folder / name for name in names):
+            fits = path.is_dir() if kind == "folder" else path.is_file()
+            if os.path.lexists(path) and not fits:
+                raise SettingsError(
+                    f"hydra.run.dir: {path} is no {kind}; move it away, or {wanted}"
+                )
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a run, or files of the names that a run writes.
+
+    Args:
+        folder: that may be missing.
+
+    Raises:
+        SettingsError: with what it holds.
+    """
+    held = [name for name in RUN_FILES if (folder / name).exists()]
+    if held:
+        raise SettingsError(
+            f"hydra.run.dir: {os.path.relpath(folder)} already holds another run "
+            f"({', '.join(held)}); name another folder, or resume=true to go on with that run"
+        )
 
 
 def _take(folder: Path, *, fresh: bool) -> tuple[Path, int, bool]:

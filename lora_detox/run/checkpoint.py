@@ -149,7 +149,7 @@ def _restore(
 
 def _remove_torn(folder: Path) -> None:
     """What a process that was killed while saving left behind."""
-    for torn in folder.glob(".part-*"):
+    for torn in folder.glob(".part-iteration_*"):
         remove(torn)
 
 

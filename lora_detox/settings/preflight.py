@@ -1,7 +1,6 @@
 """What settings need around them: installed packages, finished runs, a free folder for the run."""
 
 import importlib.util
-import os
 import platform
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from lora_detox.choices import QuantizationType
 from lora_detox.errors import SettingsError
 from lora_detox.hub import is_hub_id
 from lora_detox.ownership import in_the_way, ownership
-from lora_detox.run_lock import RUN_FILES
+from lora_detox.run_lock import check_free, check_writable
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.stages import ExportSettings
@@ -52,34 +51,9 @@ def check_packages(settings: Settings) -> None:
 def check_run_dir(settings: Settings) -> None:
     """A folder that holds a run is for going on with that run alone; no file is written over."""
     run_dir = Path(settings.run_dir)
-    _check_writable(run_dir)
-    held = [name for name in RUN_FILES if (run_dir / name).exists()]
-    if held and not settings.resume:
-        raise SettingsError(
-            f"hydra.run.dir: {os.path.relpath(run_dir)} already holds another run "
-            f"({', '.join(held)}); name another folder, or resume=true to go on with that run"
-        )
-
-
-_FOLDERS = ("checkpoints", "adapter", "tensorboard")
-_FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json", "report.html")
-
-
-def _check_writable(run_dir: Path) -> None:
-    """A run could write its folder, and nothing stands in the way of its files."""
-    there = next(one for one in (run_dir, *run_dir.absolute().parents) if os.path.lexists(one))
-    wanted = "name another hydra.run.dir"
-    if not there.is_dir():
-        raise SettingsError(f"hydra.run.dir: {there} is no folder; move it away, or {wanted}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingsError(f"hydra.run.dir: {there} cannot be written to; {wanted}")
-    for names, kind in ((_FOLDERS, "folder"), (_FILES, "file")):
-        for path in (run_dir / name for name in names):
-            fits = path.is_dir() if kind == "folder" else path.is_file()
-            if os.path.lexists(path) and not fits:
-                raise SettingsError(
-                    f"hydra.run.dir: {path} is no {kind}; move it away, or {wanted}"
-                )
+    check_writable(run_dir)
+    if not settings.resume:
+        check_free(run_dir)
 
 
 def check_finished(run: str, key: str) -> None:
@@ -198,9 +172,11 @@ def check_soup(settings: Settings) -> None:
             "null"
         )
     now = _compared(OmegaConf.to_container(OmegaConf.create(settings_yaml(settings))))
+    defaults = _compared(OmegaConf.to_container(OmegaConf.create(settings_yaml(Settings()))))
     for folder in folders:
         check_finished(folder, "soup")
-        then = _compared(stored_settings(Path(folder).expanduser() / "config.yaml", "soup", _WHOLE))
+        stored = stored_settings(Path(folder).expanduser() / "config.yaml", "soup", _WHOLE)
+        then = defaults | _compared(stored)  # a key that is younger than the run had its default
         changed = [
             f"{key}: was {then.get(key)}, now {now.get(key)}"
             for key in sorted(now.keys() | then.keys())
