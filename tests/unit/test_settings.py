@@ -158,7 +158,7 @@ def test_a_folder_with_a_run_is_only_for_resuming(settings, tmp_path, mark):
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     check_settings(settings)
-    (folder / mark).mkdir()
+    (folder / mark).touch() if "." in mark else (folder / mark).mkdir()
     with pytest.raises(SettingsError, match=f"already holds another run .{mark}.; .*resume=true"):
         check_settings(settings)
     settings.resume = True
