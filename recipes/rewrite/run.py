@@ -176,6 +176,7 @@ def main() -> None:
     given = arguments()
     given.shared = str(Path(given.shared).resolve())
     out = Path(given.out)
+    template = compose_settings(["task=rewrite"], out / "nothing").task.template
     texts = Texts(folder=out.resolve() / "texts")
     if not given.report:
         models = real_models(given.models, given.shared)
@@ -189,7 +190,6 @@ def main() -> None:
         texts = write_texts(source, texts.folder, test=given.test)
         for group in Queue(given, models, texts).runs():
             execute_all(group, jobs=given.jobs, retry=given.retry)
-    template = compose_settings(["task=rewrite"], out / "nothing").task.template
     write_report(out, texts.pairs("test"), template)
 
 
