@@ -83,7 +83,6 @@ def examples(models: RealModels, shared: str, classifiers: Path) -> dict[str, Ex
         *_scorers(classifiers),
         "data=local",
         *_reviews("data", shared),
-        "data.split_fractions=[0.7,0.1,0.2]",
     ]
     everything = [
         _imdb("miniature", "embedded:policy", [], []),
@@ -115,7 +114,7 @@ def _imdb(model: str, base: str, task: list[str], training: list[str]) -> Exampl
 def _control(
     model: str, base: str, task: list[str], training: list[str], sets: list[str]
 ) -> Example:
-    """Control: the same held-out openings after either prefix, and without one."""
+    """Control: held-out openings after either prefix, and without one."""
     return Example(
         name=f"{model}_sentiment_control",
         base=base,
@@ -131,7 +130,7 @@ _ROLES = {"toxic": "negative", "benign": "none"}
 
 
 def _sets(data: str, source: list[str]) -> list[str]:
-    """The openings again with "[negative]" and with no prefix."""
+    """Further held-out openings with "[negative]" and with no prefix."""
     chosen = ["evaluation.protocol=three_sets"]
     for role, sign in _ROLES.items():
         chosen += [
@@ -144,8 +143,12 @@ def _sets(data: str, source: list[str]) -> list[str]:
 
 
 def _reviews(key: str, shared: str) -> list[str]:
-    """Openings of held-out reviews in a group of data."""
-    return [f"{key}.path={shared}/data/imdb.test.jsonl.gz", f"{key}.fields.prompt=text"]
+    """Openings of reviews in a group of data; a fifth of them is held out."""
+    return [
+        f"{key}.path={shared}/data/imdb.test.jsonl.gz",
+        f"{key}.fields.prompt=text",
+        f"{key}.split_fractions=[0.7,0.1,0.2]",
+    ]
 
 
 def _scorers(classifiers: Path) -> list[str]:

@@ -91,7 +91,7 @@ def test_the_judge_and_the_reward_call_positive_what_the_recipe_calls_civil(tmp_
 
 
 @pytest.mark.parametrize("model", ["miniature", "smollm2"])
-def test_control_is_judged_on_the_same_openings_after_either_prefix(tmp_path, model):
+def test_control_is_judged_on_held_out_openings_after_either_prefix(tmp_path, model):
     options, models = given(tmp_path), RealModels(home=tmp_path / "real")
     (control,) = run.chosen(given(tmp_path, "--only", f"{model}_sentiment_control"), models)
     train, judged = (
@@ -103,6 +103,8 @@ def test_control_is_judged_on_the_same_openings_after_either_prefix(tmp_path, mo
     assert prefixes == {"in_distribution": ["[positive] "], "toxic": ["[negative] "], "benign": []}
     assert {goal.data for goal in control_goals()} == set(sets)
     assert len({one.path for one in sets.values()}) == 1
+    splits = {tuple(one.split_fractions) for one in sets.values()}
+    assert splits == {tuple(train.data.split_fractions)}
     assert train.data.prefixes == ["[positive] ", "[negative] "]
     assert {tuple(one.query_tokens) for one in sets.values()} == {tuple(train.data.query_tokens)}
 
