@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from lora_detox.errors import SettingsError
+from lora_detox.run_lock import RUN_FILES
 
 _FOLDER = "tiny_model"
 _T5 = {
@@ -42,7 +43,7 @@ def write_tiny_policy(miniature: Path, run_dir: Path, tokens: int = 0) -> Path:
         SettingsError: a folder of that name is there that no run made.
     """
     folder = run_dir / _FOLDER
-    if folder.exists() and not (run_dir / "config.yaml").exists():
+    if folder.exists() and not any((run_dir / name).exists() for name in RUN_FILES):
         raise SettingsError(
             f"hydra.run.dir: {run_dir} holds a folder {_FOLDER}, into which debug.tiny_model=true "
             "would write; name another folder"
