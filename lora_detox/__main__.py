@@ -85,12 +85,12 @@ def main() -> int:
         return stop.exit_code
     except DetoxError as error:
         return _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:  # a missing option is an OSError too
+        return _fail(explain(error, sys.argv[1:]))
     except OSError as error:
         if traceback.extract_tb(error.__traceback__)[-1].name != "mkdir":
             raise  # not the folder of the run, which Hydra makes
         return _fail(str(disk_error(Path(str(error.filename)), error)))
-    except (HydraException, OmegaConfBaseException) as error:
-        return _fail(explain(error, sys.argv[1:]))
     return 0
 
 

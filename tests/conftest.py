@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,6 +28,9 @@ install_import_hook(
     "beartype.beartype",
 )
 torch.set_num_threads(1)
+# A shell that begins the tests in the background, or nohup, leaves them deaf to these two.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

@@ -16,6 +16,7 @@ from recipes.lab.bench import smollm2_bench
 from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
+from recipes.lab.pairs import write_pairs
 from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
 from recipes.lab.subjects import QUALITIES, SUBJECTS
@@ -31,7 +32,6 @@ from recipes.method_frontiers.methods import (
     Knob,
     trained,
 )
-from recipes.method_frontiers.pairs import write_pairs
 from recipes.method_frontiers.table import write_report
 
 PAIRS = "pairs.jsonl"

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from lora_detox.report.jsonl import write_text_atomic
-from recipes.method_frontiers.pairs import in_reward_half
+from recipes.lab.pairs import in_reward_half
 
 VALIDATION = 300
 """Pairs that states of training are compared on."""

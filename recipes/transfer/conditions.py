@@ -50,14 +50,14 @@ def conditions(shared: str) -> dict[str, Condition]:
         "chat": Condition(label="the prompt as a message of a chat", overrides=[_CHAT]),
         "dialogue": Condition(
             label="a dialogue with a toxic turn, continued",
-            overrides=[*dialogues, r"task.template='{prompt}\n'"],
+            overrides=[*dialogues, "task.template='{prompt}\n'"],
         ),
         "summary": Condition(
             label="the same, to be summarized (chat)",
             overrides=[
                 *dialogues,
                 _CHAT,
-                r"task.template='Summarize the following conversation.\n\n{prompt}'",
+                "task.template='Summarize the following conversation.\n\n{prompt}'",
             ],
         ),
         "rewrite": Condition(label="a toxic sentence, to be rewritten (chat)", overrides=sentences),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lora_detox.api import compose_settings
+from recipes.lab.pairs import in_reward_half, write_pairs
 from recipes.lab.real import RealModels
 from recipes.lab.subjects import PERPLEXITY, ROUGE
 from recipes.method_frontiers import run as methods
 from recipes.method_frontiers.methods import DECODED, LABELS
-from recipes.method_frontiers.pairs import in_reward_half, write_pairs
 from recipes.method_frontiers.table import (
     at_quality,
     markdown,

@@ -11,8 +11,8 @@ from lora_detox import api
 from lora_detox.api import compose_settings
 from lora_detox.embedded.rewrites import rewrite_rows
 from lora_detox.metrics import names
+from recipes.lab.pairs import in_reward_half
 from recipes.lab.real import RealModels
-from recipes.method_frontiers.pairs import in_reward_half
 from recipes.rewrite import baselines, run
 from recipes.rewrite.baselines import DELETION, HUMAN, ITSELF
 from recipes.rewrite.table import (

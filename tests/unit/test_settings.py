@@ -21,7 +21,7 @@ from lora_detox.ranges import (
 )
 from lora_detox.settings import Settings, check_settings, closest_keys, known_keys, settings_yaml
 
-TERMS = ("toxicity", "rouge", "length", "similarity")
+TERMS = ("toxicity", "rouge", "length", "similarity", "fluency")
 UNRANGED = {"data.split_seed", "evaluation.seed"}  # any number is a seed
 UNRANGED |= {f"{key}.terms.{term}" for key in ("reward", "judge") for term in TERMS}  # finite
 
