@@ -24,7 +24,7 @@ BUDGET = [
     "budget.kl=8",
     "budget.controller.margin=1",
     "budget.controller.damping=10",
-    "budget.controller.relevance_gain=1.0",
+    "budget.controller.relevance_gain=3.0",
 ]
 """What a training on SmolLM2 may cost."""
 BUDGET_SUMMARY = [
