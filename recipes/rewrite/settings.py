@@ -29,6 +29,7 @@ def scoring(models: RealModels, out: Path) -> list[str]:
         "reward.label=nothate",
         f"reward.encoder={models.encoder}",
         "reward.terms.fluency=1",
+        "budget.similarity=0",
         f"reward.fluency.path={fluency_folder(out)}",
         "judge=local",
         f"judge.path={models.classifier('judge')}",
