@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from lora_detox.builders import controls as control
-from lora_detox.builders.data import encode_prompts, load_data
+from lora_detox.builders.data import EncodedPrompts, encode_prompts, load_data
 from lora_detox.builders.lengths import check_run
 from lora_detox.builders.policy import adapter_plan, backbone_plan, policy_path
 from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
@@ -38,6 +38,7 @@ from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dt
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.policy.words import word_starts
 from lora_detox.progress import phase
+from lora_detox.prompts import PromptSets
 from lora_detox.run.checksums import base_checksum, trained_checksum
 from lora_detox.run.controls import Controls, PrefixCredit
 from lora_detox.run.job import Job
@@ -108,13 +109,10 @@ def build_job(settings: Settings) -> Job:
     data = load_data(settings)
     rows = rows_of(data)
     resumed.check("data", rows)
-    tokenizer = load_tokenizer(backbone, config)
-    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=config.is_encoder_decoder)
-    check_run(settings, config, tokenizer, data, encoded)
+    encoded = _encoded(settings, data, backbone, config)
     with phase("loading reward and judge"):
-        reward, judge = load_scorers(settings, device)
-        encoder = load_encoder(settings, device)
-    scorers = (reward, judge, encoder)
+        scorers = (*load_scorers(settings, device), load_encoder(settings, device))
+    reward, judge, encoder = scorers
     policy = _load_policy(settings, backbone, adapter)
     adapter_checksum, base = trained_checksum(policy), base_checksum(policy)
     parts = _parts(settings, policy, base, adapter_checksum, scorers)
@@ -152,6 +150,16 @@ def build_job(settings: Settings) -> Job:
     )
     announce(job)
     return job
+
+
+def _encoded(
+    settings: Settings, data: PromptSets, backbone: BackbonePlan, config: PretrainedConfig
+) -> EncodedPrompts:
+    """Prompts as tokens, once they and the settings are found to fit the model."""
+    tokenizer = load_tokenizer(backbone, config)
+    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=config.is_encoder_decoder)
+    check_run(settings, config, tokenizer, data, encoded)
+    return encoded
 
 
 def _parts(

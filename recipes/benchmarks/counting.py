@@ -50,6 +50,9 @@ class Counts:
 class Counter(TorchDispatchMode):
     """Counts what is dispatched within it, backward passes included.
 
+    Torch's own counter of products hooks into modules, which does not go with derivatives that are
+    taken inside of a pass.
+
     Args:
         weights: parameters of the model; products that read them count their bytes.
     """

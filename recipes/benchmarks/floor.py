@@ -17,39 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from recipes.benchmarks.counting import Counter
 from recipes.benchmarks.iteration import build_policy, measure
 
 HERE = Path(__file__).resolve().parent
 SIZE, REPEATS = 2048, 12
-
-
-class OperationCounter(TorchDispatchMode):
-    """Sums the operations of every matrix product.
-
-    Torch's own counter hooks into modules, which does not go with derivatives that are taken
-    inside of a pass.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Count and go on."""
-        result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=result)
-        return result
 
 
 def best_rate(dtype: torch.dtype) -> float:
@@ -66,9 +39,9 @@ def best_rate(dtype: torch.dtype) -> float:
 def operations(work: dict[str, Any], *, frozen: bool) -> int:
     """Of one iteration; the same in every dtype."""
     policy = build_policy(work, dtype=torch.bfloat16, frozen=frozen)
-    with OperationCounter() as counter:
+    with Counter([]) as counter:
         measure(work, policy, 0)
-    return counter.total
+    return counter.counts.flops
 
 
 def main() -> None:

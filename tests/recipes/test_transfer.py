@@ -1,12 +1,11 @@
 """Conditions of use compose, and the table compares each with its own base."""
 
-import json
-
 from lora_detox.api import compose_settings
 from recipes.lab.real import RealModels
 from recipes.transfer import run as transfer
 from recipes.transfer.conditions import conditions
 from recipes.transfer.table import write_report
+from tests.recipes.judged_runs import write_judged
 
 
 def test_every_condition_composes(tmp_path):
@@ -29,28 +28,6 @@ def test_every_condition_composes(tmp_path):
             )
         )
     assert len(seen) == len(conditions(given.shared))
-
-
-def write_judged(folder, level):
-    """An `evaluate/` of 40 responses."""
-    (folder / "evaluate").mkdir(parents=True)
-    rows = [
-        {
-            "set": "in_distribution",
-            "prompt": f"p{place}",
-            "response": "some fine words",
-            "judge_toxicity": level,
-            "reference_nll": 30.0,
-            "response_tokens": 10,
-            "relevance": 0.2,
-        }
-        for place in range(40)
-    ]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "evaluate" / "samples.jsonl").write_text(lines)
-    sets = {"in_distribution": {"distinct_2": 0.9}}
-    summary = {"models": [{"name": "m", "sets": sets}]}
-    (folder / "evaluate" / "summary.json").write_text(json.dumps(summary))
 
 
 def test_each_condition_has_its_own_base(tmp_path):

@@ -15,6 +15,7 @@ from recipes.lab.subjects import SUBJECTS
 from recipes.which_lora import run as which
 from recipes.which_lora.table import WORK, read_all, write_report
 from recipes.which_lora.variants import MISS, variants
+from tests.recipes.judged_runs import write_judged
 from tests.tiny import tiny_backbone
 
 
@@ -63,28 +64,6 @@ def write_run(folder, level, seconds):
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "train" / "metrics.jsonl").write_text(lines)
     write_judged(folder, level)
-
-
-def write_judged(folder, level):
-    """An `evaluate/` of 40 responses."""
-    (folder / "evaluate").mkdir(parents=True)
-    rows = [
-        {
-            "set": "in_distribution",
-            "prompt": f"p{place}",
-            "response": "some fine words",
-            "judge_toxicity": level,
-            "reference_nll": 30.0,
-            "response_tokens": 10,
-            "symbols": 0.0,
-        }
-        for place in range(40)
-    ]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "evaluate" / "samples.jsonl").write_text(lines)
-    sets = {"in_distribution": {"distinct_2": 0.9}}
-    model = {"name": "m", "sets": sets}
-    (folder / "evaluate" / "summary.json").write_text(json.dumps({"models": [model]}))
 
 
 def test_equal_seconds_count_what_was_finished_by_then(tmp_path):
