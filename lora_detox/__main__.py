@@ -24,6 +24,7 @@ from lora_detox.settings import closest_keys, register_schema, renamed, settings
 from lora_detox.settings.hints import Arguments, missing_option, read_arguments, refused
 from lora_detox.signals import Interrupted, how_to_go_on
 from lora_detox.stages import run_stage
+from lora_detox.visible import guard_standard_error, visible
 
 _NO_ADVICE = "To append to your config use "
 _NO_FILES = "\nConfig search path:"
@@ -75,13 +76,14 @@ def _is_default_name(config: DictConfig) -> bool:
 def main() -> int:
     """Console entry; a known error ends with one message and exit status 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands errors on instead of printing them
+    guard_standard_error()
     register_schema()
     if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
         return _fail("\n".join(sentences))
     try:
         run()
     except Interrupted as stop:
-        sys.stderr.write(f"{stop}\n")
+        sys.stderr.write(visible(f"{stop}\n"))
         return stop.exit_code
     except DetoxError as error:
         return _fail(str(error))
@@ -105,7 +107,7 @@ def _going_on(config: DictConfig, overrides: list[str]) -> str:
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(visible(f"error: {message}\n"))
     return 2
 
 

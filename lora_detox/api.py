@@ -1,6 +1,5 @@
 """Runs from Python: the same composition as the command line, the summary as a result."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.__main__ import conf_dir, explain, trapped
 from lora_detox.errors import SettingsError
+from lora_detox.json_text import parse_json
 from lora_detox.run_lock import claimed
 from lora_detox.settings import Settings, register_schema, settings_from
 from lora_detox.settings.hints import Arguments
@@ -71,5 +71,5 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
         config.run_dir = str(place)
         run_stage(settings_from(config))
         text = (place / "summary.json").read_text(encoding="utf-8")
-    summary: dict[str, Any] = json.loads(text)
+    summary: dict[str, Any] = parse_json(text)
     return summary

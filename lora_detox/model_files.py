@@ -5,7 +5,6 @@ input whether to run the Python files of a folder. Weights are safetensors files
 read here first, so that a pickle under that name or a file that was cut is named.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
 from lora_detox.hub import is_hub_id
+from lora_detox.json_text import parse_json
 
 NO_CODE: Final[dict[str, Any]] = {"trust_remote_code": False}
 """Keywords of every `from_pretrained` and `from_config` of what is never trusted."""
@@ -93,7 +93,7 @@ def weight_files(place: str, revision: str | None = None) -> list[Path]:
     if not (folder / INDEX).is_file():
         return []
     try:
-        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(parse_json((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
     except (AttributeError, KeyError, TypeError, ValueError):
         return [folder / INDEX]
     return [folder / str(name) for name in sorted(names, key=str)]
@@ -125,7 +125,7 @@ def _fault(file: Path) -> str | None:
             length = int.from_bytes(start, "little")
             if len(start) < _LENGTH_BYTES or length > min(size, _MOST_HEADER_BYTES):
                 return _kind_of(start, f"it is cut, or its header is garbage ({size:,} bytes)")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
             spans = [entry["data_offsets"][1] for n, entry in header.items() if n != "__metadata__"]
             wanted = _LENGTH_BYTES + length + max(spans, default=0)
     except OSError as error:

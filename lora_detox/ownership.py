@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lora_detox.json_text import parse_json
+
 LIST = ".lora_detox_files.json"
 
 
@@ -116,7 +118,7 @@ def _others(folder: Path, below: str, own: set[str], above: set[str]) -> list[st
 def _listed(folder: Path) -> dict[str, list[str]]:
     """Digests by name; a list that is garbage owns nothing."""
     try:
-        files = json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]
+        files = parse_json((folder / LIST).read_text(encoding="utf-8"))["files"]
         return {
             str(name): [str(one) for one in digests]
             for name, digests in files.items()

@@ -22,9 +22,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 
 from lora_detox.signals import end_if_asked
+from lora_detox.visible import readable, visible
 
 Item = TypeVar("Item")
 SHOWN_AFTER_SECONDS = 2.0
@@ -131,15 +131,14 @@ class Phase:
             self._bar = next((bar for bar in bars if bar is not None), None)
             self._owns_bar = self._bar is None
             self._bar = self._bar or _started_bar(self.console)
-            self._task = self._bar.add_task(self.what, total=None, numbers="")
+            self._task = self._bar.add_task(visible(self.what), total=None, numbers="")
             self.shown = True
         done = self._done()
         numbers = "" if self.total is None else f"{done:,.0f}/{self.total:,.0f} {self.unit}"
         self._bar.update(self._task, completed=done, total=self.total, numbers=numbers)
 
     def _print(self, line: str) -> None:
-        encodable = line.encode(self.console.encoding, "replace").decode(self.console.encoding)
-        self.console.print(Text(encodable), soft_wrap=True)
+        self.console.print(readable(line, self.console), soft_wrap=True)
 
 
 @contextmanager
@@ -173,8 +172,7 @@ def advance(count: float = 1.0) -> None:
 def say(line: str) -> None:
     """Print a line of text to standard output, from whatever thread."""
     console = Console(highlight=False)
-    encodable = line.encode(console.encoding, "replace").decode(console.encoding)
-    console.print(Text(encodable), soft_wrap=True)
+    console.print(readable(line, console), soft_wrap=True)
 
 
 def track(
@@ -253,8 +251,7 @@ class TrainingProgress:
 
     def message(self, text: str) -> None:
         """Print a line without disturbing the bar; markup in it is not read."""
-        encodable = text.encode(self._console.encoding, "replace").decode(self._console.encoding)
-        self._console.print(Text(encodable), soft_wrap=True)
+        self._console.print(readable(text, self._console), soft_wrap=True)
 
     def __exit__(
         self,

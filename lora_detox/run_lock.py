@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox.errors import SettingsError
+from lora_detox.json_text import parse_json
 
 try:
     import fcntl
@@ -274,7 +275,7 @@ def _holder(file: Path) -> Holder:
     end = time.monotonic() + _UNREADABLE_SECONDS
     while True:
         try:
-            words: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            words: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
             return Holder(pid=int(words["pid"]), host=str(words["host"]), since=str(words["since"]))
         except (OSError, ValueError, KeyError, TypeError):
             if time.monotonic() > end:

@@ -42,6 +42,8 @@ def load_data(settings: Settings) -> PromptSets:
         "split_fractions",
         "limit",
         "bad_row_limit",
+        "max_line_mb",
+        "max_total_mb",
         "cache",
     )
     if data["min_toxicity"] is None and data["max_toxicity"] is None:

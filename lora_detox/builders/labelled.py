@@ -8,6 +8,7 @@ from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, load_prompt_sets
 from lora_detox.prompts.columns import ABSENT, field_map, look_up
 from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.holding import held
 from lora_detox.prompts.rows import BadRowLog, FileRules, RawRow
 from lora_detox.prompts.sources import open_sources
 from lora_detox.prompts.values import is_missing
@@ -86,6 +87,8 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
         columns=frozenset(fields.top_level_columns() | wanted),
         encoding=data.encoding,
         delimiter=data.delimiter,
+        max_line_mb=data.max_line_mb,
+        max_total_mb=data.max_total_mb,
     )
     key = f"reward_model.test_sets.{name}"
     sources = open_sources(
@@ -94,14 +97,15 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     source = next(iter(reversed(sources.values())))
     log = BadRowLog(limit=sys.maxsize)
     rows = read_source(
-        track(source.rows, f"reading {source.name}", source.count),
+        held(track(source.rows, f"reading {source.name}", source.count), files, source.name),
         fields,
         log,
         turns=data.turns,
         needs_toxicity=True,
     )
-    known = [(raw, row) for raw, row in rows.rows if row.toxicity is not None]
-    dropped = log.count + len(rows.rows) - len(known)
+    usable = list(rows.rows)
+    known = [(raw, row) for raw, row in usable if row.toxicity is not None]
+    dropped = log.count + len(usable) - len(known)
     if not known:
         why = f": {log.in_common()}" if log.in_common() else ""
         raise DataError(f"{path} has no row with a text and a label{why}; change `{key}`")

@@ -13,6 +13,7 @@ from lora_detox.progress import track
 from lora_detox.prompts import PromptRow
 from lora_detox.prompts.columns import ABSENT, FieldMap, field_map, look_up
 from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.holding import held
 from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, RawRow
 from lora_detox.prompts.sources import SPLITS, open_sources
 from lora_detox.settings.decoding import ExampleFieldSettings
@@ -79,16 +80,13 @@ def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicEx
     fields = ExampleFieldSettings(*names)
     alternatives = [one for name in names for one in name.split("|")]
     columns = {*alternatives, *(one.split(".")[0] for one in alternatives)}
+    rules = FileRules(columns=frozenset(columns))
     sources = open_sources(
-        path,
-        config_name=None,
-        revision=None,
-        split_names=SPLITS,
-        rules=FileRules(columns=frozenset(columns)),
-        key=key,
+        path, config_name=None, revision=None, split_names=SPLITS, rules=rules, key=key
     )
     source = next(iter(sources.values()))
-    raw_rows = list(track(source.rows, f"reading {source.name}", source.count))
+    reading = track(source.rows, f"reading {source.name}", source.count)
+    raw_rows = held(reading, rules, source.name)
     if _has_pairs(raw_rows, fields):
         pairs = _rows(raw_rows, field_map({"prompt": fields.toxic, "references": fields.neutral}))
         whole = [row for row in pairs if row.references]

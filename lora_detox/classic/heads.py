@@ -1,6 +1,5 @@
 """The heads on a backbone and their files: the value head, and the head of a reward adapter."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from lora_detox.classic.weights import (
     refuse_broken,
     refuse_foreign_modules,
 )
+from lora_detox.json_text import parse_json
 from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.value_head import FILE_NAME
 
@@ -85,7 +85,7 @@ def read_value_head(source: str, token: Any = None) -> dict[str, Tensor]:
     files: Iterable[str] = (WEIGHTS,)
     index = find_file(source, INDEX, token)
     if index is not None:
-        places = json.loads(index.read_text())["weight_map"]
+        places = parse_json(index.read_text())["weight_map"]
         files = sorted({file for name, file in places.items() if name.startswith("v_head.")})
     state = {}
     for name in files:

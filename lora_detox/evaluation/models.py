@@ -1,6 +1,5 @@
 """Which models stage=evaluate is asked about, found out before any weight loads."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from lora_detox.evaluation.decoded import decoded_name
 from lora_detox.hub import is_hub_id
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.settings import DecodingSettings, Settings, entry_decoding
+from lora_detox.settings.stored import stored_json
 
 _KEYS = ("path", "revision", "adapter", "name", "decoding")
 _KEY = "evaluation.models"
@@ -129,7 +129,7 @@ def _from_adapter(folder: Path) -> EvaluatedModel | None:
         name = resolved.parent.name if resolved.name == "adapter" else resolved.name
     else:
         return None
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = stored_json(folder / "adapter_config.json", _KEY, "want the folder of an adapter")
     base = config.get("base_model_name_or_path")
     if not base:
         raise SettingsError(

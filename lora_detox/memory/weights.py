@@ -1,6 +1,5 @@
 """Bytes of a backbone's weights as they will be stored, counted on the meta device."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers import AutoHfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+from lora_detox.json_text import parse_json
 from lora_detox.policy.adapter import empty_model
 from lora_detox.policy.loading import quantization_config
 from lora_detox.policy.preflight import BackbonePlan, resolve_dtype
@@ -162,7 +162,7 @@ def stored_tensors(path: str) -> dict[str, str]:
     for file in sorted(Path(path).expanduser().glob("*.safetensors")):
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
         tensors |= {
             name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"
         }

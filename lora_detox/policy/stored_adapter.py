@@ -1,7 +1,6 @@
 """An adapter that PEFT wrote, as the start of a training: whether it fits, and how it is loaded."""
 
 import copy
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils.hub import cached_file
 
 from lora_detox.errors import SettingsError
+from lora_detox.json_text import parse_json
 from lora_detox.policy.adapter import empty_model
 from lora_detox.policy.adapter_init import COLLAPSES
 from lora_detox.policy.adapter_kinds import (
@@ -56,7 +56,7 @@ def read_stored(path: str) -> PeftConfig:
     folder = os.path.expanduser(path)
     file = cached_file(folder, "adapter_config.json")
     try:
-        kind = str(json.loads(Path(str(file)).read_text(encoding="utf-8"))["peft_type"])
+        kind = str(parse_json(Path(str(file)).read_text(encoding="utf-8"))["peft_type"])
         reason = refusal_of_kind(kind)
         if reason is None:
             stored = PeftConfig.from_pretrained(folder)

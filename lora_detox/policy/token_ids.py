@@ -1,6 +1,5 @@
 """Ids that a model's files name: where responses start and end, and what fills padding."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from lora_detox.errors import SettingsError
+from lora_detox.json_text import parse_json
 from lora_detox.special_tokens import embedding_rows, id_list, is_inside
 
 START = "decoder_start_token_id"
@@ -39,7 +39,7 @@ def generation_defaults(path: str, revision: str | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        entries = json.loads(Path(file).read_text(encoding="utf-8"))
+        entries = parse_json(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise SettingsError(
             f"policy.path: {path} has a generation_config.json that is no JSON ({error}); "

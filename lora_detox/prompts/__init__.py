@@ -5,7 +5,8 @@ no evaluation text is trained on, and says what it dropped. `PromptSampler` turn
 into one PromptBatch per iteration, `fixed_batches` the evaluation rows into the same batches for
 every run.
 
-Files: `load` (the entry), `sources` (where rows come from), `files` (which reader), `text_file`,
+Files: `load` (the entry), `reading` and `holding` (how much is held), `sources` (where rows come
+from), `files` (which reader), `text_file`,
 `csv_file`, `json_file`, `arrow_file`, `excel_file`, `hub` (the readers), `rows` (the records),
 `columns` (which one is what), `values` (what a cell holds), `dialogues` (lists of turns or of
 prompts), `fields` (columns -> PromptRow), `splits` (train, validation, test), `templates` (prompt

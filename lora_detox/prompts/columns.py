@@ -5,8 +5,9 @@ A column name may be dotted for nested rows (`prompt.text`) and may list alterna
 be right; alternatives are guesses, so for references and toxicity it is fine if none is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from lora_detox.errors import DataError
@@ -104,11 +105,11 @@ def name_read(columns: Mapping[str, Any], column: str) -> str:
     )
 
 
-def as_spelled(raw_rows: Sequence[RawRow], fields: FieldMap) -> FieldMap:
+def as_spelled(raw_rows: Iterable[RawRow], fields: FieldMap) -> FieldMap:
     """The same fields, with column names as the source spells them: `Prompt` for `prompt`.
 
     Args:
-        raw_rows: rows of one source.
+        raw_rows: rows of one source, of which no more are read than are needed.
         fields: which column is what.
 
     Returns:
@@ -129,42 +130,46 @@ def as_spelled(raw_rows: Sequence[RawRow], fields: FieldMap) -> FieldMap:
             if any(_look_up_one(raw.columns, wanted) is not ABSENT for raw in raw_rows):
                 continue
             if len(alike) > 1:
+                first = next(iter(raw_rows)).where
                 raise DataError(
                     f"the {name} column `{wanted}` could be {' or '.join(f'`{a}`' for a in alike)} "
-                    f"(first row: {raw_rows[0].where}); name the one with `data.fields.{name}`"
+                    f"(first row: {first}); name the one with `data.fields.{name}`"
                 )
             alternatives[place] = alike[0]
         spelled[name] = "|".join(alternatives)
     return field_map(spelled)
 
 
-def check_columns(raw_rows: Sequence[RawRow], fields: FieldMap, needs_toxicity: bool) -> None:
-    """A column that no row has is a wrong name, not a bad row; so is one that stands twice.
+def check_columns(raw_rows: Iterable[RawRow], fields: FieldMap, needs_toxicity: bool) -> None:
+    """A column that no row has is a wrong name, not a bad row.
 
     Args:
-        raw_rows: rows of one source.
+        raw_rows: rows of one source, of which no more are read than are needed.
         fields: which column is what.
         needs_toxicity: True if rows will be chosen by it, so that some row must have it.
 
     Raises:
-        DataError: if a column that is read is missing in all rows or twice in one.
+        DataError: if a column that is read is missing in all rows.
     """
-    for raw in raw_rows:
-        if isinstance(raw.columns, ColumnsTwice):
-            _check_once(raw, fields)
+    missing = {}
     for name, column in fields.named().items():
-        if not raw_rows or name == "id":
-            continue  # without one, a row is named by its place
         is_needed = name == "prompt" or (name == "toxicity" and needs_toxicity)
-        if "|" in column and not is_needed:
-            continue
-        if all(look_up(raw.columns, column) is ABSENT for raw in raw_rows):
-            names = " (the first line has to hold their names)" if raw_rows[0].is_text else ""
-            raise DataError(
-                f"no row has the column `{column}` for the {name} (first row: "
-                f"{raw_rows[0].where}); columns found: {', '.join(_columns_found(raw_rows))}; "
-                f"change `data.fields.{name}`{names}"
-            )
+        if name != "id" and ("|" not in column or is_needed):  # without id, its place names a row
+            missing[name] = column
+    first = None
+    for raw in raw_rows:
+        first = first or raw
+        absent = {n: c for n, c in missing.items() if look_up(raw.columns, c) is ABSENT}
+        if not absent:
+            return
+        missing = absent
+    for name, column in missing.items() if first is not None else ():
+        names = " (the first line has to hold their names)" if first and first.is_text else ""
+        raise DataError(
+            f"no row has the column `{column}` for the {name} (first row: "
+            f"{first.where if first else ''}); columns found: "
+            f"{', '.join(_columns_found(raw_rows))}; change `data.fields.{name}`{names}"
+        )
 
 
 def nested_advice(field: str, column: str, value: Mapping[str, Any]) -> str:
@@ -186,7 +191,10 @@ def nested_advice(field: str, column: str, value: Mapping[str, Any]) -> str:
     return f"set data.fields.{field}={column}.{likely[0]}"
 
 
-def _check_once(raw: RawRow, fields: FieldMap) -> None:
+def check_once(raw: RawRow, fields: FieldMap) -> None:
+    """Raise DataError if a column that is read stands twice in a row."""
+    if not isinstance(raw.columns, ColumnsTwice):
+        return
     for name, column in fields.named().items():
         read = name_read(raw.columns, column)
         value: Any = raw.columns
@@ -215,19 +223,19 @@ def _look_up_one(columns: Mapping[str, Any], column: str) -> Any:
     return value
 
 
-def _names_found(raw_rows: Sequence[RawRow]) -> list[str]:
+def _names_found(raw_rows: Iterable[RawRow]) -> list[str]:
     """Names of columns, also of those that hold others."""
     names: dict[str, None] = {}
-    for raw in raw_rows[:_ROWS_SEARCHED_FOR_COLUMNS]:
+    for raw in islice(raw_rows, _ROWS_SEARCHED_FOR_COLUMNS):
         for name, value in raw.columns.items():
             names[str(name)] = None
             names.update(dict.fromkeys(_inner_names(name, value)))
     return list(names)
 
 
-def _columns_found(raw_rows: Sequence[RawRow]) -> list[str]:
+def _columns_found(raw_rows: Iterable[RawRow]) -> list[str]:
     columns: dict[str, None] = {}
-    for raw in raw_rows[:_ROWS_SEARCHED_FOR_COLUMNS]:
+    for raw in islice(raw_rows, _ROWS_SEARCHED_FOR_COLUMNS):
         for name, value in raw.columns.items():
             columns.update(dict.fromkeys(_inner_names(name, value) or [str(name)]))
     return list(columns)

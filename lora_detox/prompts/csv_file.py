@@ -55,8 +55,9 @@ class _RecordTooLongError(Exception):
 class _Lines:
     """Lines of a file, those of the present record kept so that they can be given back."""
 
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterator[str], longest: int) -> None:
+        self._lines, self._longest = lines, longest
+        self._characters = 0  # of the present record
         self._given_back: deque[str] = deque()
         self._in_vain = 0
         self.record: list[str] = []
@@ -70,21 +71,26 @@ class _Lines:
     def __next__(self) -> str:
         line = self._given_back.popleft() if self._given_back else next(self._lines)
         self.record.append(line)
-        if len(self.record) > self.most:
+        self._characters += len(line)
+        if len(self.record) > self.most or self._characters > self._longest:
             raise _RecordTooLongError
         return line
 
     def end_record(self) -> None:
         """The lines of the record are read."""
         self.number += len(self.record)
+        self._clear()
+
+    def _clear(self) -> None:
         self.record.clear()
+        self._characters = 0
 
     def give_back(self, kept: int) -> None:
         """All lines of the record but the first `kept` are read again."""
         self._in_vain += len(self.record) - kept
         self._given_back.extendleft(reversed(self.record[kept:]))
         self.number += kept
-        self.record.clear()
+        self._clear()
         too_much = self._in_vain > _READ_IN_VAIN + 10 * self.number
         self.most = _FEW_LINES if too_much else _MOST_LINES
 
@@ -103,7 +109,7 @@ def read_csv(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
         DataError: if the line of names has a quote that is never closed.
     """
     csv.field_size_limit(_LONGEST_CELL)  # the default refuses long dialogues
-    lines = _Lines(text_lines(path, rules.encoding))
+    lines = _Lines(text_lines(path, rules), rules.longest_line)
     table = _read_header(lines, path, rules)
     if table is None:
         return

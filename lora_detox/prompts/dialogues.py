@@ -11,8 +11,9 @@
 - Other lists of plain texts are prompts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from lora_detox.choices import Turns
@@ -34,40 +35,51 @@ _CHOICE = (
 Turn = tuple[str | None, str]
 
 
-def unfold_rows(
-    raw_rows: Sequence[RawRow], fields: FieldMap, turns: Turns = Turns.auto
-) -> list[RawRow | BadRow]:
+class Unfolding:
     """Rows of one prompt each, where the prompt column holds lists.
 
     Args:
-        raw_rows: rows of one source.
+        raw_rows: rows of one source; with `auto` they are read once more at the first list.
         fields: which column is what.
         turns: what they are, or `auto`.
-
-    Returns:
-        The rows in their order; those without a list unchanged. Rows out of a list of prompts are
-        named "row#place", and so are their ids. A list that is no dialogue is a bad row.
-
-    Raises:
-        DataError: if lists could be either, prompts or turns.
     """
-    listed = [
-        (raw, value)
-        for raw in raw_rows
-        if (value := _turn_list(look_up(raw.columns, fields.prompt))) is not None
-    ]
-    if not listed:
-        return list(raw_rows)
-    of_texts = turns if turns is not Turns.auto else _meaning(listed, fields)
-    values = {id(raw): value for raw, value in listed}
-    unfolded: list[RawRow | BadRow] = []
-    for raw in raw_rows:
-        value = values.get(id(raw))
+
+    def __init__(
+        self, raw_rows: Iterable[RawRow], fields: FieldMap, turns: Turns = Turns.auto
+    ) -> None:
+        self._raw_rows, self._fields, self._turns = raw_rows, fields, turns
+
+    @cached_property
+    def _of_texts(self) -> Turns:
+        is_auto = self._turns is Turns.auto
+        return _meaning(self._raw_rows, self._fields) if is_auto else self._turns
+
+    def unfold(self, raw: RawRow) -> list[RawRow | BadRow]:
+        """What a row gives.
+
+        Args:
+            raw: one of the rows.
+
+        Returns:
+            The row itself where there is no list. Rows out of a list of prompts are named
+            "row#place", and so are their ids. A list that is no dialogue is a bad row.
+
+        Raises:
+            DataError: if lists could be either, prompts or turns.
+        """
+        value = _turn_list(look_up(raw.columns, self._fields.prompt))
         if value is None:
-            unfolded.append(raw)
-        else:
-            unfolded += _one_row(raw, value, fields, of_texts if _is_plain(value) else turns)
-    return unfolded
+            return [raw]
+        of_texts = self._of_texts
+        return [*_one_row(raw, value, self._fields, of_texts if _is_plain(value) else self._turns)]
+
+
+def unfold_rows(
+    raw_rows: Sequence[RawRow], fields: FieldMap, turns: Turns = Turns.auto
+) -> list[RawRow | BadRow]:
+    """All that the rows of one source give in turn; see Unfolding."""
+    unfolding = Unfolding(raw_rows, fields, turns)
+    return [one for raw in raw_rows for one in unfolding.unfold(raw)]
 
 
 def _is_plain(value: Sequence[Any]) -> bool:
@@ -86,27 +98,35 @@ def _turn_list(value: Any) -> list[Any] | None:
     return [dict(zip(lists, turn, strict=True)) for turn in zip(*lists.values(), strict=True)]
 
 
-def _meaning(listed: Sequence[tuple[RawRow, list[Any]]], fields: FieldMap) -> Turns:
+def _meaning(raw_rows: Iterable[RawRow], fields: FieldMap) -> Turns:
     """What lists of plain texts are in this source: `dialogue` or `prompts`."""
-    first, value = listed[0]
-    column = name_read(first.columns, fields.prompt)
-    name = column.rpartition(".")[2].casefold()
+    first: tuple[RawRow, int] | None = None
+    are_read, are_missing, has_several, each_has_its_own = False, True, False, True
+    for raw in raw_rows:
+        value = _turn_list(look_up(raw.columns, fields.prompt))
+        if value is None:
+            continue
+        first = first or (raw, len(value))
+        if not _is_plain(value):
+            continue
+        reference = _reference_list(raw, fields)
+        are_read |= reference is not ABSENT
+        are_missing &= is_missing(reference)
+        if len(value) > 1:
+            has_several = True
+            each_has_its_own &= isinstance(reference, list) and len(reference) == len(value)
+    if first is None:
+        return Turns.prompts
+    column = name_read(first[0].columns, fields.prompt)
     is_dialogue = _is_called_dialogue(column)
-    references = [
-        (len(texts), _reference_list(raw, fields)) for raw, texts in listed if _is_plain(texts)
-    ]
-    are_read = any(reference is not ABSENT for _, reference in references)
-    if not are_read or all(is_missing(reference) for _, reference in references):
+    if not are_read or are_missing:
         return Turns.dialogue if is_dialogue else Turns.prompts
-    several = [(count, reference) for count, reference in references if count > 1]
-    each_has_its_own = all(
-        isinstance(reference, list) and len(reference) == count for count, reference in several
-    )
+    name = column.rpartition(".")[2].casefold()
     is_ambiguous = is_dialogue if each_has_its_own else any(word in name for word in _PROMPT_WORDS)
-    if is_ambiguous and several:
+    if is_ambiguous and has_several:
         what = "as many references" if each_has_its_own else "one reference for all of them"
         raise DataError(
-            f"`{column}` holds lists of texts with {what} (first row: {first.where}, {len(value)} "
+            f"`{column}` holds lists of texts with {what} (first row: {first[0].where}, {first[1]} "
             "texts), so they could be prompts or the turns of one dialogue; set "
             "`data.turns=dialogue` for one dialogue per row, or `data.turns=prompts` for one "
             "prompt per text"

@@ -4,16 +4,32 @@ A workbook is a zip archive of XML, so the standard library reads it. Values are
 of a formula the value that was stored with it is taken.
 """
 
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 from lora_detox.errors import DataError
-from lora_detox.prompts.rows import FileRules, RawRow, columns_of
+from lora_detox.prompts.rows import MIB, FileRules, RawRow, columns_of
 
 _BOOLEANS = {"0": "FALSE", "1": "TRUE"}
+_MOST_COLUMNS = 16384
+"""Of an Excel sheet."""
+_NO_WORKBOOK = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ElementTree.ParseError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,  # with a password
+    ValueError,
+)
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _LINK = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _STRICT_LINK = "{http://purl.oclc.org/ooxml/officeDocument/relationships}id"
@@ -26,7 +42,7 @@ def read_excel(path: Path, rules: FileRules) -> Iterator[RawRow]:
 
     Args:
         path: a file that exists.
-        rules: unused, as in every reader.
+        rules: how much it may unfold into.
 
     Yields:
         Rows named "file:row" as Excel counts.
@@ -37,6 +53,7 @@ def read_excel(path: Path, rules: FileRules) -> Iterator[RawRow]:
     header: list[str] = []
     try:
         with zipfile.ZipFile(path) as book:
+            _check_size(book, path, rules)
             texts = _shared_texts(book)
             for number, cells in _sheet_rows(book, _first_sheet(book), texts):
                 if not any(cells):
@@ -48,17 +65,30 @@ def read_excel(path: Path, rules: FileRules) -> Iterator[RawRow]:
                 missing = [""] * (len(header) - len(cells))  # empty cells at the end of a row
                 columns = columns_of(header, [*cells, *missing][: len(header)])
                 yield RawRow(where=where, columns=columns, is_text=True)
-    except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, IndexError) as error:
+    except _NO_WORKBOOK as error:
         raise DataError(
             f"cannot read the workbook {path}: {error}; want .xlsx (an older .xls, or one with a "
             "password, is saved as .xlsx or CSV UTF-8 first); change `data.path`"
         ) from error
 
 
+def _check_size(book: zipfile.ZipFile, path: Path, rules: FileRules) -> None:
+    """A small archive may unfold into more than there is memory for."""
+    size = sum(entry.file_size for entry in book.infolist())
+    if size > rules.longest_text:
+        raise DataError(
+            f"the workbook {path} unfolds into {size / MIB:,.0f} MiB, want at most "
+            f"{rules.longest_text / MIB:g} (a quarter of data.max_total_mb); save it as CSV UTF-8, "
+            "or raise `data.max_total_mb`"
+        )
+
+
 def _first_sheet(book: zipfile.ZipFile) -> str:
     """Path of the first sheet inside the archive."""
     workbook = ElementTree.fromstring(book.read("xl/workbook.xml"))
-    sheet = next(one for one in workbook.iter() if _name(one) == "sheet")
+    sheet = next((one for one in workbook.iter() if _name(one) == "sheet"), None)
+    if sheet is None:
+        raise KeyError("no sheet")
     link = sheet.get(_LINK) or sheet.get(_STRICT_LINK)
     for one in ElementTree.fromstring(book.read("xl/_rels/workbook.xml.rels")):
         if one.get("Id") == link:
@@ -101,6 +131,8 @@ def _column(reference: str, place: int) -> int:
     value = 0
     for letter in letters.upper():
         value = value * 26 + ord(letter) - ord("A") + 1
+        if not 0 < value <= _MOST_COLUMNS:
+            raise IndexError(f"no column {letters[:10]}")
     return value - 1
 
 

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from lora_detox.choices import Turns
@@ -12,12 +13,13 @@ from lora_detox.prompts.columns import (
     FieldMap,
     as_spelled,
     check_columns,
+    check_once,
     look_up,
     name_read,
     nested_advice,
 )
-from lora_detox.prompts.dialogues import unfold_rows
-from lora_detox.prompts.rows import BadRow, BadRowLog, PromptRow, RawRow
+from lora_detox.prompts.dialogues import Unfolding
+from lora_detox.prompts.rows import BadRow, BadRowLog, PromptRow, RawRow, Rows
 from lora_detox.prompts.values import (
     is_cut_value,
     is_missing,
@@ -34,6 +36,9 @@ _NO_UTF8 = (
 )
 
 
+_TOO_DEEP = "want texts, or lists of texts or turns; repair the data, or change `data.path`"
+
+
 class _RowError(Exception):
     """Why one row is bad.
 
@@ -48,23 +53,33 @@ class _RowError(Exception):
         self.kind, self.advice = kind, advice
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SourceRows:
-    """What one source gave.
+    """What one source gives.
 
     Attributes:
-        rows: the usable rows in their order, each with what it was made of.
-        read: rows met, bad ones included.
+        rows: the usable rows in their order, each with what it was made of; of `stream_source` an
+            iterator, which reads as it goes.
+        read: rows met so far, bad ones included.
         skipped: rows left out because their prompt matches a pattern.
     """
 
-    rows: list[tuple[RawRow, PromptRow]]
-    read: int
-    skipped: int
+    rows: Iterable[tuple[RawRow, PromptRow]] = ()
+    read: int = 0
+    skipped: int = 0
 
 
 def read_source(
-    source: Iterable[RawRow | BadRow],
+    source: Sequence[RawRow | BadRow] | Rows, fields: FieldMap, bad_rows: BadRowLog, **rules: Any
+) -> SourceRows:
+    """All usable rows of one source, held; see `stream_source`."""
+    outcome = stream_source(source, fields, bad_rows, **rules)
+    outcome.rows = list(outcome.rows)
+    return outcome
+
+
+def stream_source(
+    source: Sequence[RawRow | BadRow] | Rows,
     fields: FieldMap,
     bad_rows: BadRowLog,
     *,
@@ -75,7 +90,7 @@ def read_source(
     """Turn the rows of one source into prompt rows; bad ones are counted and left out.
 
     Args:
-        source: rows as they are read.
+        source: rows as they are read; the first ones, and seldom all, are read more than once.
         fields: which column is what.
         bad_rows: counts and names the bad ones.
         turns: what lists in the prompt column are, or `auto` to tell it by the data.
@@ -87,34 +102,60 @@ def read_source(
         The usable rows and what was counted.
 
     Raises:
-        DataError: if no row has a column that is named, if such a column stands twice, or past the
-            limit of bad rows.
+        DataError: here or while the rows are read, if no row has a column that is named, if such a
+            column stands twice, or past the limit of bad rows.
     """
     bad_rows.begin_source()
-    raw_rows: list[RawRow] = []
-    read = 0
+    readable = Rows(lambda: _readable(source, bad_rows.limit))
+    fields = as_spelled(readable, fields)
+    check_columns(readable, fields, needs_toxicity)
+    opening = _Opening(readable, fields)
+    unfolding = Unfolding(Rows(lambda: map(opening.opened, readable)), fields, turns)
+    outcome = SourceRows()
+
+    def usable() -> Iterator[tuple[RawRow, PromptRow]]:
+        for raw in source:
+            outcome.read += 1
+            for one in _unfolded(raw, opening, unfolding, fields):
+                row = one if isinstance(one, BadRow) else _usable(one, fields, skip)
+                if row is None:
+                    outcome.skipped += 1
+                elif isinstance(row, BadRow):
+                    bad_rows.add(row)
+                else:
+                    yield row
+                bad_rows.good += not isinstance(row, BadRow)
+        bad_rows.check()
+
+    outcome.rows = usable()
+    return outcome
+
+
+def _readable(source: Iterable[RawRow | BadRow], limit: int) -> Iterator[RawRow]:
+    """The rows without bad ones; raises DataError where these are too many."""
+    log = BadRowLog(limit=limit)
     for raw in source:
-        read += 1
         if isinstance(raw, BadRow):
-            bad_rows.add(raw)
+            log.add(raw)
         else:
-            raw_rows.append(raw)
-            bad_rows.good += 1
-    fields = as_spelled(raw_rows, fields)
-    check_columns(raw_rows, fields, needs_toxicity)
-    bad_rows.good = 0  # from here on usable ones
-    rows, skipped = [], 0
-    for raw in unfold_rows(_opened_prompts(raw_rows, fields), fields, turns):
-        outcome = raw if isinstance(raw, BadRow) else _usable(raw, fields, skip)
-        if outcome is None:
-            skipped += 1
-        elif isinstance(outcome, BadRow):
-            bad_rows.add(outcome)
-        else:
-            rows.append(outcome)
-        bad_rows.good += not isinstance(outcome, BadRow)
-    bad_rows.check()
-    return SourceRows(rows=rows, read=read, skipped=skipped)
+            log.good += 1
+            yield raw
+
+
+def _unfolded(
+    raw: RawRow | BadRow, opening: "_Opening", unfolding: Unfolding, fields: FieldMap
+) -> list[RawRow | BadRow]:
+    if isinstance(raw, BadRow):
+        return [raw]
+    check_once(raw, fields)
+    try:
+        return unfolding.unfold(opening.opened(raw))
+    except RecursionError:
+        return [_too_deep(raw)]
+
+
+def _too_deep(raw: RawRow) -> BadRow:
+    return BadRow(where=raw.where, reason="nested too deeply", advice=_TOO_DEEP)
 
 
 def _usable(
@@ -127,32 +168,44 @@ def _usable(
         return raw, _read_row(raw, fields)
     except _RowError as error:
         return BadRow(where=raw.where, reason=str(error), kind=error.kind, advice=error.advice)
+    except RecursionError:
+        return _too_deep(raw)
 
 
-def _opened_prompts(raw_rows: Sequence[RawRow], fields: FieldMap) -> Sequence[RawRow]:
+class _Opening:
     """Lists and objects for the prompts of a text table whose column holds such, as text.
 
     One cell may look like a list by chance; half of a column may not.
+
+    Args:
+        raw_rows: rows of one source; the first are read once more where a cell looks like a list.
+        fields: which column is what.
     """
-    cells = []
-    for raw in raw_rows:
-        cell = look_up(raw.columns, fields.prompt) if raw.is_text else None
-        if isinstance(cell, str) and not is_missing(cell):
-            cells.append(cell)
-            if len(cells) == _ROWS_TO_TELL_A_COLUMN_BY:
-                break
-    if 2 * sum(written_value(cell) is not None for cell in cells) < max(len(cells), 1):
-        return raw_rows
-    opened = []
-    for raw in raw_rows:
-        cell = look_up(raw.columns, fields.prompt)
-        value = written_value(cell) if raw.is_text and isinstance(cell, str) else None
-        if value is not None:
-            columns = {**raw.columns, name_read(raw.columns, fields.prompt): value}
-            opened.append(replace(raw, columns=columns))
-        else:
-            opened.append(raw)
-    return opened
+
+    def __init__(self, raw_rows: Iterable[RawRow], fields: FieldMap) -> None:
+        self._raw_rows, self._prompt = raw_rows, fields.prompt
+
+    @cached_property
+    def _holds_lists(self) -> bool:
+        cells = 0
+        lists = 0
+        for raw in self._raw_rows:
+            cell = look_up(raw.columns, self._prompt) if raw.is_text else None
+            if isinstance(cell, str) and not is_missing(cell):
+                cells += 1
+                lists += written_value(cell) is not None
+                if cells == _ROWS_TO_TELL_A_COLUMN_BY:
+                    break
+        return 2 * lists >= max(cells, 1)
+
+    def opened(self, raw: RawRow) -> RawRow:
+        """A row with the list that its prompt was written from; other rows as they are."""
+        cell = look_up(raw.columns, self._prompt) if raw.is_text else None
+        value = written_value(cell) if isinstance(cell, str) else None
+        if value is None or not self._holds_lists:
+            return raw
+        columns = {**raw.columns, name_read(raw.columns, self._prompt): value}
+        return replace(raw, columns=columns)
 
 
 def _matches(raw: RawRow, fields: FieldMap, pattern: re.Pattern[str]) -> bool:
@@ -256,7 +309,7 @@ def _read_toxicity(raw: RawRow, column: str) -> float | None:
         raise _nested(raw, "toxicity", column, value)
     try:
         toxicity = number(value)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise _RowError(
             f"toxicity {value!r} in `{column}` is no number",
             kind=f"the toxicity in `{name_read(raw.columns, column)}` is no number",

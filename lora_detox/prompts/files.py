@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow  # type: ignore[import-untyped]
+
 from lora_detox.errors import DataError
 from lora_detox.prompts.arrow_file import read_arrow, read_parquet
 from lora_detox.prompts.csv_file import find_delimiter, read_csv
 from lora_detox.prompts.excel_file import read_excel
 from lora_detox.prompts.json_file import read_json, read_jsonl
 from lora_detox.prompts.rows import BadRow, FileRules, RawRow
-from lora_detox.prompts.text_file import text_lines
+from lora_detox.prompts.text_file import text_lines, whole_text
 
 TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".txt")
 DATA_SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".arrow", ".feather", ".xlsx", ".xlsm")
@@ -28,6 +30,17 @@ SPLIT_WORDS = {
 }
 TEXT_COLUMN = "text"
 _WORDS_OF_A_NAME = 3
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    ValueError,
+    csv.Error,
+    zlib.error,
+    pyarrow.ArrowException,
+)
+"""What the readers raise where a file is not what its name says."""
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _ABOUT_DATA = re.compile(r"(readme|licen[cs]e|requirements|notice|citation)\b.*", re.IGNORECASE)
 
@@ -40,6 +53,11 @@ def data_suffix(path: Path) -> str | None:
     bare = name.removesuffix(".gz")
     suffixes = DATA_SUFFIXES if bare == name else TEXT_SUFFIXES
     return next((suffix for suffix in suffixes if bare.endswith(suffix)), None)
+
+
+def is_plain_text(path: Path) -> bool:
+    """Whether a file of data is text that takes as much room when it is read."""
+    return path.name.lower().endswith(TEXT_SUFFIXES)
 
 
 def read_file(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
@@ -71,7 +89,7 @@ def read_file(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
     }
     try:
         yield from readers[data_suffix(path) or ""](path, rules)
-    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
+    except _UNREADABLE as error:
         key = (
             "`data.path`, or `data.encoding`" if isinstance(error, UnicodeError) else "`data.path`"
         )
@@ -86,19 +104,19 @@ def read_documents(files: list[Path], rules: FileRules) -> Iterator[RawRow]:
 
     Args:
         files: that exist.
-        rules: the encoding is read.
+        rules: the encoding and the bounds are read.
 
     Yields:
         A row per file, named by it.
     """
     for path in files:
-        text = "".join(text_lines(path, rules.encoding)).strip()
+        text = whole_text(path, rules).strip()
         yield RawRow(where=path.name, columns={TEXT_COLUMN: text, "id": path.name})
 
 
 def _read_txt(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
     """One prompt per line, or a table with a line of names (Excel's "Unicode text")."""
-    lines = text_lines(path, rules.encoding)
+    lines = text_lines(path, rules)
     first = next(lines, "")
     delimiter = find_delimiter(first, rules, "\t")
     names = next(csv.reader([first], delimiter=delimiter), [])
@@ -107,7 +125,7 @@ def _read_txt(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
     if is_table or first.casefold().startswith("sep="):
         yield from read_csv(path, rules)
         return
-    for number, line in enumerate(text_lines(path, rules.encoding), start=1):
+    for number, line in enumerate(text_lines(path, rules), start=1):
         if line.strip():
             text = line.rstrip("\r\n")
             yield RawRow(where=f"{path.name}:{number}", columns={TEXT_COLUMN: text})

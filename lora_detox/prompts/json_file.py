@@ -3,13 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.prompts.rows import BadRow, ColumnsTwice, FileRules, RawRow
-from lora_detox.prompts.text_file import text_lines
+from lora_detox.prompts.text_file import text_lines, whole_text
 
 _ADVICE = "want one JSON object in each line; repair the file, or change `data.path`"
 
@@ -51,15 +50,11 @@ def read_jsonl(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
     Yields:
         Rows in file order, named "file:line".
     """
-    decoder = _Decoder()
-    lines = text_lines(path, rules.encoding)
-    first = next(lines, "")
+    first = next(text_lines(path, rules), "")
     if first.strip() == "[" or (first.lstrip().startswith("[") and _is_json(first)):
         yield from read_json(path, rules)
-        return
-    for number, line in enumerate(chain([first], lines), start=1):
-        if line.strip():
-            yield _json_row(f"{path.name}:{number}", line, decoder)
+    else:
+        yield from _json_lines(path, rules)
 
 
 def read_json(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
@@ -76,14 +71,18 @@ def read_json(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
         DataError: if it is JSON but holds no objects.
         json.JSONDecodeError: if it is no JSON.
     """
-    content = "".join(text_lines(path, rules.encoding))
+    content = whole_text(path, rules)
     decoder = _Decoder()
     try:
         rows = decoder.row(content)
+    except RecursionError as error:
+        raise DataError(
+            f"{path} is nested too deeply; want a list of objects; change `data.path`"
+        ) from error
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
             raise
-        yield from read_jsonl(path, rules)
+        yield from _json_lines(path, rules)
         return
     if isinstance(rows, dict):
         lists = [value for value in rows.values() if isinstance(value, list)]
@@ -96,6 +95,13 @@ def read_json(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
         yield _checked_row(f"{path.name}:{number}", decoder.marked(columns))
 
 
+def _json_lines(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
+    decoder = _Decoder()
+    for number, line in enumerate(text_lines(path, rules), start=1):
+        if line.strip():
+            yield _json_row(f"{path.name}:{number}", line, decoder)
+
+
 def _is_json(line: str) -> bool:
     try:
         return isinstance(json.loads(line), list)
@@ -106,7 +112,10 @@ def _is_json(line: str) -> bool:
 def _json_row(where: str, line: str, decoder: _Decoder) -> RawRow | BadRow:
     try:
         columns = decoder.row(line.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        reason = "nested too deeply"
+        return BadRow(where=where, reason=reason, advice=_ADVICE)
+    except ValueError as error:
         return BadRow(where=where, reason=f"no JSON: {error}", kind="no JSON", advice=_ADVICE)
     return _checked_row(where, columns)
 

@@ -1,13 +1,14 @@
 """The records of this stage: a row of data, the three sets of rows, and what was dropped."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from lora_detox.errors import DataError
 
+MIB = 2**20
 NAMED_BAD_ROWS = 5
 _MOSTLY = 10
 """Rows fail alike where at most one in ten does not."""
@@ -48,6 +49,20 @@ class RawRow:
     is_text: bool = False
 
 
+class Rows(Iterable[Any]):
+    """Rows that are read anew each time somebody iterates over them, so that none need be held.
+
+    Args:
+        read: begins to read.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Any]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._read()
+
+
 class ColumnsTwice(dict[str, Any]):
     """Columns of which some stand twice in the source; the last one's value is kept.
 
@@ -86,11 +101,26 @@ class FileRules:
         columns: outermost columns that any field may read.
         encoding: of text files; None tells it by the first bytes, UTF-8 where they are silent.
         delimiter: between the cells of a CSV file; None tells it by the line of names.
+        max_line_mb: longest line, and record of a CSV file, in MiB (of characters).
+        max_total_mb: most memory that the rows of one source may take before they are chosen from,
+            in MiB; a file that is read as a whole may have a quarter of it.
     """
 
     columns: frozenset[str]
     encoding: str | None = None
     delimiter: str | None = None
+    max_line_mb: int = 64
+    max_total_mb: int = 4096
+
+    @property
+    def longest_line(self) -> int:
+        """Characters of a line, at most."""
+        return self.max_line_mb * MIB
+
+    @property
+    def longest_text(self) -> int:
+        """Characters, or bytes, of a file that is read as a whole, at most."""
+        return self.max_total_mb * MIB // 4
 
     @cached_property
     def wanted(self) -> frozenset[str]:

@@ -27,7 +27,7 @@ from lora_detox.prompts.hub import (
     load_from_folder,
     load_from_hub,
 )
-from lora_detox.prompts.rows import BadRow, FileRules, RawRow
+from lora_detox.prompts.rows import BadRow, FileRules, RawRow, Rows
 
 SPLITS = ("train", "validation", "test")
 EMBEDDED_PREFIX = "embedded:"
@@ -40,7 +40,7 @@ class Source:
 
     Attributes:
         name: what they are called while they are read.
-        rows: in the order of the source.
+        rows: in the order of the source; read again each time that they are iterated over.
         files: that hold them; none where they are generated.
         count: how many there are, None where only reading tells.
     """
@@ -134,8 +134,8 @@ def _open_file(path: Path, rules: FileRules, key: str) -> Source:
 
 def _file_source(files: list[Path], rules: FileRules, *, are_documents: bool = False) -> Source:
     name = files[0].name if len(files) == 1 else f"{len(files)} files of {files[0].parent.name}"
-    rows = read_documents(files, rules) if are_documents else _chain(files, rules)
-    return Source(name=name, rows=rows, files=tuple(files))
+    read = read_documents if are_documents else _chain
+    return Source(name=name, rows=Rows(lambda: read(files, rules)), files=tuple(files))
 
 
 def _embedded_sources(path: str, key: str) -> dict[str, Source]:
@@ -168,9 +168,13 @@ def _drawn_rows(name: str, split: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(_EMBEDDED_READERS[name](split))
 
 
-def _embedded_rows(path: str, split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RawRow]:
-    for number, columns in enumerate(rows):
-        yield RawRow(where=f"{path}:{split}:{number}", columns=columns)
+def _embedded_rows(path: str, split: str, rows: Iterable[Mapping[str, Any]]) -> Iterable[RawRow]:
+    return Rows(
+        lambda: (
+            RawRow(where=f"{path}:{split}:{number}", columns=columns)
+            for number, columns in enumerate(rows)
+        )
+    )
 
 
 def _folder_sources(
@@ -231,7 +235,7 @@ def _dataset_sources(
 def _dataset_source(path: str, dataset: Any, split: str, columns: frozenset[str]) -> Source:
     return Source(
         name=f"{Path(path).name} {split}",
-        rows=dataset_rows(dataset, split, columns),
+        rows=Rows(lambda: dataset_rows(dataset, split, columns)),
         # Arrow files of `datasets`' own cache, or of a saved data set.
         files=tuple(Path(one["filename"]) for one in dataset.cache_files),
         count=len(dataset),

@@ -6,7 +6,7 @@ that is added or moved changes no other row's split.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_detox.errors import DataError
@@ -17,21 +17,65 @@ Rows = list[PromptRow]
 Fractions = tuple[float, float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToxicRows:
-    """What the toxicity filter kept of one source.
+@dataclass(kw_only=True)
+class ToxicityFilter:
+    """Keeps prompts that are more toxic than a threshold (strictly), and at most an upper limit.
 
     Attributes:
-        rows: rows whose toxicity is above the threshold.
+        low: threshold in the data set's own unit; None keeps everything that `high` does.
+        high: upper limit in the same unit; None has none.
+        seen: rows that were asked about.
+        kept: those that are kept.
         null_toxicity: how many were dropped because it is unknown.
         below_threshold: how many were dropped because it is not above.
         above_limit: how many were dropped because it is above the upper limit.
+        highest: the highest toxicity that was met, None before any.
     """
 
-    rows: Rows
-    null_toxicity: int
-    below_threshold: int
+    low: float | None = None
+    high: float | None = None
+    seen: int = 0
+    kept: int = 0
+    null_toxicity: int = 0
+    below_threshold: int = 0
     above_limit: int = 0
+    highest: float | None = None
+
+    def keeps(self, row: PromptRow) -> bool:
+        """Whether a row is kept; it is counted."""
+        self.seen += 1
+        if self.low is None and self.high is None:
+            self.kept += 1
+            return True
+        toxicity = row.toxicity
+        if toxicity is None:
+            self.null_toxicity += 1
+            return False
+        self.highest = toxicity if self.highest is None else max(self.highest, toxicity)
+        if self.low is not None and toxicity <= self.low:
+            self.below_threshold += 1
+        elif self.high is not None and toxicity > self.high:
+            self.above_limit += 1
+        else:
+            self.kept += 1
+            return True
+        return False
+
+    def check(self, split: str) -> None:
+        """Raise DataError if nothing is left of a source that had rows."""
+        if not self.seen or self.kept:
+            return
+        known = self.highest is not None
+        highest = (
+            f"the highest toxicity is {self.highest:.4g}" if known else "every toxicity is null"
+        )
+        low = -math.inf if self.low is None else self.low
+        raise DataError(
+            f"none of the {self.seen} {split} rows has a toxicity above {low:g}"
+            f"{'' if self.high is None else f' and at most {self.high:g}'}: {highest} "
+            f"({self.null_toxicity} are null); lower `data.min_toxicity`"
+            f"{'' if self.high is None else ' or raise `data.max_toxicity`'}"
+        )
 
 
 def prompt_key(prompt: str) -> str:
@@ -41,51 +85,14 @@ def prompt_key(prompt: str) -> str:
 
 def prompt_position(prompt: str, seed: int) -> float:
     """Where a prompt stands in [0, 1): uniform over prompts, the same on every machine."""
+    return prompt_digest(prompt, seed) / 2**64
+
+
+def prompt_digest(prompt: str, seed: int) -> int:
+    """The same as a whole number of 64 bits."""
     text = f"{seed}\n{prompt_key(prompt)}".encode()
     digest = hashlib.blake2b(text, digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
-
-
-def keep_toxic(
-    rows: Sequence[PromptRow],
-    min_toxicity: float | None,
-    split: str,
-    max_toxicity: float | None = None,
-) -> ToxicRows:
-    """Keep prompts that are more toxic than a threshold (strictly), and at most an upper limit.
-
-    Args:
-        rows: rows of one source.
-        min_toxicity: threshold in the data set's own unit; None keeps everything.
-        split: name of the source, for the message.
-        max_toxicity: upper limit in the same unit; None has none.
-
-    Returns:
-        The rows above it, and how many were dropped and why.
-
-    Raises:
-        DataError: if nothing is left of a source that had rows.
-    """
-    if min_toxicity is None and max_toxicity is None:
-        return ToxicRows(rows=list(rows), null_toxicity=0, below_threshold=0)
-    known = [row.toxicity for row in rows if row.toxicity is not None]
-    low = -math.inf if min_toxicity is None else min_toxicity
-    high = math.inf if max_toxicity is None else max_toxicity
-    kept = [row for row in rows if row.toxicity is not None and low < row.toxicity <= high]
-    if rows and not kept:
-        highest = f"the highest toxicity is {max(known):.4g}" if known else "every toxicity is null"
-        raise DataError(
-            f"none of the {len(rows)} {split} rows has a toxicity above {low:g}"
-            f"{'' if max_toxicity is None else f' and at most {max_toxicity:g}'}: {highest} "
-            f"({len(rows) - len(known)} are null); lower `data.min_toxicity`"
-            f"{'' if max_toxicity is None else ' or raise `data.max_toxicity`'}"
-        )
-    return ToxicRows(
-        rows=kept,
-        null_toxicity=len(rows) - len(known),
-        below_threshold=sum(one <= low for one in known),
-        above_limit=sum(one > high for one in known),
-    )
+    return int.from_bytes(digest, "big")
 
 
 def complete_splits(sets: dict[str, Rows], fractions: Fractions, seed: int) -> dict[str, Rows]:
@@ -108,10 +115,21 @@ def complete_splits(sets: dict[str, Rows], fractions: Fractions, seed: int) -> d
             f"the data has {' and '.join(sets)} but no training split; "
             "change `data.path` or `data.split_names`"
         )
-    missing = [split for split in SPLITS if split == "train" or split not in sets]
-    fraction_of = {split: fractions[SPLITS.index(split)] for split in missing}
-    parts = _divide(sets["train"], fraction_of, seed) if len(missing) > 1 else {}
+    fraction_of = parts_of_train(sets, fractions)
+    parts = _divide(sets["train"], fraction_of, seed) if len(fraction_of) > 1 else {}
     return {split: parts.get(split, sets.get(split, [])) for split in SPLITS}
+
+
+def parts_of_train(sets: Container[str], fractions: Fractions) -> dict[str, float]:
+    """The splits that are made out of the training rows, each with its fraction."""
+    missing = [split for split in SPLITS if split == "train" or split not in sets]
+    return {split: fractions[SPLITS.index(split)] for split in missing}
+
+
+def part_at(position: float, fraction_of: Mapping[str, float]) -> str:
+    """The one of these splits that a prompt belongs to by its position."""
+    total = sum(fraction_of.values())
+    return _split_at(position * total, fraction_of) if total else "train"
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
@@ -125,14 +143,13 @@ def check_fractions(fractions: Sequence[float]) -> None:
 
 
 def _divide(rows: Rows, fraction_of: dict[str, float], seed: int) -> dict[str, Rows]:
-    total = sum(fraction_of.values())
-    if total == 0:
+    if sum(fraction_of.values()) == 0:
         return {"train": rows}
     split_of: dict[str, str] = {}
     for row in rows:
         key = prompt_key(row.prompt)
         if key not in split_of:
-            split_of[key] = _split_at(prompt_position(key, seed) * total, fraction_of)
+            split_of[key] = part_at(prompt_position(key, seed), fraction_of)
     _fill_empty(split_of, fraction_of, seed)
     parts: dict[str, Rows] = {split: [] for split in fraction_of}
     for row in rows:
@@ -140,7 +157,7 @@ def _divide(rows: Rows, fraction_of: dict[str, float], seed: int) -> dict[str, R
     return parts
 
 
-def _split_at(position: float, fraction_of: dict[str, float]) -> str:
+def _split_at(position: float, fraction_of: Mapping[str, float]) -> str:
     edge = 0.0
     for split, fraction in fraction_of.items():
         edge += fraction
@@ -179,13 +196,18 @@ def remove_overlap(sets: dict[str, Rows]) -> tuple[dict[str, Rows], int]:
     for split in reversed(SPLITS):
         kept[split] = [row for row in sets[split] if prompt_key(row.prompt) not in taken]
         taken |= {prompt_key(row.prompt) for row in kept[split]}
-    if sets["train"] and not kept["train"]:
-        raise DataError(
-            f"every prompt of the {len(sets['train'])} training rows also stands in validation or "
-            "test: want other rows to train on; change `data.path`"
-        )
+    check_disjoint(len(sets["train"]), len(kept["train"]))
     removed = sum(len(sets[split]) - len(kept[split]) for split in SPLITS)
     return {split: kept[split] for split in SPLITS}, removed
+
+
+def check_disjoint(rows: int, kept: int) -> None:
+    """Raise DataError if of so many training rows none is left."""
+    if rows and not kept:
+        raise DataError(
+            f"every prompt of the {rows} training rows also stands in validation or "
+            "test: want other rows to train on; change `data.path`"
+        )
 
 
 def choose_rows(rows: Sequence[PromptRow], count: int | None, seed: int) -> Rows:

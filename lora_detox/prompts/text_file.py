@@ -4,8 +4,13 @@ import codecs
 import gzip
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
+
+from lora_detox.errors import DataError
+from lora_detox.prompts.rows import MIB, FileRules
 
 _FIRST_BYTES = 1 << 16
 # UTF-32 first: its mark begins like that of UTF-16.
@@ -24,21 +29,61 @@ _OTHER_KINDS = {
 }
 
 
-def text_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
-    """Lines of a text file, plain or compressed by gzip.
+def text_lines(path: Path, rules: FileRules) -> Iterator[str]:
+    """Lines of a text file, plain or compressed by gzip, read one by one.
 
     Args:
         path: a file that exists.
-        encoding: name of the encoding; None takes UTF-16 or UTF-32 where the first bytes are of it,
-            else UTF-8.
+        rules: name of the encoding, None takes UTF-16 or UTF-32 where the first bytes are of it,
+            else UTF-8; and the longest line.
 
     Yields:
         Lines with their ends (line feed, also after a carriage return; a carriage return alone
         where the file has no others). A byte that is none of the encoding is a lone surrogate.
 
     Raises:
+        DataError: a line is longer than the rules allow.
         ValueError: if the file is of another kind than text.
     """
+    with _open_text(path, rules.encoding) as file:
+        first = True
+        for line in iter(partial(file.readline, rules.longest_line + 1), ""):
+            if len(line) > rules.longest_line:
+                raise DataError(
+                    f"{path} has a line of more than {rules.max_line_mb} MiB (data.max_line_mb); "
+                    "want one row in each line; repair the file, or raise `data.max_line_mb`"
+                )
+            yield line.removeprefix("\ufeff") if first else line
+            first = False
+
+
+def whole_text(path: Path, rules: FileRules) -> str:
+    """All of a text file, for what cannot be read line by line.
+
+    Args:
+        path: a file that exists.
+        rules: the encoding, and how much may be held.
+
+    Returns:
+        Its text.
+
+    Raises:
+        DataError: there is more than the rules allow.
+        ValueError: if the file is of another kind than text.
+    """
+    with _open_text(path, rules.encoding) as file:
+        text = file.read(rules.longest_text + 1)
+    if len(text) > rules.longest_text:
+        raise DataError(
+            f"{path} holds more than {rules.longest_text / MIB:g} MiB of text that has to be read "
+            "as a whole (a quarter of data.max_total_mb); write it as JSON lines (.jsonl), or "
+            "raise `data.max_total_mb`"
+        )
+    return text.removeprefix("\ufeff")
+
+
+@contextmanager
+def _open_text(path: Path, encoding: str | None) -> Iterator[io.TextIOWrapper]:
     with _open_bytes(path) as file:
         first_bytes = file.read(_FIRST_BYTES)
     kind = next((kind for magic, kind in _OTHER_KINDS.items() if first_bytes.startswith(magic)), "")
@@ -50,12 +95,9 @@ def text_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
         _open_bytes(path) as file,
         io.TextIOWrapper(
             file, encoding=encoding, errors="surrogateescape", newline=newline
-        ) as lines,
+        ) as text,
     ):
-        for first in lines:
-            yield first.removeprefix("\ufeff")
-            break
-        yield from lines
+        yield text
 
 
 def _open_bytes(path: Path) -> IO[bytes]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lora_detox.report.templates import template
 from lora_detox.report.wording import (
     MetricWording,
     comparison_rows,
@@ -16,6 +15,7 @@ from lora_detox.report.wording import (
     word_notes,
 )
 from lora_detox.text.kinds import ENGLISH, reads_english
+from lora_detox.visible import visible
 
 _TASKS = {
     True: ("summarization", "Summarization", "AutoModelForSeq2SeqLM"),
@@ -70,16 +70,8 @@ def model_card(
     Returns:
         README.md with YAML metadata in front.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # Markdown; nothing that a model wrote stands in it
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     has_change = bool(summary.get("change"))
-    text = environment.get_template("model_card.md.j2").render(
+    text = template("model_card.md.j2").render(
         facts=facts,
         auto=_TASKS[facts.encoder_decoder][2],
         headline=headline(summary, metrics) if has_change else [],
@@ -92,7 +84,7 @@ def model_card(
         trainable=(summary.get("parameters") or {}).get("trainable"),
         kl=mean_of(summary.get("ref_kl")),
     )
-    return f"---\n{card_data(facts, summary, metrics).to_yaml()}\n---\n{text}"
+    return visible(f"---\n{card_data(facts, summary, metrics).to_yaml()}\n---\n{text}")
 
 
 def card_data(

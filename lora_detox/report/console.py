@@ -4,8 +4,6 @@ Everything that a model or a data set wrote goes through `readable` into a `Text
 as [bold] is shown and not obeyed, and no control character reaches the terminal.
 """
 
-import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lora_detox.json_text import parse_json
 from lora_detox.report.wording import (
     MetricWording,
     comparison_rows,
@@ -25,6 +24,7 @@ from lora_detox.report.wording import (
     word_notes,
 )
 from lora_detox.text.kinds import ENGLISH
+from lora_detox.visible import readable
 
 PROMPT_CHARACTERS = 240
 RESPONSE_CHARACTERS = 320
@@ -33,24 +33,8 @@ _STYLES = {"better": "bold green", "worse": "bold red", "changed": "yellow"}
 
 def print_line(line: str) -> None:
     """Print a line as it is, whatever brackets a path or a model's text has in it."""
-    Console(highlight=False).print(Text(line), soft_wrap=True)
-
-
-def readable(text: str, console: Console) -> Text:
-    """Model or data text as the terminal can take it.
-
-    Args:
-        text: any string, lone surrogates and escape sequences included.
-        console: whose encoding decides what can be shown.
-
-    Returns:
-        The text without control characters, `?` for what the encoding lacks, markup not read.
-    """
-    shown = "".join(
-        character if character == "\n" or unicodedata.category(character)[0] != "C" else " "
-        for character in text
-    )
-    return Text(shown.encode(console.encoding, "replace").decode(console.encoding))
+    console = Console(highlight=False)
+    console.print(readable(line, console), soft_wrap=True)
 
 
 def comparison_table(
@@ -192,7 +176,7 @@ def time_lines(seconds: Mapping[str, float]) -> list[str]:
 def _adapter_base(adapter: Path, policy: str) -> tuple[str, str]:
     """The auto class and the base that the adapter was trained on, as PEFT wrote them down."""
     try:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        config = parse_json((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = {}
     causal = config.get("task_type") == "CAUSAL_LM"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_detox.report.plots import COLOURS, INK, Plot, figure_svg, legend, styled_figure
+from lora_detox.visible import visible
 
 Span = tuple[float, float, float]
 """A number, and the ends of its interval; these may be NaN."""
@@ -67,7 +68,7 @@ def frontier_plot(title: str, curves: Sequence[FrontierCurve], labels: tuple[str
         )
         for point in curve.points:
             axes.annotate(
-                point.label,
+                _plain(point.label),
                 (point.x[0], point.y[0]),
                 xytext=(5, 5),
                 textcoords="offset points",
@@ -85,7 +86,7 @@ def frontier_plot(title: str, curves: Sequence[FrontierCurve], labels: tuple[str
 
 def _plain(label: str) -> str:
     """A label that Matplotlib takes as it is: no formula, nothing that a legend leaves out."""
-    return label.lstrip("_").replace("$", r"\$")
+    return visible(label).lstrip("_").replace("$", r"\$")
 
 
 def _bars(spans: Sequence[Span]) -> list[list[float]]:

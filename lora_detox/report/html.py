@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.report.plots import Plot, toxicity_histogram, training_plots
+from lora_detox.report.templates import template
 from lora_detox.report.wording import (
     MetricWording,
     comparison_rows,
@@ -64,17 +64,9 @@ def write_report(
         settings_yaml: the resolved settings.
         metrics: how each metric is shown (`metrics.names.METRICS`).
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["toxicity"] = lambda value: number(value, 3)
     plots: list[Plot] = training_plots(history)
     histogram = toxicity_histogram(samples)
-    page = environment.get_template("report.html.j2").render(
+    page = template("report.html.j2").render(
         summary=summary,
         headline=headline(summary, metrics),
         tone=_tone(summary, metrics),

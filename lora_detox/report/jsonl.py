@@ -20,6 +20,7 @@ import torch
 
 from lora_detox.disk import writing
 from lora_detox.errors import DataError
+from lora_detox.json_text import parse_json
 from lora_detox.types import Evaluation
 
 
@@ -82,7 +83,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is no row of JSON ({error}); remove that line") from error
     if not isinstance(row, dict):

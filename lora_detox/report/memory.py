@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lora_detox.visible import readable, visible
+
 MIB = 2**20
 
 
@@ -28,10 +30,10 @@ def print_memory(plan: Mapping[str, Any], written: Path, console: Console) -> No
     )
     lines = [f"other phases: {others}", *plan["assumptions"], _verdict(plan)]
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(readable(line, console), soft_wrap=True)
     if plan["advice"]:
         console.print(advice_table(plan))
-    console.print(Text(f"plan     {written}"), soft_wrap=True)
+    console.print(readable(f"plan     {written}", console), soft_wrap=True)
 
 
 def parts_table(plan: Mapping[str, Any]) -> Table:
@@ -57,7 +59,7 @@ def advice_table(plan: Mapping[str, Any]) -> Table:
     table.add_column("fits", no_wrap=True)
     for one in plan["advice"]:
         table.add_row(
-            Text(" ".join(one["overrides"])),
+            Text(visible(" ".join(one["overrides"]))),
             one["cost"],
             size(one["total"]),
             "yes" if one["fits"] else "no",

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lora_detox.report.wording import mean_of
+from lora_detox.visible import visible
 
 # Matplotlib cannot draw in `currentColor`; it draws in this and the text is replaced.
 INK = "#010203"
@@ -309,4 +310,5 @@ def figure_svg(figure: Any, title: str) -> str:
     # Element ids repeat from picture to picture; only those that something refers to are needed.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace(INK, "currentColor")
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+    label = html.escape(visible(title))
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

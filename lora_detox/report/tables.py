@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from lora_detox.report.console import readable
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.report.plots import Plot
+from lora_detox.report.templates import template
+from lora_detox.visible import readable, visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,13 @@ class Table:
         )
 
     def markdown(self) -> str:
-        """The table as Markdown; a bar in a cell is escaped."""
+        """The table as Markdown; a bar in a cell is escaped, a line feed a space."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
+        return "\n".join("| " + " | ".join(map(_markdown_cell, line)) + " |" for line in lines)
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(visible(text).replace("|", "\\|").splitlines())
 
 
 def print_table(
@@ -69,10 +71,11 @@ def print_table(
     ]
     console.print()
     if sum(widths) + 2 * len(widths) <= console.width:
-        printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=shown.title or None)
+        title = readable(shown.title, console) if shown.title else None
+        printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
         for place, column in enumerate(shown.columns):
-            justify = "left" if place == 0 else "right"
-            printed.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            heading = readable(column, console)
+            printed.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
         for row in shown.rows:
             printed.add_row(*(readable(cell, console) for cell in row))
         console.print(printed)
@@ -107,14 +110,7 @@ def write_page(
         settings_yaml: the resolved settings.
         plots: pictures, between the tables and the notes.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("tables.html.j2").render(
+    page = template("tables.html.j2").render(
         title=title,
         tables=[table.filled() for table in tables],
         # The pictures are made from numbers and escaped labels, never from what a model wrote.

@@ -17,6 +17,7 @@ from accelerate.tracking import (
 )
 
 from lora_detox.errors import SettingsError
+from lora_detox.visible import visible, visible_values
 
 OPTIONAL_TRACKERS = {"wandb": WandBTracker, "trackio": TrackioTracker}
 
@@ -60,7 +61,8 @@ def open_trackers(
     trackers = [TensorBoardTracker("", directory, **purge)]
     for name in optional:
         make = OPTIONAL_TRACKERS[name]
-        trackers.append(make(project, name=run_name, config=dict(settings)))
+        shown = {"name": run_name, "config": dict(settings)}
+        trackers.append(make(visible(project), **visible_values(shown)))
     for tracker in trackers:
         tracker.start()
     return trackers
@@ -84,7 +86,7 @@ def flat_numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
             else:
                 numbers.update(flat_numbers(value, f"{prefix}{key}/"))
         elif isinstance(value, (int, float)):
-            numbers[f"{prefix}{key}"] = float(value)
+            numbers[visible(f"{prefix}{key}")] = float(value)
     return numbers
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lora_detox.disk import writing
 from lora_detox.errors import DataError
+from lora_detox.json_text import parse_json
 from lora_detox.run.manifest import (
     RUN_PREFIX,
     STATE,
@@ -123,7 +124,7 @@ def _restore(
     whole: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
     tensors = load_file(whole / TENSORS)
-    content = json.loads((whole / STATE).read_text(encoding="utf-8"))
+    content = parse_json((whole / STATE).read_text(encoding="utf-8"))
     saved = {n.removeprefix("parameter/"): t for n, t in tensors.items() if n.startswith("param")}
     other = sorted(
         name

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from lora_detox.json_text import parse_json
 from lora_detox.report.console import print_line
 
 RUN_PREFIX = "iteration_"
@@ -54,7 +55,7 @@ def seal(checkpoint: Path) -> None:
 def fault_of(checkpoint: Path) -> str | None:
     """Why a checkpoint cannot be gone on from, in words; None where it is whole."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"it has no {MANIFEST}, so it was not written to its end"
     except OSError as error:

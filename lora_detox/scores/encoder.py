@@ -1,6 +1,5 @@
 """An encoder that says how near a response is to its prompt (Reimers & Gurevych 2019)."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from lora_detox.errors import ScorerError
+from lora_detox.json_text import parse_json
 from lora_detox.machine import CPU_BATCH_TOKENS, scorer_dtype
 from lora_detox.model_files import NO_CODE
 from lora_detox.progress import advance
@@ -322,7 +322,7 @@ def _stored(path: str, place: str, revision: str | None, name: str, keys: ModelK
     if file is None:
         return None
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        return parse_json(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ScorerError(
             f"{name} of the encoder {path} is no JSON ({error}); change `{keys.path}`"

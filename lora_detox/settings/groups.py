@@ -116,6 +116,8 @@ class DataSettings:
     split_seed: int = 0
     limit: int | None = positive(None, "rows")
     bad_row_limit: int = not_negative(100, "rows")
+    max_line_mb: int = positive(64, "MiB")
+    max_total_mb: int = positive(4096, "MiB")
     cache: bool = True
 
 

@@ -1,6 +1,5 @@
 """What a run directory says of itself, read with care: anybody may have changed it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.errors import SettingsError
+from lora_detox.json_text import parse_json
 
 
 def stored_settings(path: Path, key: str, remedy: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def stored_json(path: Path, key: str, remedy: str) -> dict[str, Any]:
         SettingsError: no such file, or no JSON object in it.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, key, _first_line(error), remedy) from error
     if not isinstance(values, dict):

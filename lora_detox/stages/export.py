@@ -31,6 +31,7 @@ from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 from lora_detox.report.card import CardFacts, model_card
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.settings import Settings, settings_yaml
+from lora_detox.visible import readable
 
 
 def run(settings: Settings) -> tuple[float, ...]:
@@ -107,9 +108,9 @@ def _send(target: Path, settings: Settings, console: Console) -> dict[str, str] 
         return None
     if export.dry_run:
         where = f"{export.repo_id}, branch {export.revision or 'the default one'}"
-        console.print(f"dry run: would send to {where}:", markup=False, soft_wrap=True)
+        console.print(readable(f"dry run: would send to {where}:", console), soft_wrap=True)
         for name, size in folder_files(target):
-            console.print(f"  {size:>12,} bytes  {name}", markup=False, soft_wrap=True)
+            console.print(readable(f"  {size:>12,} bytes  {name}", console), soft_wrap=True)
         return None
     return push_folder(target, export)
 
@@ -166,4 +167,4 @@ def _say(
     if pushed:
         lines.append(f"pushed   {pushed['repo']} at {pushed['commit']}")
     for line in [*lines, "done"]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(readable(line, console), soft_wrap=True)
