@@ -11,9 +11,10 @@ from lora_detox.clock import Clock
 from lora_detox.metrics import kl, measure_responses, names
 from lora_detox.metrics.bleu import bleu
 from lora_detox.metrics.rewriting import rewrite_columns
-from lora_detox.progress import advance, phase
+from lora_detox.progress import phase
 from lora_detox.rollout import Generate, Responses, generate_responses
 from lora_detox.scores import Encoder, score_prompts
+from lora_detox.signals import end_if_asked
 from lora_detox.types import Evaluation, Policy, PromptBatch, Sampling, Scorer
 
 
@@ -34,6 +35,8 @@ class Evaluator:
         encoder: what measures the relevance of responses to their prompts, or None.
         generate: how responses are made; plain sampling, or a decoding.
         rewrites: whether responses say anew what their prompts say, so that BLEU is measured.
+        quantized: whether weights are stored in 8 or 4 bits; tokens are then drawn with other
+            logprobs than those of a forward pass over the responses.
     """
 
     policy: Policy
@@ -48,6 +51,7 @@ class Evaluator:
     encoder: Encoder | None = None
     generate: Generate = generate_responses
     rewrites: bool = False
+    quantized: bool = False
 
     def __call__(self, prompts: PromptBatch, what: str = "evaluating") -> Evaluation:
         """Answer every prompt once and measure the responses, never the prompts.
@@ -111,21 +115,31 @@ class Evaluator:
 
     @torch.no_grad()
     def _logprobs(self, prompts: PromptBatch, responses: Responses) -> tuple[Tensor, Tensor]:
-        """Logprobs under policy and reference [B, R], on the CPU, at temperature 1."""
+        """Logprobs under policy and reference [B, R], on the CPU, at temperature 1.
+
+        Plain sampling at temperature 1 has drawn with the policy's own, so that only the reference
+        reads the responses. Before training both are one model.
+        """
+        own = responses.logprobs.float().cpu()
+        plain = self.generate is generate_responses and self.sampling == Sampling()
+        if self.quantized or not plain:
+            own = self._read(prompts, responses)
+        if self.policy.is_reference:
+            return own, own
+        with self.policy.reference():
+            return own, self._read(prompts, responses)
+
+    def _read(self, prompts: PromptBatch, responses: Responses) -> Tensor:
+        """Logprobs [B, R] by forward passes over the responses, on the CPU."""
         logprobs = torch.zeros(responses.mask.shape)
-        ref_logprobs = torch.zeros(responses.mask.shape)
         lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
-        one = self.policy.is_reference
         for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
             queries = prompts.query_ids[rows], prompts.query_mask[rows]
-            response = responses.ids[rows], responses.mask[rows]
-            batch = (*queries, *response, Sampling())
-            with self.policy.reference():
-                reference = self.policy.respond(*batch, with_entropy=False).logprobs
-            own = reference if one else self.policy.respond(*batch, with_entropy=False).logprobs
-            logprobs[rows.cpu()], ref_logprobs[rows.cpu()] = own.cpu(), reference.cpu()
-            advance(len(rows))
-        return logprobs, ref_logprobs
+            batch = (*queries, responses.ids[rows], responses.mask[rows], Sampling())
+            outputs = self.policy.respond(*batch, with_entropy=False)
+            logprobs[rows.cpu()] = outputs.logprobs.cpu()
+            end_if_asked()
+        return logprobs
 
 
 def _cost(responses: Responses, seconds: float) -> dict[str, float]:

@@ -76,6 +76,29 @@ def collect_rollout(
     )
 
 
+def rollout_of_start(prompts: PromptBatch, responses: Responses) -> Rollout:
+    """What can be measured of responses while the policy is its reference; no update may follow.
+
+    Args:
+        prompts: B prompts.
+        responses: sampled from policy and reference alike, so that what they were drawn with are
+            the logprobs of both.
+
+    Returns:
+        A rollout without values, minibatches and noise.
+    """
+    return Rollout(
+        prompts=prompts,
+        response_ids=responses.ids,
+        response_mask=responses.mask,
+        logprobs=responses.logprobs,
+        ref_logprobs=responses.logprobs,
+        values=torch.zeros_like(responses.logprobs),
+        response_texts=responses.texts,
+        minibatches=(),
+    )
+
+
 def noise_kl(policy: Policy, batch: tuple[Any, ...], logprobs: Tensor) -> float:
     """How far rounding alone takes logprobs: mean of 0.5 * difference^2, nats per token.
 

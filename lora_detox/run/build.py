@@ -297,6 +297,7 @@ def _evaluator(
         seed=evaluation.seed,
         perplexity=settings.task.kind is TaskKind.continuation or not references,
         rewrites=settings.task.kind is TaskKind.rewriting,
+        quantized=settings.quantization.type is not QuantizationType.none,
         clock=clock,
     )
 

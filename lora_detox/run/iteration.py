@@ -10,7 +10,12 @@ from lora_detox.metrics import kl, names
 from lora_detox.metrics.quality import RolloutQuality
 from lora_detox.progress import TrainingProgress, phase
 from lora_detox.report.console import print_line
-from lora_detox.rollout import Responses, collect_rollout, generate_responses
+from lora_detox.rollout import (
+    Responses,
+    collect_rollout,
+    generate_responses,
+    rollout_of_start,
+)
 from lora_detox.run.checksums import check_moved
 from lora_detox.run.job import Job
 from lora_detox.run.stopping import is_due
@@ -55,9 +60,12 @@ def learn_start(job: Job) -> None:
             responses = generate_responses(
                 job.policy, prompts, plan.sampling, **plan.generation, seed=seed
             )
-            rollout = collect_rollout(
-                job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
-            )
+            if job.policy.is_reference and not job.quantized:
+                rollout = rollout_of_start(prompts, responses)
+            else:
+                rollout = collect_rollout(
+                    job.policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
+                )
             measured.append(job.quality(rollout).measures)
         job.controls.budget.begin(measured)
     for name, start in job.controls.budget.unbound().items():

@@ -16,7 +16,7 @@ from lora_detox.builders.decoding import DecodingPlan
 from lora_detox.builders.decoding_plan import plan_decoding
 from lora_detox.builders.lengths import check_batch
 from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
-from lora_detox.choices import Protocol, TaskKind
+from lora_detox.choices import Protocol, QuantizationType, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
 from lora_detox.evaluation.evaluator import Evaluator
@@ -125,6 +125,7 @@ def _answers(
         seed=settings.evaluation.seed,
         perplexity=rtp or settings.task.kind is TaskKind.continuation,
         rewrites=settings.task.kind is TaskKind.rewriting,
+        quantized=settings.quantization.type is not QuantizationType.none,
         clock=clock,
         encoder=encoder,
         generate=plan.load(policy, scorers[0]),

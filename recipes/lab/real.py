@@ -25,6 +25,8 @@ BUDGET = [
     "budget.controller.margin=1",
     "budget.controller.damping=10",
     "budget.controller.relevance_gain=3.0",
+    "budget.controller.distinct_2_gain=5.0",
+    "algorithm.expert.length_gain=0.3",
 ]
 """What a training on SmolLM2 may cost."""
 BUDGET_SUMMARY = [
