@@ -128,7 +128,8 @@ class Job:
 
     def save(self, done: int) -> Path:
         """Write the checkpoint of so many iterations, if it is not the last one written."""
-        return self.state.save(done, self.selector, self.records.files())
+        with self.clock("checkpoint"):
+            return self.state.save(done, self.selector, self.records.files())
 
     def record(self, row: dict[str, Any]) -> None:
         """Write a row of metrics.jsonl and tell the trackers."""

@@ -36,9 +36,9 @@ TRAINING = [
     "algorithm.expert.prefix_credit_every=2",
     "algorithm.kl.charge=k3_loss",
     "algorithm.kl.control=fixed",
-    "algorithm.kl.coef=0.05",
+    "algorithm.kl.coef=0.03",
     *BUDGET,
-    "evaluation.every=10",
+    "evaluation.every=8",
     "evaluation.validation_prompts=200",
     "evaluation.validation_samples=3",  # relevance has a deviation of 0.13 by response
     "evaluation.test_prompts=200",
@@ -79,7 +79,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__ or "", "runs/smollm2_continuation")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--iterations", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     return parser.parse_args()
 

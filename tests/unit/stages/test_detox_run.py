@@ -91,7 +91,7 @@ def test_the_run_directory_is_the_one_that_tools_rely_on(task, finished_run):
         assert low <= summary["change"][metric]["mean"] <= high
     assert summary["parameters"]["base_unchanged"] is True
     assert 0 < summary["parameters"]["trainable"] < summary["parameters"]["total"]
-    assert {"total", "generate", "score", "update", "evaluate"} <= set(summary["seconds"])
+    assert {"total", "generate", "score", "update", "evaluate", "checkpoint"} <= set(summary["seconds"])
 
     rows = lines_of(run_dir / "metrics.jsonl")
     assert [row["iteration"] for row in rows] == [0, 1, 2]
