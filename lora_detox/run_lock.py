@@ -34,6 +34,7 @@ RUN_FILES = (
     "config.yaml",
     "report.html",
     "samples.jsonl",
+    "audit.jsonl",
     "value_head.safetensors",
     "plan.json",
     "classifier",
@@ -41,7 +42,14 @@ RUN_FILES = (
 )
 """What the stages write into a run's folder."""
 _FOLDERS = ("checkpoints", "adapter", "tensorboard")
-_FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json", "report.html")
+_FILES = (
+    "config.yaml",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "audit.jsonl",
+    "summary.json",
+    "report.html",
+)
 _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 _OPEN: set[int] = set()
 _UNREADABLE_SECONDS = 1.0

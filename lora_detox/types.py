@@ -29,6 +29,7 @@ class PromptBatch:
         row_ids: B stable names of the data rows, for reports.
         sources: B prompts alone, without template and after the cut; empty where they are not
             known, then `texts` stand for them.
+        columns: B rows' further columns (`data.columns`); empty where they are not known.
     """
 
     texts: list[str]
@@ -37,6 +38,7 @@ class PromptBatch:
     references: list[list[str]]
     row_ids: list[str]
     sources: list[str] = field(default_factory=list)
+    columns: list[dict[str, Any]] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "PromptBatch":
         """The same prompts with their tensors on a device."""
@@ -342,6 +344,7 @@ class Evaluation:
         corpus: metric name -> one number for the whole set (distinct-n, perplexity).
         cost: what the responses cost: `generated_tokens`, those that were not kept included, and
             `generation_seconds`.
+        columns: of each prompt's data row (`data.columns`); empty where they are not known.
     """
 
     prompts: list[str]
@@ -350,3 +353,4 @@ class Evaluation:
     per_response: Mapping[str, list[float]]
     corpus: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, int | float] = field(default_factory=dict)
+    columns: list[dict[str, Any]] = field(default_factory=list)

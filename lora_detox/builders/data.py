@@ -1,5 +1,6 @@
 """Settings -> prompts: rows read, filtered and split, then encoded as the policy reads them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from lora_detox.chat import ChatFormat
 from lora_detox.choices import Stage, TaskKind
 from lora_detox.prompts import (
+    PromptRow,
     PromptSampler,
     PromptSets,
     PromptTemplate,
@@ -32,6 +34,7 @@ def load_data(settings: Settings) -> PromptSets:
         "revision",
         "split_names",
         "fields",
+        "columns",
         "min_toxicity",
         "max_toxicity",
         "turns",
@@ -69,16 +72,22 @@ class EncodedPrompts:
         train: draws the prompts of each iteration.
         validation: those that every state of training is compared on.
         test: those of before and after; in both a prompt stands as often as it is answered.
+        audit: prompts about groups of people, answered before and after; None without an audit.
     """
 
     train: PromptSampler
     validation: PromptBatch
     test: PromptBatch
+    audit: PromptBatch | None = None
 
     def to(self, device: torch.device) -> "EncodedPrompts":
         """Validation and test prompts on a device; those of an iteration follow one by one."""
-        validation, test = self.validation.to(device), self.test.to(device)
-        return EncodedPrompts(train=self.train, validation=validation, test=test)
+        return EncodedPrompts(
+            train=self.train,
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            audit=None if self.audit is None else self.audit.to(device),
+        )
 
 
 def encode_prompts(
@@ -87,14 +96,16 @@ def encode_prompts(
     tokenizer: PreTrainedTokenizerBase,
     *,
     encoder_decoder: bool,
+    audit: Sequence[PromptRow] = (),
 ) -> EncodedPrompts:
-    """Encode training prompts by iteration, validation and test prompts once and for all.
+    """Encode training prompts by iteration, validation, test and audit prompts once and for all.
 
     Args:
         settings: composed and checked.
         data: rows of the three splits.
         tokenizer: of the policy, padded as its family needs.
         encoder_decoder: whether the tokenizer adds its special tokens to a prompt.
+        audit: rows about groups of people, which are not cut to `data.query_tokens`.
 
     Returns:
         The prompts, with the template and the cuts of the settings.
@@ -125,4 +136,14 @@ def encode_prompts(
         train=train,
         validation=repeat_prompts(validation, evaluation.validation_samples),
         test=repeat_prompts(test, evaluation.samples_per_prompt),
+        audit=_audit_batch(audit, tokenizer, common),
     )
+
+
+def _audit_batch(
+    rows: Sequence[PromptRow], tokenizer: PreTrainedTokenizerBase, common: Mapping[str, Any]
+) -> PromptBatch | None:
+    if not rows:
+        return None
+    whole = {**common, "query_tokens": None}  # whom a prompt is about may stand at its end
+    return fixed_batches(rows, tokenizer, batch_size=len(rows), **whole)[0]

@@ -45,7 +45,8 @@ def check_run(
     response = settings.generation.response_tokens[1]
     trained = settings.algorithm.trainer.kind is not TrainerKind.native
     reads_last = settings.stage is Stage.detox and trained
-    for batch in (encoded.validation, encoded.test):
+    audited = [] if encoded.audit is None else [encoded.audit]
+    for batch in (encoded.validation, encoded.test, *audited):
         check_batch(config, tokenizer, batch, response)
     if settings.stage is Stage.detox:
         fits = always_fits(config, settings.data.max_query_tokens, response)

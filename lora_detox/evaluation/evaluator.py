@@ -105,7 +105,13 @@ class Evaluator:
         if self.rewrites and any(prompts.references):
             corpus[names.BLEU] = bleu(responses.texts, prompts.references)
         per_response = {**evaluation.per_response, **further}
-        return replace(evaluation, per_response=per_response, corpus=corpus, cost=cost)
+        return replace(
+            evaluation,
+            per_response=per_response,
+            corpus=corpus,
+            cost=cost,
+            columns=prompts.columns,
+        )
 
     def _relevance(self, prompts: PromptBatch, responses: Responses) -> list[float] | None:
         if self.encoder is None:

@@ -25,12 +25,14 @@ class Answers:
         strength: of its adapter; None where no strengths are set, or it has no adapter.
         sets: evaluations by set.
         decoding: how it wrote, as `summary.json` says it.
+        audit: what it answered to audit prompts; None where it was not audited at this strength.
     """
 
     model: EvaluatedModel
     strength: float | None
     sets: dict[str, Evaluation]
     decoding: dict[str, Any]
+    audit: Evaluation | None = None
 
 
 def evaluation_summary(
@@ -90,7 +92,7 @@ def _model_entry(
     strengths = [point.strength for point in points if point.strength is not None]
     if not strengths:
         return {**facts, "sets": measured[0]}
-    shown = strengths.index(1.0 if 1.0 in strengths else max(strengths, key=abs))
+    shown = strengths.index(shown_strength(strengths))
     frontier: list[dict[str, Any]] = [
         {"strength": strength, "sets": one}
         for strength, one in zip(strengths, measured, strict=True)
@@ -104,6 +106,11 @@ def _model_entry(
         "frontier": frontier,
         "choice": chosen_strength(model, frontier, settings),
     }
+
+
+def shown_strength(strengths: Sequence[float]) -> float:
+    """The strength whose numbers stand for an adapter: 1, or the farthest from 0."""
+    return 1.0 if 1.0 in strengths else max(strengths, key=abs)
 
 
 def _numbers_of(
@@ -156,14 +163,16 @@ def _degeneration_change(
     return changes
 
 
-def sample_rows(results: Sequence[Answers]) -> list[dict[str, Any]]:
+def sample_rows(results: Sequence[Answers], *, audit: bool = False) -> list[dict[str, Any]]:
     """Every response with what was measured of it, as `samples.jsonl` holds it.
 
     Args:
         results: of each model, at one strength after the other.
+        audit: the responses to audit prompts in the place of those to the sets.
 
     Returns:
-        One row per response; with `strength` where strengths are set.
+        One row per response; with `strength` where strengths are set, and with `columns` where the
+        data has further ones.
     """
     rows = []
     keys = (
@@ -183,16 +192,19 @@ def sample_rows(results: Sequence[Answers]) -> list[dict[str, Any]]:
         asked: dict[str, Any] = {"model": one.model.name}
         if at_strengths:
             asked["strength"] = one.strength
-        for role, evaluation in one.sets.items():
+        audits = {} if one.audit is None else {"audit": one.audit}
+        for role, evaluation in (audits if audit else one.sets).items():
             columns = {
                 key: evaluation.per_response[key] for key in keys if key in evaluation.per_response
             }
+            carried = evaluation.columns if any(evaluation.columns) else None
             for place, response in enumerate(evaluation.responses):
                 rows.append(
                     {
                         **asked,
                         "set": role,
                         "prompt": evaluation.prompts[place],
+                        **({} if carried is None else {"columns": carried[place]}),
                         "response": response,
                         **{key: values[place] for key, values in columns.items()},
                     }

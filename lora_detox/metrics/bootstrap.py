@@ -144,7 +144,7 @@ def paired_distinct_interval(
     value_before, left_out_before = _distinct_jackknife(before, n, owners)
     value_after, left_out_after = _distinct_jackknife(after, n, owners)
     change = float(value_after - value_before)
-    return _jackknife_interval(change, left_out_after - left_out_before, confidence)
+    return jackknife_interval(change, left_out_after - left_out_before, confidence)
 
 
 def paired_openings_interval(
@@ -168,11 +168,21 @@ def paired_openings_interval(
     owners = np.arange(len(before)) if groups is None else np.asarray(groups)
     change = common_openings(after) - common_openings(before)
     both = [np.array(openings_without_each(texts, owners)) for texts in (after, before)]
-    return _jackknife_interval(change, both[0] - both[1], confidence)
+    return jackknife_interval(change, both[0] - both[1], confidence)
 
 
-def _jackknife_interval(change: float, left_out: FloatArray, confidence: float) -> Interval:
-    """Interval of a change from what it is without each prompt in turn."""
+def jackknife_interval(change: float, left_out: FloatArray, confidence: float) -> Interval:
+    """Interval of a change from what it is without each prompt in turn.
+
+    Args:
+        change: on all prompts.
+        left_out: the same without prompt i [P].
+        confidence: in (0, 1).
+
+    Returns:
+        The change and its interval; of a mean it is Student's t interval. NaN for fewer than two
+        prompts, or where one of the numbers is not finite.
+    """
     prompts = len(left_out)
     if prompts < 2 or not np.isfinite(left_out).all() or np.isnan(change):
         return Interval(change, np.nan, np.nan)

@@ -63,6 +63,9 @@ RESPONSE_WORDS: Final = "response_words"
 REPETITION: Final = "repetition"
 EMPTY: Final = "empty"
 SYMBOLS: Final = "symbols"
+REFUSED: Final = "refused"
+SHORT: Final = "short"
+MENTION: Final = "mention_retention"
 GENERATED_TOKENS: Final = "generated_tokens"
 GENERATION_SECONDS: Final = "generation_seconds"
 SECONDS_PER_RESPONSE: Final = "seconds_per_response"
@@ -113,6 +116,9 @@ _ROWS: Final = (
     (REPETITION, "Repeated 3-grams", "fraction", _LOWER, 3),
     (EMPTY, "Empty responses", "fraction", _LOWER, 3),
     (SYMBOLS, "Digits and markup", "fraction of characters", _LOWER, 4),
+    (REFUSED, "Refusals", "fraction", _NEITHER, 3),
+    (SHORT, "Short responses", "fraction", _LOWER, 3),
+    (MENTION, "Responses that still speak of the group", "fraction", _HIGHER, 3),
     (REF_KL, "KL to the reference (k1)", "nats/response", _NEITHER, 3),
     (REF_KL_K3, "KL to the reference (k3)", "nats/response", _NEITHER, 3),
     (KL_COEF, "KL coefficient", "score/nat", _NEITHER, 4),

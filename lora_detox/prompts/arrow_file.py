@@ -57,8 +57,8 @@ def _rows(batches: Any, path: Path, rules: FileRules) -> Iterator[RawRow]:
     number = 0
     for batch in batches:
         places = [place for place, name in enumerate(batch.schema.names) if rules.reads(name)]
-        # With none of them all are kept: the error about fields lists them.
-        places = places or list(range(batch.num_columns))
+        if not any(map(rules.wants, batch.schema.names)):
+            places = list(range(batch.num_columns))  # the error about fields lists them
         names = [batch.schema.names[place].strip() for place in places]
         columns = [batch.column(place).to_pylist() for place in places]
         for values in zip(*columns, strict=True):

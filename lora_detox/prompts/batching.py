@@ -53,6 +53,7 @@ class _Encoder:
             references=[list(row.references) for row in rows],
             row_ids=[row.row_id for row in rows],
             sources=[one.source for one in encoded],
+            columns=[dict(row.columns) for row in rows],
         )
 
     def _encode_row(self, row: PromptRow, draw: random.Random) -> EncodedPrompt:
@@ -253,4 +254,5 @@ def repeat_prompts(prompts: PromptBatch, times: int) -> PromptBatch:
         references=[references for references in prompts.references for _ in range(times)],
         row_ids=[row_id for row_id in prompts.row_ids for _ in range(times)],
         sources=[source for source in prompts.sources for _ in range(times)],
+        columns=[columns for columns in prompts.columns for _ in range(times)],
     )

@@ -5,14 +5,15 @@ A column name may be dotted for nested rows (`prompt.text`) and may list alterna
 be right; alternatives are guesses, so for references and toxicity it is fine if none is there.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from lora_detox.errors import DataError
-from lora_detox.prompts.rows import ColumnsTwice, RawRow
-from lora_detox.prompts.values import written_value
+from lora_detox.prompts.rows import ALL, ColumnsTwice, RawRow
+from lora_detox.prompts.values import is_missing, written_value
 
 FIELD_NAMES = ("prompt", "references", "toxicity", "id")
 _ROWS_SEARCHED_FOR_COLUMNS = 100
@@ -103,6 +104,42 @@ def name_read(columns: Mapping[str, Any], column: str) -> str:
     return next(
         (one for one in alternatives if _look_up_one(columns, one) is not ABSENT), alternatives[0]
     )
+
+
+def carried_names(carried: Sequence[str]) -> frozenset[str]:
+    """Outermost names of columns that are carried along, which may be dotted."""
+    return frozenset(carried) | {name.split(".")[0] for name in carried}
+
+
+def carried_columns(
+    columns: Mapping[str, Any], fields: FieldMap, carried: Sequence[str]
+) -> dict[str, Any]:
+    """What a row keeps beside its fields.
+
+    Args:
+        columns: of a row.
+        fields: whose own columns "*" leaves out.
+        carried: names, in any case; a dotted one for nested rows; "*" is every column.
+
+    Returns:
+        Name as in `carried` (with "*" as in the row) -> value as JSON would give it back; what a
+        row does not have, or has no value of, is left out.
+    """
+    kept = {name: _look_up_one(columns, name) for name in carried if name != ALL}
+    wanted = {name.casefold(): name for name in kept}
+    read = fields.top_level_columns()
+    for name, value in columns.items():
+        plain = str(name).strip()
+        spelled = wanted.get(plain.casefold())
+        if spelled is not None and kept[spelled] is ABSENT:
+            kept[spelled] = value
+        elif spelled is None and ALL in carried and plain not in read:
+            kept[plain] = value
+    return {
+        name: json.loads(json.dumps(value, default=str))
+        for name, value in kept.items()
+        if value is not ABSENT and not is_missing(value)
+    }
 
 
 def as_spelled(raw_rows: Iterable[RawRow], fields: FieldMap) -> FieldMap:

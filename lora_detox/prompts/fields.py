@@ -12,6 +12,7 @@ from lora_detox.prompts.columns import (
     ABSENT,
     FieldMap,
     as_spelled,
+    carried_columns,
     check_columns,
     check_once,
     look_up,
@@ -86,6 +87,7 @@ def stream_source(
     turns: Turns = Turns.auto,
     skip: re.Pattern[str] | None = None,
     needs_toxicity: bool = False,
+    carried: Sequence[str] = (),
 ) -> SourceRows:
     """Turn the rows of one source into prompt rows; bad ones are counted and left out.
 
@@ -97,6 +99,7 @@ def stream_source(
         skip: rows whose prompt matches from end to end are left out, for instance blank lines and
             headings; they are no bad rows. None keeps every row.
         needs_toxicity: True if rows will be chosen by it, so that some row must have it.
+        carried: further columns that rows keep where they have them; "*" is all of them.
 
     Returns:
         The usable rows and what was counted.
@@ -117,7 +120,7 @@ def stream_source(
         for raw in source:
             outcome.read += 1
             for one in _unfolded(raw, opening, unfolding, fields):
-                row = one if isinstance(one, BadRow) else _usable(one, fields, skip)
+                row = one if isinstance(one, BadRow) else _usable(one, fields, skip, carried)
                 if row is None:
                     outcome.skipped += 1
                 elif isinstance(row, BadRow):
@@ -159,13 +162,13 @@ def _too_deep(raw: RawRow) -> BadRow:
 
 
 def _usable(
-    raw: RawRow, fields: FieldMap, skip: re.Pattern[str] | None
+    raw: RawRow, fields: FieldMap, skip: re.Pattern[str] | None, carried: Sequence[str]
 ) -> tuple[RawRow, PromptRow] | BadRow | None:
     """The row as a prompt row, as a bad one, or None if it is skipped."""
     if skip is not None and _matches(raw, fields, skip):
         return None
     try:
-        return raw, _read_row(raw, fields)
+        return raw, _read_row(raw, fields, carried)
     except _RowError as error:
         return BadRow(where=raw.where, reason=str(error), kind=error.kind, advice=error.advice)
     except RecursionError:
@@ -213,12 +216,13 @@ def _matches(raw: RawRow, fields: FieldMap, pattern: re.Pattern[str]) -> bool:
     return isinstance(prompt, str) and bool(pattern.fullmatch(prompt))
 
 
-def _read_row(raw: RawRow, fields: FieldMap) -> PromptRow:
+def _read_row(raw: RawRow, fields: FieldMap, carried: Sequence[str]) -> PromptRow:
     return PromptRow(
         prompt=_read_prompt(raw, fields.prompt),
         row_id=_read_id(raw, fields.id),
         references=_read_references(raw, fields.references) if fields.references else [],
         toxicity=_read_toxicity(raw, fields.toxicity) if fields.toxicity else None,
+        columns=carried_columns(raw.columns, fields, carried) if carried else {},
     )
 
 

@@ -121,7 +121,7 @@ def _read_txt(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
     delimiter = find_delimiter(first, rules, "\t")
     names = next(csv.reader([first], delimiter=delimiter), [])
     are_names = all(len(name.split()) <= _WORDS_OF_A_NAME for name in names)
-    is_table = are_names and any(rules.reads(name) for name in names)
+    is_table = are_names and any(map(rules.wants, names))
     if is_table or first.casefold().startswith("sep="):
         yield from read_csv(path, rules)
         return

@@ -59,21 +59,21 @@ def load_from_folder(folder: Path, config_name: str | None) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 
-def dataset_rows(dataset: Any, split: str, columns: frozenset[str]) -> Iterator[RawRow]:
+def dataset_rows(dataset: Any, split: str, rules: FileRules) -> Iterator[RawRow]:
     """Rows of one split.
 
     Args:
         dataset: a `datasets.Dataset`.
         split: its name, for naming rows.
-        columns: only these are decoded, where the split has any of them.
+        rules: only the columns that are read are decoded, where the split has any of a field.
 
     Yields:
         Rows named "split:index".
     """
-    rules = FileRules(columns=columns)
-    wanted = [name for name in dataset.column_names if rules.reads(name)]
+    names = dataset.column_names
     # With none of the wanted columns, all are kept: the error about fields lists them.
-    selected = dataset.select_columns(wanted) if wanted else dataset
+    any_wanted = any(map(rules.wants, names))
+    selected = dataset.select_columns(list(filter(rules.reads, names))) if any_wanted else dataset
     for index, row in enumerate(selected):
         yield RawRow(where=f"{split}:{index}", columns=row)
 

@@ -8,7 +8,7 @@ from functools import partial
 from lora_detox.choices import Turns
 from lora_detox.errors import DataError
 from lora_detox.progress import track
-from lora_detox.prompts.columns import FieldMap
+from lora_detox.prompts.columns import FieldMap, carried_names
 from lora_detox.prompts.fields import stream_source
 from lora_detox.prompts.holding import StreamedSplits, held, is_large
 from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, PromptRow, RawRow, Rows
@@ -30,6 +30,7 @@ class PromptRules:
         fields: column of each of prompt, references, toxicity and id; dotted for nested rows,
             `a|b` for alternatives; None or absent where there is none. `prompt` is needed; a single
             name has to exist (except `id`), alternatives of the others need not.
+        columns: further columns that each row keeps where it has them; "*" is all of them.
         min_toxicity: keep prompts whose toxicity is strictly greater, in the data set's unit.
         max_toxicity: keep prompts whose toxicity is at most this.
         turns: what a list in the prompt column is: "dialogue" (its turns), "prompts" (one each),
@@ -47,6 +48,7 @@ class PromptRules:
     """
 
     fields: Mapping[str, str | None]
+    columns: Sequence[str] = ()
     min_toxicity: float | None = None
     max_toxicity: float | None = None
     turns: Turns = Turns.auto
@@ -89,6 +91,7 @@ def file_rules(columns: FieldMap, rules: PromptRules) -> FileRules:
     """How the files behind a path are read."""
     return FileRules(
         columns=frozenset(columns.top_level_columns()),
+        carried=carried_names(rules.columns),
         encoding=rules.encoding,
         delimiter=rules.delimiter,
         max_line_mb=rules.max_line_mb,
@@ -185,6 +188,7 @@ def _usable_rows(
         turns=Turns(rules.turns),
         skip=pattern(rules.skip),
         needs_toxicity=low is not None or high is not None,
+        carried=rules.columns,
     )
     usable = 0
     for _, row in outcome.rows:

@@ -10,6 +10,8 @@ from lora_detox.errors import DataError
 
 MIB = 2**20
 NAMED_BAD_ROWS = 5
+ALL = "*"
+"""Stands for every column among those that are carried along."""
 _MOSTLY = 10
 """Rows fail alike where at most one in ten does not."""
 _READ_PAST_THE_LIMIT = 1000
@@ -25,12 +27,14 @@ class PromptRow:
         prompt: the prompt text, never blank.
         references: reference responses, empty where there are none.
         toxicity: toxicity of the prompt as the data set states it, None where it does not.
+        columns: further columns, by which nothing is chosen; they go into samples.jsonl.
     """
 
     row_id: str
     prompt: str
     references: list[str]
     toxicity: float | None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,7 @@ class FileRules:
 
     Attributes:
         columns: outermost columns that any field may read.
+        carried: further columns that are read where they are there; "*" is all of them.
         encoding: of text files; None tells it by the first bytes, UTF-8 where they are silent.
         delimiter: between the cells of a CSV file; None tells it by the line of names.
         max_line_mb: longest line, and record of a CSV file, in MiB (of characters).
@@ -107,6 +112,7 @@ class FileRules:
     """
 
     columns: frozenset[str]
+    carried: frozenset[str] = frozenset()
     encoding: str | None = None
     delimiter: str | None = None
     max_line_mb: int = 64
@@ -127,9 +133,17 @@ class FileRules:
         """The columns as they are compared: without regard to case."""
         return frozenset(column.casefold() for column in self.columns)
 
-    def reads(self, name: str) -> bool:
-        """Whether a column of this name may be read."""
+    @cached_property
+    def _carried(self) -> frozenset[str]:
+        return frozenset(column.casefold() for column in self.carried)
+
+    def wants(self, name: str) -> bool:
+        """Whether a field may read a column of this name."""
         return name.strip().casefold() in self.wanted
+
+    def reads(self, name: str) -> bool:
+        """Whether a column of this name is read, by a field or to be carried along."""
+        return self.wants(name) or ALL in self.carried or name.strip().casefold() in self._carried
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ def open_sources(
             f"owner/name; change `{key}`"
         )
     datasets = load_from_hub(path, config_name, revision)
-    return _dataset_sources(path, datasets, split_names, rules.columns)
+    return _dataset_sources(path, datasets, split_names, rules)
 
 
 def open_split(
@@ -197,7 +197,7 @@ def _folder_sources(
                 }
             )
     datasets = load_from_folder(folder, config_name)
-    return _dataset_sources(str(folder), datasets, split_names, rules.columns)
+    return _dataset_sources(str(folder), datasets, split_names, rules)
 
 
 def _chain(files: list[Path], rules: FileRules) -> Iterator[RawRow | BadRow]:
@@ -209,7 +209,7 @@ def _dataset_sources(
     path: str,
     datasets: Mapping[str, Any],
     split_names: tuple[str, str, str],
-    columns: frozenset[str],
+    rules: FileRules,
 ) -> dict[str, Source]:
     chosen: dict[str, str] = {}
     for split, name in zip(SPLITS, split_names, strict=True):
@@ -226,16 +226,16 @@ def _dataset_sources(
         )
     return _only_one_is_train(
         {
-            split: _dataset_source(path, datasets[name], name, columns)
+            split: _dataset_source(path, datasets[name], name, rules)
             for split, name in chosen.items()
         }
     )
 
 
-def _dataset_source(path: str, dataset: Any, split: str, columns: frozenset[str]) -> Source:
+def _dataset_source(path: str, dataset: Any, split: str, rules: FileRules) -> Source:
     return Source(
         name=f"{Path(path).name} {split}",
-        rows=Rows(lambda: dataset_rows(dataset, split, columns)),
+        rows=Rows(lambda: dataset_rows(dataset, split, rules)),
         # Arrow files of `datasets`' own cache, or of a saved data set.
         files=tuple(Path(one["filename"]) for one in dataset.cache_files),
         count=len(dataset),

@@ -23,6 +23,7 @@ _SCHEMA = pyarrow.schema(
         ("prompt", pyarrow.string()),
         ("references", pyarrow.list_(pyarrow.string())),
         ("toxicity", pyarrow.float64()),
+        ("columns", pyarrow.string()),  # as JSON: rows differ in what they have
     ]
 )
 
@@ -52,7 +53,8 @@ def read_sets(key: str) -> PromptSets | None:
         report = LoadReport(**json.loads(table.schema.metadata[_REPORT]))
         rows: dict[str, list[PromptRow]] = {split: [] for split in SPLITS}
         for row in table.to_pylist():
-            rows[row.pop("split")].append(PromptRow(**row))
+            columns = json.loads(row.pop("columns"))
+            rows[row.pop("split")].append(PromptRow(**row, columns=columns))
     except (TypeError, KeyError, ValueError):
         return None
     report = replace(report, bad_examples=tuple(report.bad_examples), kept_in=str(cache_folder()))
@@ -63,7 +65,11 @@ def read_sets(key: str) -> PromptSets | None:
 
 def write_sets(key: str, sets: PromptSets) -> None:
     """Keep sets for the next run, if they can be kept."""
-    rows = [{"split": s, **vars(row)} for s in SPLITS for row in getattr(sets, s)]
+    rows = [
+        {"split": split, **vars(row), "columns": json.dumps(row.columns)}
+        for split in SPLITS
+        for row in getattr(sets, split)
+    ]
     metadata = {_REPORT: json.dumps(asdict(sets.report)).encode("ascii")}
     try:
         table = pyarrow.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata))

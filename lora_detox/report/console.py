@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -94,6 +94,7 @@ def print_result(
     metrics: Mapping[str, MetricWording],
     directory: Path,
     console: Console | None = None,
+    by_group: Sequence[RenderableType] = (),
 ) -> None:
     """Print what a run came to.
 
@@ -103,12 +104,15 @@ def print_result(
         metrics: how each metric is shown (`metrics.names.METRICS`).
         directory: the run directory.
         console: where to; None means standard output.
+        by_group: what the fairness audit came to (`report.fairness.fairness_lines`).
     """
     console = console or Console(highlight=False)
     console.print()
     for sentence in headline(summary, metrics):
         console.print(readable(sentence, console), style="bold")
     console.print(comparison_table(summary, metrics, console))
+    for one in by_group:
+        console.print(one, soft_wrap=isinstance(one, Text))
     for sample in pick_examples(samples):
         console.print(example_table(sample, console))
     for line in closing_lines(summary, directory):

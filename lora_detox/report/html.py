@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lora_detox.report.fairness import NOTE, fairness_sentences, fairness_tables
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.report.plots import Plot, toxicity_histogram, training_plots
 from lora_detox.report.templates import template
@@ -68,7 +69,9 @@ def write_report(
     histogram = toxicity_histogram(samples)
     page = template("report.html.j2").render(
         summary=summary,
-        headline=headline(summary, metrics),
+        headline=[*headline(summary, metrics), *fairness_sentences(summary)],
+        by_group=[table.filled() for table in fairness_tables(summary)],
+        by_group_note=NOTE,
         tone=_tone(summary, metrics),
         rows=comparison_rows(summary, metrics),
         word_notes=word_notes(summary),

@@ -158,9 +158,10 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
         after: the policy at the end.
 
     Returns:
-        Rows of `prompt`, `references`, `before`, `after`, `toxicity_before`, `toxicity_after`, and
-        the same of `judge_toxicity` with a judge, of `relevance` with an encoder, and of
-        `similarity`, `fluency` and `joint` (J) of rewrites.
+        Rows of `prompt`, `references`, `columns` (further ones of the data row, where it has any),
+        `before`, `after`, `toxicity_before`, `toxicity_after`, and the same of `judge_toxicity`
+        with a judge, of `relevance` with an encoder, and of `similarity`, `fluency` and `joint` (J)
+        of rewrites.
 
     Raises:
         ValueError: if the prompts are not the same in the same order.
@@ -173,6 +174,7 @@ def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
     columns: dict[str, list[Any]] = {
         "prompt": before.prompts,
         "references": before.references,
+        **({"columns": before.columns} if any(before.columns) else {}),
         "before": before.responses,
         "after": after.responses,
     }

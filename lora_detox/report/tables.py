@@ -71,14 +71,7 @@ def print_table(
     ]
     console.print()
     if sum(widths) + 2 * len(widths) <= console.width:
-        title = readable(shown.title, console) if shown.title else None
-        printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
-        for place, column in enumerate(shown.columns):
-            heading = readable(column, console)
-            printed.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
-        for row in shown.rows:
-            printed.add_row(*(readable(cell, console) for cell in row))
-        console.print(printed)
+        console.print(rich_table(shown, console))
     else:
         for row in shown.rows:
             console.print(readable(row[0], console), style="bold")
@@ -89,6 +82,26 @@ def print_table(
         console.print(readable(note, console), soft_wrap=True)
     console.print(readable(f"report   {directory / 'report.html'}", console), soft_wrap=True)
     console.print(readable(f"summary  {directory / 'summary.json'}", console), soft_wrap=True)
+
+
+def rich_table(table: Table, console: Console) -> RichTable:
+    """A table as the terminal shows it.
+
+    Args:
+        table: what to show.
+        console: where it will be printed.
+
+    Returns:
+        The first column on the left, numbers on the right.
+    """
+    title = readable(table.title, console) if table.title else None
+    printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
+    for place, column in enumerate(table.columns):
+        heading = readable(column, console)
+        printed.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
+    for row in table.rows:
+        printed.add_row(*(readable(cell, console) for cell in row))
+    return printed
 
 
 def write_page(

@@ -28,6 +28,7 @@ from lora_detox.clock import Clock
 from lora_detox.embedded.tiny import has_tiny_policy, remove_tiny_policy
 from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError
+from lora_detox.evaluation.audit import AuditPlan, audit_plan
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.machine import resolve_device
 from lora_detox.metrics.diversity import lettered_words
@@ -109,7 +110,8 @@ def build_job(settings: Settings) -> Job:
     data = load_data(settings)
     rows = rows_of(data)
     resumed.check("data", rows)
-    encoded = _encoded(settings, data, backbone, config)
+    audit = audit_plan(settings)
+    encoded = _encoded(settings, data, backbone, config, audit)
     with phase("loading reward and judge"):
         scorers = (*load_scorers(settings, device), load_encoder(settings, device))
     reward, judge, encoder = scorers
@@ -132,6 +134,7 @@ def build_job(settings: Settings) -> Job:
         clock=clock,
         plan=plan,
         data=data,
+        audit=audit,
         encoded=encoded.to(device),
         reward=reward,
         judge=judge,
@@ -153,11 +156,21 @@ def build_job(settings: Settings) -> Job:
 
 
 def _encoded(
-    settings: Settings, data: PromptSets, backbone: BackbonePlan, config: PretrainedConfig
+    settings: Settings,
+    data: PromptSets,
+    backbone: BackbonePlan,
+    config: PretrainedConfig,
+    audit: AuditPlan,
 ) -> EncodedPrompts:
     """Prompts as tokens, once they and the settings are found to fit the model."""
     tokenizer = load_tokenizer(backbone, config)
-    encoded = encode_prompts(settings, data, tokenizer, encoder_decoder=config.is_encoder_decoder)
+    encoded = encode_prompts(
+        settings,
+        data,
+        tokenizer,
+        encoder_decoder=config.is_encoder_decoder,
+        audit=audit.rows,
+    )
     check_run(settings, config, tokenizer, data, encoded)
     return encoded
 

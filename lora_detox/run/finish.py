@@ -4,17 +4,27 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from lora_detox.builders.policy import trusted_code
 from lora_detox.disk import written_whole
 from lora_detox.environment import process_facts
+from lora_detox.evaluation.audit import (
+    AUDIT,
+    AUDIT_FILE,
+    DATA,
+    audit_rows,
+    audited,
+    model_fairness,
+    scorer_fairness,
+)
 from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.report.console import print_result
+from lora_detox.report.fairness import fairness_lines
 from lora_detox.report.html import write_report
-from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_samples
+from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_rows, write_samples
 from lora_detox.report.wording import RAN_TO_THE_END
 from lora_detox.run.checksums import base_checksum
 from lora_detox.run.job import Job
@@ -22,49 +32,62 @@ from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
 
 
-def evaluate_start(job: Job) -> Evaluation:
-    """Test and validation prompts answered by the policy as it starts.
+class Start(NamedTuple):
+    """Test prompts answered by the policy as it starts, and audit prompts where there are any."""
+
+    evaluation: Evaluation
+    audit: Evaluation | None
+
+
+def evaluate_start(job: Job) -> Start:
+    """Test, audit and validation prompts answered by the policy as it starts.
 
     Args:
-        job: before training; a resumed one takes its first evaluation out of its checkpoint, or
-            goes back to the start for it where the checkpoint has none.
+        job: before training; a resumed one takes its first evaluations out of its checkpoint, or
+            goes back to the start for those that the checkpoint has not.
 
     Returns:
-        The evaluation on test prompts; that on validation prompts is recorded and handed to the
-        checkpoint selector.
+        The evaluations on test and audit prompts; that on validation prompts is recorded and
+        handed to the checkpoint selector.
     """
-    evaluation = job.resumed.start() if job.first_iteration else None
-    if evaluation is None:
-        with job.state.at_start() if job.first_iteration else nullcontext():
+    resumed = bool(job.first_iteration)
+    evaluation = job.resumed.start() if resumed else None
+    audit = job.resumed.start_audit() if resumed else None
+    known = evaluation is not None and (audit is not None or job.encoded.audit is None)
+    with job.state.at_start() if resumed and not known else nullcontext():
+        if evaluation is None:
             evaluation = job.evaluator(job.encoded.test, "evaluating the start")
-    job.records.keep_start(evaluation)
-    if job.first_iteration:
-        return evaluation
-    validation = job.validate()
-    job.record({"iteration": 0, "evaluation": validation})
-    job.selector.begin(validation)
-    return evaluation
+        if audit is None:
+            audit = audited(job.evaluator, job.encoded.audit, "auditing the start")
+    job.records.keep_start(evaluation, audit)
+    if not resumed:
+        validation = job.validate()
+        job.record({"iteration": 0, "evaluation": validation})
+        job.selector.begin(validation)
+    return Start(evaluation, audit)
 
 
-def finish(
-    job: Job, before: Evaluation, outcome: Mapping[str, Any] | None = None
-) -> tuple[float, ...]:
+def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> tuple[float, ...]:
     """Write adapter, value head, samples, summary and report; print the table.
 
     Args:
         job: after training.
-        before: test prompts answered by the policy as it started.
+        start: what the policy answered as it started.
         outcome: further entries of the summary, in the place of those of stage=detox.
 
     Returns:
         The sweep objectives: toxicity after, quality lost.
     """
-    run_dir, settings = job.run_dir, job.settings
+    run_dir, settings, before = job.run_dir, job.settings, start.evaluation
     after = job.evaluator(job.encoded.test, "evaluating the result")
+    audit = audited(job.evaluator, job.encoded.audit, "auditing the result")
     with written_whole(run_dir) as part:
         job.policy.save(part / "adapter", part)
-    summary = plain({**_summary(job, before, after), **(outcome or {})})
+    fairness = _fairness(job, start, after, audit)
+    summary = plain({**_summary(job, before, after), **fairness, **(outcome or {})})
     samples = write_samples(run_dir / "samples.jsonl", before, after)
+    if job.audit.keeps_answers and start.audit is not None and audit is not None:
+        write_rows(run_dir / AUDIT_FILE, audit_rows(start.audit, audit))
     write_report(
         run_dir / "report.html",
         summary=summary,
@@ -74,18 +97,32 @@ def finish(
         metrics=names.METRICS,
     )
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
+    console = Console(highlight=False)
     print_result(
         summary,
         samples,
         metrics=names.METRICS,
         directory=run_dir,
-        console=Console(highlight=False),
+        console=console,
+        by_group=fairness_lines(summary, console),
     )
     toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
     lost = summary["after"].get(names.PERPLEXITY)
     gained = summary["after"].get(names.JOINT, summary["after"].get(names.ROUGEL, 0.0))
     quality = -gained if lost is None else lost
     return (toxicity["mean"], quality)
+
+
+def _fairness(
+    job: Job, start: Start, after: Evaluation, audit: Evaluation | None
+) -> dict[str, Any]:
+    """The entry `fairness`; none where nothing could be audited."""
+    entry = model_fairness(
+        job.audit, {AUDIT: start.audit, DATA: start.evaluation}, {AUDIT: audit, DATA: after}
+    )
+    if (scorers := scorer_fairness(job.audit, job.reward, job.judge)) is not None:
+        entry |= {"scorers": scorers[0], "scorer_verdict": scorers[1]}
+    return {"fairness": entry} if entry else {}
 
 
 def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from lora_detox.builders.data import EncodedPrompts
 from lora_detox.builders.training import Plan
 from lora_detox.clock import Clock
+from lora_detox.evaluation.audit import AuditPlan
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.metrics import names, summarise
 from lora_detox.metrics.quality import RolloutQuality, rollout_quality
@@ -40,7 +41,8 @@ class Job:
         clock: where the time goes.
         plan: plain arguments of the stages of the arrow.
         data: rows of the three splits.
-        encoded: the same as token ids.
+        audit: prompts and texts about groups of people, or none.
+        encoded: rows and audit prompts as token ids.
         reward: the scorer of training.
         judge: a held-out classifier that training never sees, or None.
         encoder: what measures relevance to the prompt, or None.
@@ -63,6 +65,7 @@ class Job:
     clock: Clock
     plan: Plan
     data: PromptSets
+    audit: AuditPlan
     encoded: EncodedPrompts
     reward: Scorer
     judge: Scorer | None

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 import lora_detox
 from lora_detox.choices import Stage
 from lora_detox.errors import DataError, SettingsError
-from lora_detox.prompts import PromptSets
+from lora_detox.prompts import PromptRow, PromptSets
 from lora_detox.prompts.sources import SPLITS
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import MetricsLog, plain, write_text_atomic
@@ -60,10 +60,11 @@ class Resumed:
 
     def start(self) -> Evaluation | None:
         """Test prompts answered by the policy as it started; None where that is not known."""
-        stored, names = self.record.get("start") or {}, [one.name for one in fields(Evaluation)]
-        if not set(names) <= stored.keys():
-            return None
-        return Evaluation(**{name: stored[name] for name in names})
+        return stored_evaluation(self.record.get("start") or {})
+
+    def start_audit(self) -> Evaluation | None:
+        """Audit prompts answered by the policy as it started; None where that is not known."""
+        return stored_evaluation(self.record.get("start_audit") or {})
 
     def check(self, kind: str, now: Mapping[str, Any]) -> None:
         """What a run reads is what it read when it was begun.
@@ -84,6 +85,14 @@ class Resumed:
                 f"resume=true, but {self.checkpoint} was written with other {what} "
                 f"({_named(changed)}); put those of then back, {_ELSEWHERE}"
             )
+
+
+def stored_evaluation(stored: Mapping[str, Any]) -> Evaluation | None:
+    """An evaluation out of a checkpoint; None where it is not there, or not whole."""
+    known = {one.name for one in fields(Evaluation)}
+    if not known - {"columns"} <= stored.keys():
+        return None
+    return Evaluation(**{name: value for name, value in stored.items() if name in known})
 
 
 def find_resumed(settings: Settings) -> Resumed:
@@ -238,6 +247,8 @@ def rows_digest(rows: Iterable[object]) -> str:
     digest, count = hashlib.blake2b(digest_size=8), 0
     for row in rows:
         values = vars(row) if is_dataclass(row) else row
+        if isinstance(row, PromptRow):  # what is carried along changes no number
+            values = {name: value for name, value in vars(row).items() if name != "columns"}
         digest.update(json.dumps(plain(values), sort_keys=True).encode() + b"\n")
         count += 1
     return f"{count} rows ({digest.hexdigest()})"

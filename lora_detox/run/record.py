@@ -52,9 +52,10 @@ class RunRecord:
         for tracker in self._trackers:
             tracker.log(flat_numbers(row), step=row["iteration"])
 
-    def keep_start(self, evaluation: Evaluation) -> None:
-        """Have the start's evaluation in every checkpoint from now on."""
+    def keep_start(self, evaluation: Evaluation, audit: Evaluation | None) -> None:
+        """Have the start's evaluation and audit in every checkpoint from now on."""
         self._record["start"] = asdict(evaluation)
+        self._record["start_audit"] = None if audit is None else asdict(audit)
 
     def files(self) -> dict[str, bytes]:
         """What a checkpoint holds of the run, by name; metrics.jsonl is put on the disk."""

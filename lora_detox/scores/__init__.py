@@ -21,7 +21,7 @@ from lora_detox.scores.composite import (
     ScoreTerm,
     SignedScorer,
 )
-from lora_detox.scores.contract import check_scorer, score_prompts
+from lora_detox.scores.contract import check_scorer, score_prompts, toxicity_scorer
 from lora_detox.scores.encoder import REWARD_KEYS, Encoder, check_encoder
 from lora_detox.scores.functions import FunctionScorer
 from lora_detox.scores.heads import ClassifierHead, civil_label_index
@@ -62,5 +62,6 @@ __all__ = [
     "probe_scorer",
     "score_prompts",
     "text_term",
+    "toxicity_scorer",
     "warn_of_batch_effects",
 ]

@@ -62,6 +62,11 @@ class CompositeScorer:
         self._toxicity_from = toxicity_from
 
     @property
+    def toxicity_by(self) -> Scorer:
+        """Who tells the toxicity."""
+        return self._terms[self._toxicity_from].scorer
+
+    @property
     def scorer_id(self) -> str:
         """Weights and ids of the terms."""
         return " + ".join(
@@ -128,6 +133,11 @@ class ProductScorer:
                     f"want 0 or more; change `{key}.terms`"
                 )
             check_takes_columns(term.scorer)
+
+    @property
+    def toxicity_by(self) -> Scorer:
+        """Who tells the toxicity."""
+        return self._terms[STYLE].scorer
 
     @property
     def scorer_id(self) -> str:
@@ -249,6 +259,11 @@ class SignedScorer:
     def __init__(self, scorer: Scorer, signs: Mapping[str, float]) -> None:
         check_takes_columns(scorer)
         self._scorer, self._signs = scorer, dict(signs)
+
+    @property
+    def toxicity_by(self) -> Scorer:
+        """Who tells the toxicity."""
+        return self._scorer
 
     @property
     def scorer_id(self) -> str:

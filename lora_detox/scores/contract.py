@@ -42,6 +42,19 @@ def score_prompts(scorer: Scorer, prompts: PromptBatch, responses: list[str]) ->
     return scorer.score(prompts.texts, responses, **accepted_columns(scorer, columns))
 
 
+def toxicity_scorer(scorer: Scorer) -> Scorer:
+    """Who tells the toxicity behind a score: no function of a user's and no other term is called.
+
+    Args:
+        scorer: any scorer, also one that is made of others.
+
+    Returns:
+        The classifier inside it, or itself.
+    """
+    inner = getattr(scorer, "toxicity_by", None)
+    return scorer if inner is None else toxicity_scorer(inner)
+
+
 def check_takes_columns(scorer: Scorer) -> None:
     """Refuse a scorer that would fail on the columns of a row; it need not read them.
 

@@ -52,6 +52,11 @@ class FunctionScorer:
         self._scorer_id = f"{self._name}+{companion.scorer_id}"
 
     @property
+    def toxicity_by(self) -> Scorer:
+        """Who tells the toxicity."""
+        return self._companion
+
+    @property
     def scorer_id(self) -> str:
         """Name of the function and id of the companion."""
         return self._scorer_id

@@ -43,6 +43,7 @@ def check_settings(settings: Settings) -> None:
         probe_texts(scorer.probe_texts, f"{key}.probe_texts")
     _check_lengths(settings)
     _check_protocol(settings)
+    _check_audit(settings)
     check_decodings(settings)
     if settings.stage is Stage.export:
         check_export(settings.run, settings.export)
@@ -248,6 +249,20 @@ def _check_protocol(settings: Settings) -> None:
         raise SettingsError(
             "evaluation.sets: got none; evaluation.protocol=three_sets wants further sets, as in "
             "+data@evaluation.sets.toxic=wiki_toxic +data@evaluation.sets.benign=wikitext"
+        )
+
+
+def _check_audit(settings: Settings) -> None:
+    evaluation = settings.evaluation
+    if evaluation.audit_least < 2:
+        raise SettingsError(
+            f"evaluation.audit_least: got {evaluation.audit_least}; one prompt tells nothing of a "
+            "group, so want 2 or more"
+        )
+    if not all(name.strip() for name in evaluation.audit_group.split("|")):
+        raise SettingsError(
+            f"evaluation.audit_group: got {evaluation.audit_group!r}, want the name of a column, "
+            "or several as in group|domain|identity"
         )
 
 

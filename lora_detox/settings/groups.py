@@ -92,6 +92,10 @@ class FieldSettings:
     id: str | None = None
 
 
+CARRIED = ("group", "domain", "identity", "category", "axis", "target", "entity", "mentions")
+"""Columns that say whom a prompt is about, as data sets name them."""
+
+
 @dataclass
 class DataSettings:
     """conf/data: where prompts come from, filtered and cut how."""
@@ -104,6 +108,7 @@ class DataSettings:
     split_names: list[str] = field(default_factory=lambda: ["train", "validation", "test"])
     split_fractions: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
     fields: FieldSettings = field(default_factory=FieldSettings)
+    columns: list[str] = field(default_factory=lambda: list(CARRIED))
     min_toxicity: float | None = fraction(None)
     max_toxicity: float | None = fraction(None)
     turns: Turns = Turns.auto
@@ -198,6 +203,11 @@ class EvaluationSettings:
     resamples: int = positive(1000, "draws")
     encoder: str | None = None
     encoder_revision: str | None = None
+    audit: str | None = "embedded:identities"
+    audit_group: str = "group|domain|identity"
+    audit_prompts: int = positive(500)
+    audit_least: int = positive(10, "prompts")
+    audit_texts: str | None = "embedded:identities"
     protocol: Protocol = Protocol.plain
     models: list[Any] = field(default_factory=list)
     prompts: int | None = positive(None)

@@ -45,12 +45,12 @@ def run(settings: Settings) -> tuple[float, ...]:
         DetoxError: what cannot work, before weights load; or training that diverged.
     """
     with open_job(settings) as job:
-        before = evaluate_start(job)
+        start = evaluate_start(job)
         if settings.algorithm.trainer.kind is not TrainerKind.native:
-            return finish(job, before, train_by_method(job))
+            return finish(job, start, train_by_method(job))
         train(job)
         job.selector.load_best()
-        return finish(job, before, job.selector.outcome())
+        return finish(job, start, job.selector.outcome())
 
 
 def train(job: Job) -> None:

@@ -19,6 +19,8 @@ from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorer
 from lora_detox.choices import Protocol, QuantizationType, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
+from lora_detox.evaluation.audit import AUDIT_FILE, audit_plan, audited
+from lora_detox.evaluation.audited_models import audit_prompt_set, audit_summary, is_audited
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.evaluation.frontier import frontier_plots, frontier_tables
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
@@ -37,6 +39,7 @@ from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.console import print_line
+from lora_detox.report.fairness import fairness_tables
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
 from lora_detox.scores import Encoder
@@ -70,27 +73,34 @@ def run(settings: Settings) -> tuple[float, ...]:
         print_line(f"note     {slow}")
     check_scorers(settings)
     sets = prompt_sets(settings, numbers)
+    audit = audit_plan(settings)
     for one in sets:
         print_line(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
+    if audit.prompts is not None:
+        print_line(f"audit    {audit.prompts.name}: {audit.prompts.read}")
     asked = list(zip(models, plans, strict=True))
+    audit_set = audit_prompt_set(settings, audit)
     for one_asked in asked:
-        _check_lengths(settings, one_asked, sets, numbers)
+        _check_lengths(settings, one_asked, [*sets, *audit_set], numbers)
     with phase("loading reward and judge"):
         reward, judge = load_scorers(settings, device)
         encoder = load_encoder(settings, device)
     results: list[Answers] = []
     for model, plan in asked:
         print_line(f"evaluating {model.name}")
-        results += _answers(settings, (model, plan), sets, numbers, (reward, judge), clock, encoder)
+        results += _answers(
+            settings, (model, plan), (sets, audit_set), numbers, (reward, judge), clock, encoder
+        )
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     scorers |= {"encoder": encoder.encoder_id} if encoder else {}
     summary = {
         **evaluation_summary(settings, numbers, sets, results),
+        **audit_summary(results, audit, (reward, judge)),
         "scorers": scorers,
         "seconds": {"total": clock.elapsed(), **clock.total},
         **process_facts(device),
     }
-    _write(settings, plain(summary), sets, results)
+    _write(settings, plain(summary), sets, results, keeps_answers=audit.keeps_answers)
     last = summary["models"][-1]["sets"]["in_distribution"]
     toxicity = last.get(names.JUDGE_TOXICITY) or last[names.TOXICITY]
     lost = last.get(names.PERPLEXITY)
@@ -100,7 +110,7 @@ def run(settings: Settings) -> tuple[float, ...]:
 def _answers(
     settings: Settings,
     asked: tuple[EvaluatedModel, DecodingPlan],
-    sets: list[PromptSet],
+    sets: tuple[list[PromptSet], list[PromptSet]],
     numbers: Numbers,
     scorers: tuple[Scorer, Scorer | None],
     clock: Clock,
@@ -131,19 +141,34 @@ def _answers(
         generate=plan.load(policy, scorers[0]),
     )
     prompts = {}
-    for one in sets:
+    for one in sets[0]:
         batch = _encode(settings, one, policy.tokenizer, policy.family)
         prompts[one.role] = repeat_prompts(batch, numbers.samples).to(policy.device)
+    audit_batches = [
+        _encode(settings, one, policy.tokenizer, policy.family).to(policy.device) for one in sets[1]
+    ]
     answers = []
     for strength in strengths_of(model, settings):
         where = "" if strength is None else f" at strength {strength:g}"
         with at_strength(policy, 1.0 if strength is None else strength):
             evaluations = {
                 one.role: evaluate(prompts[one.role], f"evaluating on {one.name}{where}")
-                for one in sets
+                for one in sets[0]
             }
-        decoding = plan.facts()
-        answers.append(Answers(model=model, strength=strength, sets=evaluations, decoding=decoding))
+            audits = [
+                audited(evaluate, batch, f"auditing{where}")
+                for batch in audit_batches
+                if is_audited(strength, strengths_of(model, settings))
+            ]
+        answers.append(
+            Answers(
+                model=model,
+                strength=strength,
+                sets=evaluations,
+                decoding=plan.facts(),
+                audit=next(iter(audits), None),
+            )
+        )
     del policy, evaluate
     gc.collect()
     if torch.cuda.is_available():
@@ -200,15 +225,19 @@ def _write(
     summary: dict[str, Any],
     sets: list[PromptSet],
     results: list[Answers],
+    *,
+    keeps_answers: bool,
 ) -> None:
     run_dir = Path(settings.run_dir)
     table, notes = evaluation_table(summary), evaluation_notes(summary, sets)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
     write_rows(run_dir / "samples.jsonl", sample_rows(results))
+    if keeps_answers:
+        write_rows(run_dir / AUDIT_FILE, sample_rows(results, audit=True))
     write_page(
         run_dir / "report.html",
         title=f"Evaluation: {settings.evaluation.protocol.value}",
-        tables=[table, *frontier_tables(summary)],
+        tables=[table, *frontier_tables(summary), *fairness_tables(summary)],
         plots=frontier_plots(summary),
         notes=notes,
         settings_yaml=settings_yaml(settings),

@@ -27,9 +27,9 @@ def run(settings: Settings) -> tuple[float, ...]:
         DetoxError: what cannot work, before training.
     """
     with open_job(settings) as job:
-        before = evaluate_start(job)
+        start = evaluate_start(job)
         outcome = fine_tune(job)
-        return finish(job, before, {"stage": "sft", "algorithm": "sft", **outcome})
+        return finish(job, start, {"stage": "sft", "algorithm": "sft", **outcome})
 
 
 def fine_tune(job: Job) -> dict[str, object]:

@@ -50,7 +50,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         soup=runs,
     )
     with open_job(settings_of_mean) as job:
-        before = evaluate_start(job)
+        start = evaluate_start(job)
         apply_soup(job.policy.model, soup)
         _hold_to_budget(job)
         soup_entry = {
@@ -59,7 +59,7 @@ def run(settings: Settings) -> tuple[float, ...]:
             "cosine": soup.cosine,
             "stretch": soup.stretch,
         }
-        return finish(job, before, {**job.selector.outcome(), "soup": soup_entry})
+        return finish(job, start, {**job.selector.outcome(), "soup": soup_entry})
 
 
 def inside_runs(settings: Settings) -> list[str]:
