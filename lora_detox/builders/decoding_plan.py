@@ -1,11 +1,10 @@
 """What a decoding reads and checks before weights load."""
 
-from pathlib import Path
-
 from transformers import PretrainedConfig
 
 from lora_detox.builders.decoding import DecodingPlan, upper_layers
 from lora_detox.builders.toxic_examples import ToxicExamples, read_examples
+from lora_detox.builders.word_files import words_of
 from lora_detox.choices import DecodingKind
 from lora_detox.decoding.fighting_words import fighting_words
 from lora_detox.decoding.projection import mlp_output
@@ -67,7 +66,7 @@ def plan_decoding(
 def _words(decoding: DecodingSettings) -> tuple[ToxicExamples | None, list[str]]:
     """Banned words, with the texts that they are from where no file names them."""
     if decoding.words is not None:
-        return None, _words_of(decoding.words)
+        return None, words_of(decoding.words, f"{_KEY}.words")
     examples = read_examples(decoding.examples, decoding.fields, _KEY)
     toxic, civil = examples.toxic, examples.civil
     words = fighting_words(toxic, civil, decoding.size, least_ratio=decoding.ratio)
@@ -78,22 +77,6 @@ def _words(decoding: DecodingSettings) -> tuple[ToxicExamples | None, list[str]]
             f"`{_KEY}.examples`, or name a file with `{_KEY}.words`"
         )
     return examples, words
-
-
-def _words_of(path: str) -> list[str]:
-    """The lines of a file that are not blank, each once."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); want a text file in UTF-8 with one word a line; "
-            f"change `{_KEY}.words`"
-        ) from error
-    words = list(dict.fromkeys(" ".join(line.split()) for line in text.splitlines()))
-    words = [word for word in words if word]
-    if not words:
-        raise DataError(f"{path} has no word; want one a line; change `{_KEY}.words`")
-    return words
 
 
 def _check_anti_expert(path: str, backbone: BackbonePlan, config: PretrainedConfig) -> None:

@@ -1,7 +1,7 @@
 """Labelled texts for stage=reward_model: the three splits of `data`, and further test sets."""
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from lora_detox.errors import DataError
 from lora_detox.progress import track
@@ -15,6 +15,8 @@ from lora_detox.prompts.values import is_missing
 from lora_detox.report.console import print_line
 from lora_detox.settings import DataSettings, Settings
 
+_SOURCE = "source"
+"""Column that names the corpus of a text."""
 _SPLIT_NAMES = ("train", "validation", "test")
 
 
@@ -27,12 +29,15 @@ class LabelledTexts:
         toxic: True where the label says so.
         identities: the identity that each text mentions, None where the data names none.
         dropped: rows without a text or a label.
+        sources: the corpus of each text by its column `source`, None where the data names none;
+            empty where that is not asked for.
     """
 
     texts: list[str]
     toxic: list[bool]
     identities: list[str | None]
     dropped: int = 0
+    sources: list[str | None] = field(default_factory=list)
 
 
 def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
@@ -49,7 +54,8 @@ def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
     """
     data = settings.data
     _check_label_column(data)
-    given = asdict(replace(data, min_toxicity=None, max_toxicity=None))
+    columns = list(dict.fromkeys([*data.columns, _SOURCE]))
+    given = asdict(replace(data, min_toxicity=None, max_toxicity=None, columns=columns))
     given["fields"]["references"] = None
     unused = ("query_tokens", "max_query_tokens", "split_seed")
     sets = load_prompt_sets(
@@ -128,6 +134,7 @@ def _labelled(rows: list[PromptRow], settings: Settings) -> LabelledTexts:
         toxic=[float(row.toxicity or 0.0) > least for row in known],
         identities=[None] * len(known),
         dropped=len(rows) - len(known),
+        sources=[row.columns.get(_SOURCE) for row in known],
     )
 
 

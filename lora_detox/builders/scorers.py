@@ -1,10 +1,13 @@
 """Settings -> reward and judge, each checked, loaded and probed, and the encoder beside them."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
+from lora_detox.builders.word_files import words_of
 from lora_detox.choices import TermsCombine
+from lora_detox.embedded.mild_words import MILD_WORDS
 from lora_detox.scores import (
     REWARD_KEYS,
     ClassifierScorer,
@@ -17,6 +20,7 @@ from lora_detox.scores import (
     ScoreTerm,
     SignedScorer,
     SimilarityScorer,
+    WordListScorer,
     check_classifier,
     check_encoder,
     check_fluency,
@@ -34,7 +38,8 @@ FLUENCY_KEY = "reward.fluency"
 
 
 def check_scorers(settings: Settings) -> None:
-    """Find out from configurations alone whether reward, judge and encoder can be read."""
+    """Find out from files and configurations alone whether all scorers can be read."""
+    load_word_list(settings)
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
         if scorer.path is not None:
             check_classifier(scorer.path, scorer.label, key, scorer.revision)
@@ -53,6 +58,29 @@ def load_encoder(settings: Settings, device: torch.device) -> Encoder | None:
     """The encoder that measures relevance to the prompt; None where none is named."""
     path, revision = settings.evaluation.encoder, settings.evaluation.encoder_revision
     return None if path is None else Encoder(check_encoder(path, revision), device)
+
+
+MILD = "embedded:mild"
+
+
+def load_word_list(settings: Settings) -> WordListScorer | None:
+    """The word list of `evaluation.word_list`, a scorer of another kind than the classifiers.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        The scorer; None where no list is named.
+
+    Raises:
+        DataError: the file cannot be read, or has no word.
+    """
+    path, key = settings.evaluation.word_list, "evaluation.word_list"
+    if path is None:
+        return None
+    if path == MILD:
+        return WordListScorer(MILD_WORDS, MILD)
+    return WordListScorer(words_of(path, key), Path(path).name, key)
 
 
 def load_scorers(settings: Settings, device: torch.device) -> tuple[Scorer, Scorer | None]:

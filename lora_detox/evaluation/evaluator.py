@@ -9,7 +9,9 @@ from torch import Tensor
 
 from lora_detox.clock import Clock
 from lora_detox.metrics import kl, measure_responses, names
+from lora_detox.metrics.agreement import with_agreement
 from lora_detox.metrics.bleu import bleu
+from lora_detox.metrics.diversity import copied
 from lora_detox.metrics.rewriting import rewrite_columns
 from lora_detox.progress import phase
 from lora_detox.rollout import Generate, Responses, generate_responses
@@ -34,6 +36,7 @@ class Evaluator:
         clock: where the time is counted, as "evaluate".
         encoder: what measures the relevance of responses to their prompts, or None.
         generate: how responses are made; plain sampling, or a decoding.
+        word_list: a scorer of another kind than the classifiers, or None.
         rewrites: whether responses say anew what their prompts say, so that BLEU is measured.
         quantized: whether weights are stored in 8 or 4 bits; tokens are then drawn with other
             logprobs than those of a forward pass over the responses.
@@ -51,6 +54,7 @@ class Evaluator:
     encoder: Encoder | None = None
     generate: Generate = generate_responses
     rewrites: bool = False
+    word_list: Scorer | None = None
     quantized: bool = False
 
     def __call__(self, prompts: PromptBatch, what: str = "evaluating") -> Evaluation:
@@ -95,7 +99,11 @@ class Evaluator:
         further = {
             names.REF_KL: kl.response_sums(kl.k1(logprobs, ref_logprobs), mask).tolist(),
             names.REF_KL_K3: kl.response_sums(kl.k3(logprobs, ref_logprobs), mask).tolist(),
+            names.COPIED: list(map(copied, prompts.sources or prompts.texts, responses.texts)),
         }
+        if self.word_list is not None:
+            listed = self.word_list.score(prompts.texts, responses.texts)
+            further[names.LISTED_WORDS] = listed.toxicity.tolist()
         if relevance is not None:
             further[names.RELEVANCE] = relevance
         further |= rewrite_columns(
@@ -105,12 +113,14 @@ class Evaluator:
         if self.rewrites and any(prompts.references):
             corpus[names.BLEU] = bleu(responses.texts, prompts.references)
         per_response = {**evaluation.per_response, **further}
-        return replace(
-            evaluation,
-            per_response=per_response,
-            corpus=corpus,
-            cost=cost,
-            columns=prompts.columns,
+        return with_agreement(
+            replace(
+                evaluation,
+                per_response=per_response,
+                corpus=corpus,
+                cost=cost,
+                columns=prompts.columns,
+            )
         )
 
     def _relevance(self, prompts: PromptBatch, responses: Responses) -> list[float] | None:

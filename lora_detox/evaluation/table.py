@@ -8,6 +8,7 @@ from lora_detox.evaluation.frontier import FIRST_SET, frontier_points
 from lora_detox.evaluation.protocol import PromptSet
 from lora_detox.metrics import names
 from lora_detox.report.fairness import fairness_sentences
+from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.tables import Table
 from lora_detox.report.wording import NOT_KNOWN, mean_of, number, trust_notes, word_notes
 
@@ -66,7 +67,7 @@ def evaluation_notes(summary: Numbers, sets: list[PromptSet]) -> list[str]:
     ]
     if any(names.PERPLEXITY in one for m in summary["models"] for one in m["sets"].values()):
         notes.append("Perplexity is that of the responses under each model's own bare base.")
-    notes += fairness_sentences(summary)
+    notes += [*scorer_sentences(summary), *fairness_sentences(summary)]
     notes += trust_notes(summary)
     notes += decoding_notes(summary["models"])
     notes += word_notes(summary)

@@ -52,6 +52,23 @@ def repetition(response: str) -> float:
     return 1.0 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
+def copied(prompt: str, response: str) -> float:
+    """Share of a response's 3-grams of words that its prompt has too, whatever their case.
+
+    Args:
+        prompt: without its template.
+        response: a response text.
+
+    Returns:
+        A fraction in [0, 1]; 0 for a response of fewer than three words.
+    """
+    ngrams = word_ngrams(response.casefold(), REPETITION_NGRAM)
+    if not ngrams:
+        return 0.0
+    given = set(word_ngrams(prompt.casefold(), REPETITION_NGRAM))
+    return sum(ngram in given for ngram in ngrams) / len(ngrams)
+
+
 def response_words(response: str) -> int:
     """How many words a response has."""
     return len(split_words(response))

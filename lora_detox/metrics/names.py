@@ -63,6 +63,10 @@ RESPONSE_WORDS: Final = "response_words"
 REPETITION: Final = "repetition"
 EMPTY: Final = "empty"
 SYMBOLS: Final = "symbols"
+LISTED_WORDS: Final = "listed_words"
+JUDGE_AGREEMENT: Final = "judge_agreement"
+JUDGE_GAP: Final = "judge_gap"
+COPIED: Final = "copied"
 REFUSED: Final = "refused"
 SHORT: Final = "short"
 MENTION: Final = "mention_retention"
@@ -92,6 +96,9 @@ _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
 _ROWS: Final = (
     (TOXICITY, "Toxicity", "probability", _LOWER, 3),
     (JUDGE_TOXICITY, "Toxicity by the judge", "probability", _LOWER, 3),
+    (LISTED_WORDS, "Responses with a listed word", "fraction", _LOWER, 3),
+    (JUDGE_AGREEMENT, "Rank correlation of reward and judge", "", _NEITHER, 3),
+    (JUDGE_GAP, "Toxicity by the judge less that by the reward", "probability", _NEITHER, 3),
     (JOINT, "J: civil x similar x fluent", "product", _HIGHER, 3),
     (JUDGE_JOINT, "J by the judge", "product", _HIGHER, 3),
     (SIMILARITY, "Similarity to the prompt", "0 to 1", _HIGHER, 3),
@@ -116,6 +123,7 @@ _ROWS: Final = (
     (REPETITION, "Repeated 3-grams", "fraction", _LOWER, 3),
     (EMPTY, "Empty responses", "fraction", _LOWER, 3),
     (SYMBOLS, "Digits and markup", "fraction of characters", _LOWER, 4),
+    (COPIED, "3-grams copied from the prompt", "fraction", _NEITHER, 3),
     (REFUSED, "Refusals", "fraction", _NEITHER, 3),
     (SHORT, "Short responses", "fraction", _LOWER, 3),
     (MENTION, "Responses that still speak of the group", "fraction", _HIGHER, 3),

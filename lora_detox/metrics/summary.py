@@ -1,12 +1,13 @@
 """`Evaluation` -> the numbers of `summary.json`, and the change between two of them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from lora_detox.metrics import names
+from lora_detox.metrics.agreement import paired_correlation_interval
 from lora_detox.metrics.bleu import bleu_counts, paired_bleu_interval
 from lora_detox.metrics.bootstrap import (
     RESAMPLES,
@@ -32,6 +33,9 @@ _MEAN_KEYS = (
     names.REPETITION,
     names.EMPTY,
     names.SYMBOLS,
+    names.LISTED_WORDS,
+    names.JUDGE_GAP,
+    names.COPIED,
 )
 _CORPUS_KEYS = (
     names.BLEU,
@@ -39,6 +43,7 @@ _CORPUS_KEYS = (
     *names.DISTINCT_KEYS,
     names.COMMON_OPENINGS,
     names.SELF_BLEU,
+    names.JUDGE_AGREEMENT,
 )
 
 
@@ -137,14 +142,24 @@ def _interval(
     if key == names.BLEU:
         both = [bleu_counts(one.responses, one.references) for one in (before, after)]
         return paired_bleu_interval(*both, **draws)
-    if key == names.PERPLEXITY:
-        return paired_perplexity_interval(_nll_and_tokens(before), _nll_and_tokens(after), **draws)
+    of_pairs: dict[str, tuple[Callable[..., Interval], Callable[[Evaluation], Any]]] = {
+        names.JUDGE_AGREEMENT: (paired_correlation_interval, _toxicities),
+        names.PERPLEXITY: (paired_perplexity_interval, _nll_and_tokens),
+    }
+    if key in of_pairs:
+        interval, pair_of = of_pairs[key]
+        return interval(pair_of(before), pair_of(after), **draws)
     return paired_interval(before.per_response[key], after.per_response[key], **draws)
 
 
 def _nll_and_tokens(evaluation: Evaluation) -> tuple[list[float], list[float]]:
     per_response = evaluation.per_response
     return per_response[names.REFERENCE_NLL], per_response[names.RESPONSE_TOKENS]
+
+
+def _toxicities(evaluation: Evaluation) -> tuple[list[float], list[float]]:
+    per_response = evaluation.per_response
+    return per_response[names.TOXICITY], per_response[names.JUDGE_TOXICITY]
 
 
 def prompt_groups(prompts: list[str]) -> list[int]:

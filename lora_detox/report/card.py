@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from lora_detox.report.fairness import fairness_sentences
+from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.templates import template
 from lora_detox.report.wording import (
     MetricWording,
@@ -80,7 +81,7 @@ def model_card(
         summary=summary,
         english=_is_english(summary),
         word_notes=word_notes(summary),
-        fairness=fairness_sentences(summary),
+        further=[*scorer_sentences(summary), *fairness_sentences(summary)],
         scorers=list((summary.get("scorers") or {}).items()),
         count=((summary.get("after") or {}).get("toxicity") or {}).get("n"),
         trainable=(summary.get("parameters") or {}).get("trainable"),

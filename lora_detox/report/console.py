@@ -94,7 +94,7 @@ def print_result(
     metrics: Mapping[str, MetricWording],
     directory: Path,
     console: Console | None = None,
-    by_group: Sequence[RenderableType] = (),
+    further: Sequence[RenderableType] = (),
 ) -> None:
     """Print what a run came to.
 
@@ -104,14 +104,14 @@ def print_result(
         metrics: how each metric is shown (`metrics.names.METRICS`).
         directory: the run directory.
         console: where to; None means standard output.
-        by_group: what the fairness audit came to (`report.fairness.fairness_lines`).
+        further: lines and tables below the comparison.
     """
     console = console or Console(highlight=False)
     console.print()
     for sentence in headline(summary, metrics):
         console.print(readable(sentence, console), style="bold")
     console.print(comparison_table(summary, metrics, console))
-    for one in by_group:
+    for one in further:
         console.print(one, soft_wrap=isinstance(one, Text))
     for sample in pick_examples(samples):
         console.print(example_table(sample, console))

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from lora_detox.report.fairness import NOTE, fairness_sentences, fairness_tables
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.report.plots import Plot, toxicity_histogram, training_plots
+from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.templates import template
 from lora_detox.report.wording import (
     MetricWording,
@@ -69,7 +70,11 @@ def write_report(
     histogram = toxicity_histogram(samples)
     page = template("report.html.j2").render(
         summary=summary,
-        headline=[*headline(summary, metrics), *fairness_sentences(summary)],
+        headline=[
+            *headline(summary, metrics),
+            *scorer_sentences(summary),
+            *fairness_sentences(summary),
+        ],
         by_group=[table.filled() for table in fairness_tables(summary)],
         by_group_note=NOTE,
         tone=_tone(summary, metrics),

@@ -77,6 +77,26 @@ _PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             _logged("toxicity", "rollouts"),
             _evaluated("toxicity", "evaluation"),
             _evaluated("judge_toxicity", "evaluation, judge"),
+            _evaluated("listed_words", "evaluation, word list"),
+        ),
+    ),
+    (
+        "Do the scorers agree?",
+        "Rank correlation of reward and judge over the responses of an evaluation, and the judge's "
+        "toxicity less the reward's. A gap that widens while the reward falls is a warning.",
+        (
+            _evaluated("judge_agreement", "rank correlation"),
+            _evaluated("judge_gap", "judge less reward"),
+        ),
+    ),
+    (
+        "Copies and stock phrases",
+        "3-grams copied from the prompt, responses that begin with one of the ten most frequent "
+        "openings, and self-BLEU: ways to be civil that say nothing.",
+        (
+            _evaluated("copied", "copied from the prompt"),
+            _evaluated("common_openings", "frequent openings"),
+            _evaluated("self_bleu", "self-BLEU"),
         ),
     ),
     (

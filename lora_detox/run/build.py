@@ -15,7 +15,7 @@ from lora_detox.builders import controls as control
 from lora_detox.builders.data import EncodedPrompts, encode_prompts, load_data
 from lora_detox.builders.lengths import check_run
 from lora_detox.builders.policy import adapter_plan, backbone_plan, policy_path
-from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
+from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers, load_word_list
 from lora_detox.builders.training import (
     Plan,
     check_trainer_fits,
@@ -194,6 +194,8 @@ def _parts(
         "judge": "none" if judge is None else judge.scorer_id,
         "encoder": "none" if encoder is None else encoder.encoder_id,
     }
+    if (words := load_word_list(settings)) is not None:
+        parts["word list"] = words.scorer_id
     file, _, _ = (settings.reward.function or "").rpartition(":")
     if file.endswith(".py"):
         parts["file of reward.function"] = file_digest(Path(file).expanduser())
@@ -310,6 +312,7 @@ def _evaluator(
         seed=evaluation.seed,
         perplexity=settings.task.kind is TaskKind.continuation or not references,
         rewrites=settings.task.kind is TaskKind.rewriting,
+        word_list=load_word_list(settings),
         quantized=settings.quantization.type is not QuantizationType.none,
         clock=clock,
     )

@@ -20,16 +20,19 @@ from lora_detox.evaluation.audit import (
     model_fairness,
     scorer_fairness,
 )
+from lora_detox.evaluation.scorer_agreement import scorer_agreement, training_of
 from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.report.console import print_result
 from lora_detox.report.fairness import fairness_lines
 from lora_detox.report.html import write_report
 from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_rows, write_samples
+from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.wording import RAN_TO_THE_END
 from lora_detox.run.checksums import base_checksum
 from lora_detox.run.job import Job
 from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
+from lora_detox.visible import readable
 
 
 class Start(NamedTuple):
@@ -104,7 +107,10 @@ def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> 
         metrics=names.METRICS,
         directory=run_dir,
         console=console,
-        by_group=fairness_lines(summary, console),
+        further=[
+            *(readable(one, console) for one in scorer_sentences(summary)),
+            *fairness_lines(summary, console),
+        ],
     )
     toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
     lost = summary["after"].get(names.PERPLEXITY)
@@ -133,6 +139,10 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         scorers["judge"] = job.judge.scorer_id
     if job.encoder is not None:
         scorers["encoder"] = job.encoder.encoder_id
+    if job.evaluator.word_list is not None:
+        scorers["word_list"] = job.evaluator.word_list.scorer_id
+    numbers = summarise(before), summarise(after)
+    changes = change(before, after, settings.evaluation.resamples)
     return {
         "schema": 1,
         "task": settings.task.name,
@@ -140,14 +150,18 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "algorithm": settings.algorithm.name,
         "seed": settings.seed,
         "quantization": settings.quantization.type.value,
-        "before": summarise(before),
-        "after": summarise(after),
-        "change": change(before, after, settings.evaluation.resamples),
+        "before": numbers[0],
+        "after": numbers[1],
+        "change": changes,
         "words": word_rules((before, after)),
         "ref_kl": sum(kl) / len(kl),
         "iterations": job.plan.iterations,
         "stopped": RAN_TO_THE_END,
         "scorers": scorers,
+        "scorer_agreement": {
+            **scorer_agreement(*numbers, changes),
+            "training_data": training_of(settings),
+        },
         "parameters": {
             **job.policy.count_parameters(),
             "base_dtype": str(job.policy.backbone.dtype).removeprefix("torch."),

@@ -8,8 +8,10 @@ usual reward and judge), `heads` (which output is civil; score and toxicity out 
 `loading` (checks before weights are read), `windows` (long texts), `functions` (any Python
 function), `control_rewards` (functions that know nothing of tone), `terms` (ROUGE, length, common
 words), `meaning` (similarity by an encoder, fluency), `composite` (scorers made of others: sums,
-products, ensembles, signs), `prefixes` (which tokens it was), `probe` (is the sign right?),
-`padding` (does a text score alone as in a batch?), `encoder` (how near a response is to its prompt:
+products, ensembles, signs), `word_list` (no classifier: plain
+words), `prefixes` (which tokens it was), `probe` (is the sign right?),
+`padding` (does a text score alone as in a batch?),
+`training_data` (what classifiers learned from), `encoder` (how near a response is to its prompt:
 no scorer, but found and loaded like one).
 """
 
@@ -36,6 +38,8 @@ from lora_detox.scores.padding import check_padding, warn_of_batch_effects
 from lora_detox.scores.prefixes import prefix_credit
 from lora_detox.scores.probe import ProbeResult, probe_scorer
 from lora_detox.scores.terms import text_term
+from lora_detox.scores.training_data import TrainingData, shared_training, training_data_of
+from lora_detox.scores.word_list import WordListScorer
 
 __all__ = [
     "REWARD_KEYS",
@@ -51,6 +55,8 @@ __all__ = [
     "ScoreTerm",
     "SignedScorer",
     "SimilarityScorer",
+    "TrainingData",
+    "WordListScorer",
     "check_classifier",
     "check_encoder",
     "check_fluency",
@@ -61,7 +67,9 @@ __all__ = [
     "probe_fluency",
     "probe_scorer",
     "score_prompts",
+    "shared_training",
     "text_term",
     "toxicity_scorer",
+    "training_data_of",
     "warn_of_batch_effects",
 ]

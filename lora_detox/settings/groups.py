@@ -208,6 +208,7 @@ class EvaluationSettings:
     audit_prompts: int = positive(500)
     audit_least: int = positive(10, "prompts")
     audit_texts: str | None = "embedded:identities"
+    word_list: str | None = "embedded:mild"
     protocol: Protocol = Protocol.plain
     models: list[Any] = field(default_factory=list)
     prompts: int | None = positive(None)

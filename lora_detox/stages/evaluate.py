@@ -15,7 +15,7 @@ from lora_detox.builders.data import prompt_template
 from lora_detox.builders.decoding import DecodingPlan
 from lora_detox.builders.decoding_plan import plan_decoding
 from lora_detox.builders.lengths import check_batch
-from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers
+from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers, load_word_list
 from lora_detox.choices import Protocol, QuantizationType, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
@@ -25,6 +25,7 @@ from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.evaluation.frontier import frontier_plots, frontier_tables
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
+from lora_detox.evaluation.scorer_agreement import models_agreement
 from lora_detox.evaluation.strengths import check_strengths, strengths_of
 from lora_detox.evaluation.summary import Answers, evaluation_summary, sample_rows
 from lora_detox.evaluation.table import evaluation_notes, evaluation_table
@@ -93,6 +94,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         )
     scorers = {"reward": reward.scorer_id} | ({"judge": judge.scorer_id} if judge else {})
     scorers |= {"encoder": encoder.encoder_id} if encoder else {}
+    scorers |= {"word_list": words.scorer_id} if (words := load_word_list(settings)) else {}
     summary = {
         **evaluation_summary(settings, numbers, sets, results),
         **audit_summary(results, audit, (reward, judge)),
@@ -100,6 +102,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         "seconds": {"total": clock.elapsed(), **clock.total},
         **process_facts(device),
     }
+    summary["scorer_agreement"] = models_agreement(summary["models"], settings)
     _write(settings, plain(summary), sets, results, keeps_answers=audit.keeps_answers)
     last = summary["models"][-1]["sets"]["in_distribution"]
     toxicity = last.get(names.JUDGE_TOXICITY) or last[names.TOXICITY]
@@ -135,6 +138,7 @@ def _answers(
         seed=settings.evaluation.seed,
         perplexity=rtp or settings.task.kind is TaskKind.continuation,
         rewrites=settings.task.kind is TaskKind.rewriting,
+        word_list=load_word_list(settings),
         quantized=settings.quantization.type is not QuantizationType.none,
         clock=clock,
         encoder=encoder,

@@ -18,6 +18,7 @@ from lora_detox.report.wording import number
 from lora_detox.run.origin import Resumed, begun_with, find_resumed, rows_digest
 from lora_detox.scores import ClassifierScorer, check_padding, probe_scorer
 from lora_detox.scores.loading import resolve_classifier
+from lora_detox.scores.training_data import describe_training, write_training_data
 from lora_detox.settings import Settings, probe_texts, settings_yaml
 from lora_detox.trainers.classifier import (
     CLASSIFIER,
@@ -72,6 +73,11 @@ def run(settings: Settings) -> tuple[float, ...]:
             place, (civil, id2label), splits["train"], settings, device, begun
         )
     folder = run_dir / CLASSIFIER
+    train = splits["train"]
+    learned = describe_training(
+        settings.data.path, train.texts, train.toxic, train.sources, settings.reward_model.path
+    )
+    write_training_data(folder, learned)
     after = _figures(str(folder), id2label[civil], sets, settings, device)
     scorer = ClassifierScorer(str(folder), label=id2label[civil], device=device, key=_KEY)
     probe = _probe(scorer, settings)
@@ -89,6 +95,7 @@ def run(settings: Settings) -> tuple[float, ...]:
         "after": after,
         **probe,
         "scorer": scorer.scorer_id,
+        "training_data": {key: one for key, one in vars(learned).items() if key != "sketch"},
         **outcome,
         "seconds": {"total": clock.elapsed(), **clock.total},
         **process_facts(device),
