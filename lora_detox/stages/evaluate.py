@@ -40,7 +40,7 @@ from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.console import print_line
-from lora_detox.report.fairness import fairness_tables
+from lora_detox.report.fairness import NOTE, fairness_tables
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
 from lora_detox.report.tables import print_table, write_page
 from lora_detox.scores import Encoder
@@ -234,6 +234,7 @@ def _write(
 ) -> None:
     run_dir = Path(settings.run_dir)
     table, notes = evaluation_table(summary), evaluation_notes(summary, sets)
+    by_group = fairness_tables(summary)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
     write_rows(run_dir / "samples.jsonl", sample_rows(results))
     if keeps_answers:
@@ -241,9 +242,9 @@ def _write(
     write_page(
         run_dir / "report.html",
         title=f"Evaluation: {settings.evaluation.protocol.value}",
-        tables=[table, *frontier_tables(summary), *fairness_tables(summary)],
+        tables=[table, *frontier_tables(summary), *by_group],
         plots=frontier_plots(summary),
-        notes=notes,
+        notes=[*notes, NOTE] if by_group else notes,
         settings_yaml=settings_yaml(settings),
     )
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
