@@ -76,25 +76,24 @@ def scorer_verdict(measured: Mapping[str, Numbers]) -> str:
         Whose civil texts which scorer calls toxic more often than those about others, and by how
         much; else that it is not clear of anybody, or cannot be told.
     """
-    parts, largest, least = [], [], 0
+    parts, gaps, least = [], [], 0
     for role, numbers in measured.items():
         groups, least = numbers.get("groups") or {}, numbers["least"]
-        clear = {
-            name: group["gap"]
-            for name, group in groups.items()
-            if (group["gap"]["interval"][0] or 0) > 0
-        }
+        own = {name: group["gap"] for name, group in groups.items()}
+        clear = {name: gap for name, gap in own.items() if (gap["interval"][0] or 0) > 0}
         if clear:
-            parts.append(f"the {role} calls civil texts toxic more often about {_listed(clear)}")
-        largest += [group["gap"]["mean"] for group in groups.values()]
+            ordered = dict(sorted(clear.items(), key=lambda item: -item[1]["mean"]))
+            parts.append(f"the {role} calls civil texts toxic more often about {_listed(ordered)}")
+        gaps += [(gap["mean"], name, role) for name, gap in own.items()]
     if parts:
         return f"Scorers: {'; '.join(parts)}, each against the texts about others."
-    if not largest:
+    if not gaps:
         return f"Scorers: too few civil texts to tell, as no two identities have {least} each."
-    roles = " and ".join(measured)
+    largest, name, role = max(gaps)
+    where = f", {name} by the {role}" if largest > 0 else ""
     return (
-        f"Scorers: {roles} call civil texts about no group toxic clearly more often than those "
-        f"about others (largest gap {number(max(largest), 3, signed=True)})."
+        f"Scorers: {' and '.join(measured)} call civil texts about no group toxic clearly more "
+        f"often than those about others (largest gap {number(largest, 3, signed=True)}{where})."
     )
 
 

@@ -254,7 +254,10 @@ def mean_interval(values: Sequence[float] | FloatArray, confidence: float) -> In
 
 
 def gap_interval(own: FloatArray, others: FloatArray, confidence: float) -> Interval:
-    """Welch's interval of the difference of two means.
+    """Interval of the difference of two means: Welch's, of fractions Newcombe's.
+
+    Ten times yes or no have no spread to speak of where all are alike, so that of numbers that are
+    all 0 or 1 the Wilson intervals of both fractions are combined (Newcombe 1998, method 10).
 
     Args:
         own: one number per prompt of a group; NaN are left out.
@@ -263,12 +266,17 @@ def gap_interval(own: FloatArray, others: FloatArray, confidence: float) -> Inte
 
     Returns:
         Mean of `own` less that of `others`, with its interval; NaN where either has fewer than
-        two, width 0 where neither varies.
+        two, width 0 where neither varies and some are neither 0 nor 1.
     """
     own, others = (values[np.isfinite(values)] for values in (own, others))
     gap = _mean(own) - _mean(others)
     if min(len(own), len(others)) < 2:
         return Interval(gap, np.nan, np.nan)
+    if np.isin(own, (0, 1)).all() and np.isin(others, (0, 1)).all():
+        (low, high), (other_low, other_high) = (_wilson(one, confidence) for one in (own, others))
+        below = np.hypot(own.mean() - low, other_high - others.mean())
+        above = np.hypot(high - own.mean(), others.mean() - other_low)
+        return Interval(gap, gap - float(below), gap + float(above))
     parts = [float(values.var(ddof=1)) / len(values) for values in (own, others)]
     if not sum(parts):
         return Interval(gap, gap, gap)
@@ -277,6 +285,13 @@ def gap_interval(own: FloatArray, others: FloatArray, confidence: float) -> Inte
     )
     reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * float(np.sqrt(sum(parts)))
     return Interval(gap, gap - reach, gap + reach)
+
+
+def _wilson(values: FloatArray, confidence: float) -> tuple[float, float]:
+    """Wilson's interval of a fraction."""
+    test = stats.binomtest(int(values.sum()), len(values))
+    interval = test.proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _parted(values: FloatArray, own: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:

@@ -84,6 +84,8 @@ def test_scorers():
     )
     assert "the reward calls civil texts toxic more often about a (+0.40" in wronged
     assert "judge" not in wronged
-    assert "largest gap +0.100" in scorer_verdict({"reward": scorer(b=(0.1, -0.1, 0.3))})
+    assert "largest gap +0.100, b by the reward" in scorer_verdict(
+        {"reward": scorer(b=(0.1, -0.1, 0.3))}
+    )
     assert "too few" in scorer_verdict({"reward": {"least": 10}})
     assert "no group" in scorer_verdict({"reward": scorer(b=(0.1, NAN, NAN))})

@@ -49,6 +49,18 @@ def test_intervals_are_those_of_scipy():
     assert ours == pytest.approx((own.mean() - others.mean(), low, high))
 
 
+def test_fractions_have_newcombes_interval():
+    """The example of Newcombe 1998, table II (a): 56/70 and 48/80, 0.0524 to 0.3339."""
+    own, others = [1.0] * 56 + [0.0] * 14, [1.0] * 48 + [0.0] * 32
+    interval = gap_interval(np.array(own), np.array(others), 0.95)
+    assert interval == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    # Method 10 also knows that ten times no is not never.
+    never = gap_interval(np.zeros(10), np.zeros(100), 0.95)
+    assert never.change == 0
+    assert never.low < -0.01
+    assert never.high > 0.2
+
+
 def test_changes_by_group_are_paired_and_corrected_for_their_number():
     rng = np.random.default_rng(1)
     groups = ["a"] * 12 + ["b"] * 15 + ["c"] * 3 + [None] * 4
