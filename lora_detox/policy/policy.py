@@ -344,6 +344,7 @@ class LoraPolicy:
         self.model.save_pretrained(
             adapter_directory, safe_serialization=True, selected_adapters=["default"]
         )
+        (adapter_directory / "README.md").unlink(missing_ok=True)  # a blank form
         self.tokenizer.save_pretrained(adapter_directory)
         if self.value_head is not None:
             self.value_head.save(head_directory)

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from lora_detox.report.fairness import fairness_sentences
+from lora_detox.report.next_steps import LoadedAs, usage_of
 from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.templates import template
 from lora_detox.report.wording import (
@@ -75,7 +76,7 @@ def model_card(
     has_change = bool(summary.get("change"))
     text = template("model_card.md.j2").render(
         facts=facts,
-        auto=_TASKS[facts.encoder_decoder][2],
+        loading=_loading(facts, summary).lines(),
         headline=headline(summary, metrics) if has_change else [],
         rows=comparison_rows(summary, metrics) if has_change else [],
         summary=summary,
@@ -88,6 +89,19 @@ def model_card(
         kl=mean_of(summary.get("ref_kl")),
     )
     return visible(f"---\n{card_data(facts, summary, metrics).to_yaml()}\n---\n{text}")
+
+
+def _loading(facts: CardFacts, summary: Mapping[str, Any]) -> LoadedAs:
+    return LoadedAs(
+        auto=_TASKS[facts.encoder_decoder][2],
+        base=facts.base,
+        adapter=facts.name,
+        tokenizer=facts.base,
+        revision=facts.base_revision,
+        dtype=(summary.get("parameters") or {}).get("base_dtype"),
+        quantization=str(summary.get("quantization", "none")),
+        usage=usage_of(summary),
+    )
 
 
 def card_data(

@@ -13,11 +13,13 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lora_detox.json_text import parse_json
+from lora_detox.report.next_steps import next_steps
 from lora_detox.report.wording import (
     MetricWording,
     comparison_rows,
+    course,
     headline,
+    keeps_start,
     number,
     shorten,
     toxicity_change,
@@ -96,7 +98,7 @@ def print_result(
     console: Console | None = None,
     further: Sequence[RenderableType] = (),
 ) -> None:
-    """Print what a run came to.
+    """Print what a run came to; of one whose result is its start a line, as there is no change.
 
     Args:
         summary: the `summary.json` dict.
@@ -108,13 +110,17 @@ def print_result(
     """
     console = console or Console(highlight=False)
     console.print()
-    for sentence in headline(summary, metrics):
-        console.print(readable(sentence, console), style="bold")
-    console.print(comparison_table(summary, metrics, console))
-    for one in further:
-        console.print(one, soft_wrap=isinstance(one, Text))
-    for sample in pick_examples(samples):
-        console.print(example_table(sample, console))
+    if keeps_start(summary):
+        told = " ".join(["Nothing was learned that could be kept.", *course(summary, metrics)])
+        console.print(readable(told, console), style="bold", soft_wrap=True)
+    else:
+        for sentence in headline(summary, metrics):
+            console.print(readable(sentence, console), style="bold")
+        console.print(comparison_table(summary, metrics, console))
+        for one in further:
+            console.print(one, soft_wrap=isinstance(one, Text))
+        for sample in pick_examples(samples):
+            console.print(example_table(sample, console))
     for line in closing_lines(summary, directory):
         console.print(readable(line, console), soft_wrap=True)
 
@@ -137,26 +143,15 @@ def closing_lines(summary: Mapping[str, Any], directory: Path) -> list[str]:
     Returns:
         Plain lines.
     """
-    task, seed = summary.get("task", "flan_summary"), summary.get("seed", 0)
-    seed = seed + 1 if isinstance(seed, int) else 1
-    adapter = directory / "adapter"
-    family, base = _adapter_base(adapter, str(summary.get("policy", "")))
     compared = (summary.get("words") or {}).get("compared", ENGLISH)
     return [
         *([] if compared == ENGLISH else [f"words    {' '.join(word_notes(summary))}"]),
         *time_lines(summary.get("seconds") or {}),
         f"report   {directory / 'report.html'}",
         f"summary  {directory / 'summary.json'}",
-        f"adapter  {adapter}",
+        f"adapter  {directory / 'adapter'}",
         "",
-        "What to do next",
-        "- load the adapter with plain PEFT:",
-        f"    from peft import PeftModel; from transformers import {family}",
-        f"    base = {family}.from_pretrained({base!r})",
-        f"    model = PeftModel.from_pretrained(base, {str(adapter)!r})",
-        f"- see whether it holds with another seed: python -m lora_detox task={task} seed={seed}",
-        "- use your own model and classifiers: "
-        "policy.path=, reward.path= and judge.path= take a folder or a hub name",
+        *next_steps(summary, directory),
     ]
 
 
@@ -175,17 +170,6 @@ def time_lines(seconds: Mapping[str, float]) -> list[str]:
     phases = sorted(((spent, name) for name, spent in seconds.items() if name != "total"))
     parts = [f"{name} {spent:.1f} ({spent / total:.0%})" for spent, name in reversed(phases)]
     return [f"seconds  {total:.1f}: {', '.join(parts)}"]
-
-
-def _adapter_base(adapter: Path, policy: str) -> tuple[str, str]:
-    """The auto class and the base that the adapter was trained on, as PEFT wrote them down."""
-    try:
-        config = parse_json((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
-    causal = config.get("task_type") == "CAUSAL_LM"
-    family = "AutoModelForCausalLM" if causal else "AutoModelForSeq2SeqLM"
-    return family, str(config.get("base_model_name_or_path") or policy)
 
 
 def _response(text: str, console: Console) -> Text:

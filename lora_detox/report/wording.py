@@ -149,7 +149,7 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
             f"{row.name} {outcomes[row.verdict]}: {row.before} before, {row.after} "
             f"after ({row.change}, {row.interval})."
         )
-    return sentences + _course(summary, metrics) + trust_notes(summary)
+    return sentences + course(summary, metrics) + trust_notes(summary)
 
 
 def trust_notes(summary: Mapping[str, Any]) -> list[str]:
@@ -261,8 +261,21 @@ _STOPPED = {
 }
 
 
-def _course(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> list[str]:
-    """Which state is the result, what the guard did, and why training ended."""
+def keeps_start(summary: Mapping[str, Any]) -> bool:
+    """Whether the result of a run is the state that it started from."""
+    return not summary.get("soup") and (summary.get("budget") or {}).get("chosen_iteration") == 0
+
+
+def course(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -> list[str]:
+    """Which state is the result, what the guard did, and why training ended.
+
+    Args:
+        summary: the `summary.json` dict.
+        metrics: how each metric is shown.
+
+    Returns:
+        Sentences; none where training just ran to its end without bounds.
+    """
     sentences = []
     budget, rollbacks = summary.get("budget"), (summary.get("guard") or {}).get("rollbacks")
     if budget:

@@ -25,10 +25,18 @@ from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.report.console import print_result
 from lora_detox.report.fairness import fairness_lines
 from lora_detox.report.html import write_report
-from lora_detox.report.jsonl import plain, read_jsonl, write_json_atomic, write_rows, write_samples
+from lora_detox.report.jsonl import (
+    plain,
+    read_jsonl,
+    write_json_atomic,
+    write_rows,
+    write_samples,
+    write_text_atomic,
+)
 from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.wording import RAN_TO_THE_END
 from lora_detox.run.checksums import base_checksum
+from lora_detox.run.handover import own_overrides, run_card, usage
 from lora_detox.run.job import Job
 from lora_detox.settings import settings_yaml
 from lora_detox.types import Evaluation
@@ -99,6 +107,7 @@ def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> 
         settings_yaml=settings_yaml(settings),
         metrics=names.METRICS,
     )
+    write_text_atomic(run_dir / "adapter" / "README.md", run_card(settings, run_dir, summary))
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
     console = Console(highlight=False)
     print_result(
@@ -171,5 +180,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "seconds": clock.whole(),
         **trusted_code(settings.policy),
         **process_facts(job.device),
+        "usage": usage(settings),
+        **own_overrides(job.run_dir),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from lora_detox.__main__ import main
 from lora_detox.api import run
 from lora_detox.policy.loading import load_policy
+from lora_detox.report.next_steps import loaded_from
 from lora_detox.run import build
 from lora_detox.stages import detox
 from tests.runs import ONE_RUN
@@ -91,7 +92,9 @@ def test_the_run_directory_is_the_one_that_tools_rely_on(task, finished_run):
         assert low <= summary["change"][metric]["mean"] <= high
     assert summary["parameters"]["base_unchanged"] is True
     assert 0 < summary["parameters"]["trainable"] < summary["parameters"]["total"]
-    assert {"total", "generate", "score", "update", "evaluate", "checkpoint"} <= set(summary["seconds"])
+    assert {"total", "generate", "score", "update", "evaluate", "checkpoint"} <= set(
+        summary["seconds"]
+    )
 
     rows = lines_of(run_dir / "metrics.jsonl")
     assert [row["iteration"] for row in rows] == [0, 1, 2]
@@ -108,6 +111,35 @@ def test_the_run_directory_is_the_one_that_tools_rely_on(task, finished_run):
     loaded = dict(model.named_parameters())
     for name, tensor in learned.items():
         assert torch.equal(loaded[name.replace(".weight", ".default.weight")], tensor)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_lines_that_a_run_closes_with_load_its_adapter_and_write(task, finished_run, capsys):
+    run_dir = finished_run(f"task={task}", *ONE_RUN)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    loading = loaded_from(summary, run_dir).lines()
+    capsys.readouterr()
+    exec("\n".join(loading), {})
+    assert capsys.readouterr().out.endswith("\n")
+    card = (run_dir / "adapter" / "README.md").read_text()
+    assert "## Before and after" in card
+    assert "Model Card for Model ID" not in card
+    used = [line for line in loading if line.startswith(("inputs", "output", "print"))]
+    assert len(used) == 3
+    assert all(line in card for line in used)
+    asked = {"flan_summary": "Summarize", "gptj_continuation": "I think that people who"}
+    assert asked[task] in used[0]
+
+
+def test_the_lines_of_a_quantized_run_load_its_base_as_it_was(tmp_path, capsys):
+    pytest.importorskip("bitsandbytes")
+    options = ["quantization=int8", "task=gptj_continuation", "algorithm.iterations=1"]
+    summary = run([*ONE_RUN, *options], tmp_path / "run")
+    names = {}
+    exec("\n".join(loaded_from(summary, tmp_path / "run").lines()), names)
+    assert names["base"].is_loaded_in_8bit
+    four_bits = loaded_from({**summary, "quantization": "nf4"}, tmp_path / "run").lines()
+    assert sum("load_in_4bit=True" in line for line in four_bits) == 1
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):

@@ -1,0 +1,92 @@
+"""The commands and lines that a run closes with."""
+
+import io
+import shlex
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lora_detox.metrics.names import METRICS
+from lora_detox.report.console import print_result
+from lora_detox.report.next_steps import LoadedAs, Usage, again
+
+OVERRIDES = [
+    "task=gptj_continuation",
+    "stage=sft",
+    "seed=3",
+    "policy.path=my models/gpt",
+    "'task.template={prompt} TL;DR='",
+    "+data.more=1",
+    "resume=true",
+    "hydra.run.dir=runs/mine",
+]
+
+
+def test_the_next_seed_is_the_same_command():
+    command = again({"overrides": OVERRIDES, "task": "x"}, "seed=4")
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "lora_detox"]
+    assert words[3:] == [
+        "task=gptj_continuation",
+        "stage=sft",
+        "policy.path=my models/gpt",
+        "'task.template={prompt} TL;DR='",
+        "+data.more=1",
+        "seed=4",
+    ]
+
+
+def test_a_run_from_python_names_its_task():
+    assert again({"task": "flan_summary"}, "seed=1") == (
+        "python -m lora_detox task=flan_summary seed=1"
+    )
+
+
+@pytest.mark.parametrize("seed", ["+seed=2", "seed=2"])
+def test_a_key_is_replaced_however_it_was_given(seed):
+    assert "seed=2" not in again({"overrides": [seed]}, "seed=5")
+
+
+def test_a_chat_is_asked_by_its_template():
+    usage = Usage(text="Hello", chat=True, system="Be kind.", new_tokens=9)
+    loaded = LoadedAs(
+        auto="AutoModelForCausalLM",
+        base="b",
+        adapter="a",
+        tokenizer="a",
+        dtype="bfloat16",
+        usage=usage,
+    )
+    text = "\n".join(loaded.lines())
+    compile(text, "lines", "exec")
+    assert "{'role': 'system', 'content': 'Be kind.'}" in text
+    assert "apply_chat_template" in text
+    assert "dtype=torch.bfloat16" in text
+    assert "max_new_tokens=9" in text
+
+
+def test_a_revision_is_the_bases_alone():
+    loaded = LoadedAs(auto="A", base="b", adapter="a", tokenizer="a", revision="abc")
+    lines = loaded.lines()
+    assert [line for line in lines if "revision" in line] == [
+        "base = A.from_pretrained('b', revision='abc')"
+    ]
+
+
+def test_a_run_that_learned_nothing_says_so_in_a_line(summary, samples):
+    kept = {**summary, "budget": {"chosen_iteration": 0, "bounds": {}}}
+    texts = []
+    for one in (kept, {**kept, "budget": {"chosen_iteration": 5, "bounds": {}}}):
+        file = io.StringIO()
+        console = Console(file=file, width=120, highlight=False)
+        print_result(one, samples, metrics=METRICS, directory=Path("runs/x"), console=console)
+        texts.append(file.getvalue())
+    nothing, something = texts
+    assert "Nothing was learned that could be kept." in nothing
+    assert "95 %" not in nothing
+    assert "You never listen" not in nothing
+    assert "budget.*" in nothing
+    assert "PeftModel" not in nothing
+    assert "95 %" in something
+    assert "PeftModel" in something
