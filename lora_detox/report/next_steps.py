@@ -144,7 +144,7 @@ def again(summary: Mapping[str, Any], *further: str) -> str:
 
     Args:
         summary: the `summary.json` dict; where it has no `overrides` its task alone is repeated.
-        further: overrides in the place of those of the same key.
+        *further: overrides in the place of those of the same key.
 
     Returns:
         One line for a shell, in a run directory of its own.
