@@ -34,7 +34,7 @@ def check_reward_terms(settings: Settings) -> None:
             )
         if product:
             _check_product(scorer)
-        _check_models(scorer)
+        _check_models(key, scorer)
 
 
 def _check_judge(judge: ScorerSettings, *, composite: bool) -> None:
@@ -71,23 +71,23 @@ def _check_product(reward: ScorerSettings) -> None:
         )
 
 
-def _check_models(reward: ScorerSettings) -> None:
+def _check_models(key: str, scorer: ScorerSettings) -> None:
     """Models of terms are named where their term counts, and only there."""
-    terms, fluency = reward.terms, reward.fluency
-    if reward.encoder is not None and not terms.similarity:
+    terms, fluency = scorer.terms, scorer.fluency
+    if scorer.encoder is not None and not terms.similarity:
         raise SettingsError(
-            f"reward.encoder: got {reward.encoder}, which no term reads; want "
-            "reward.terms.similarity=1, or null"
+            f"{key}.encoder: got {scorer.encoder}, which no term reads; want "
+            f"{key}.terms.similarity=1, or null"
         )
-    if reward.encoder is None and reward.encoder_revision is not None:
-        raise SettingsError("reward.encoder_revision: reward.encoder is null; want null here too")
+    if scorer.encoder is None and scorer.encoder_revision is not None:
+        raise SettingsError(f"{key}.encoder_revision: {key}.encoder is null; want null here too")
     if terms.fluency and fluency.path is None:
         raise SettingsError(
-            f"reward.fluency.path: got null; reward.terms.fluency={terms.fluency:g} wants a "
+            f"{key}.fluency.path: got null; {key}.terms.fluency={terms.fluency:g} wants a "
             "classifier of fluent text there, a folder or hub id (stage=reward_model trains one)"
         )
     if not terms.fluency and fluency != FluencySettings():
-        raise SettingsError(
-            "reward.fluency: its classifier is read by no term; want reward.terms.fluency=1, or "
-            "reward.fluency.path=null"
-        )
+        advice = "the defaults of conf/judge there"
+        if key == "reward":
+            advice = "reward.terms.fluency=1, or reward.fluency.path=null"
+        raise SettingsError(f"{key}.fluency: its classifier is read by no term; want {advice}")
