@@ -60,6 +60,8 @@ def _rows(batches: Any, path: Path, rules: FileRules) -> Iterator[RawRow]:
         if not any(map(rules.wants, batch.schema.names)):
             places = list(range(batch.num_columns))  # the error about fields lists them
         names = [batch.schema.names[place].strip() for place in places]
+        for place in places:
+            batch.column(place).validate(full=True)  # offsets of a broken file lead anywhere
         columns = [batch.column(place).to_pylist() for place in places]
         for values in zip(*columns, strict=True):
             number += 1

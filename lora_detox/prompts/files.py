@@ -35,6 +35,7 @@ _UNREADABLE = (
     EOFError,
     MemoryError,
     RecursionError,
+    SystemError,  # of Arrow, where a schema is garbage
     ValueError,
     csv.Error,
     zlib.error,
