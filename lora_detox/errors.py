@@ -28,5 +28,9 @@ class DiskError(DetoxError):
     """A file that could not be written: a full, read-only or vanished disk, or an obstacle."""
 
 
+class OutOfMemoryError(DetoxError):
+    """Memory, of the machine or of its GPU, that ran out even with a single row at a time."""
+
+
 class ExportError(DetoxError):
     """A result that could not be written or does not read back as it was written."""

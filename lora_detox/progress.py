@@ -59,13 +59,20 @@ class Phase:
     ) -> None:
         self.what, self.total, self.unit, self.passes = what, total, unit, passes
         self._after = SHOWN_AFTER_SECONDS if after is None else after
-        self.console = console or Console(highlight=False)
+        self._console = console
         self.begin, self.counted, self.shown = time.monotonic(), 0.0, False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show_until_ended, daemon=True)
         self._bar: Progress | None = None
         self._owns_bar = False
         self._task = TaskID(0)
+
+    @property
+    def console(self) -> Console:
+        """Where it is shown; made where that is first needed, as most phases are never shown."""
+        if self._console is None:
+            self._console = Console(highlight=False)
+        return self._console
 
     def start(self) -> None:
         """Begin to count the time."""

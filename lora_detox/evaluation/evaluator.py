@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.clock import Clock
+from lora_detox.fitting import PASSES, fitted
 from lora_detox.metrics import kl, measure_responses, names
 from lora_detox.metrics.agreement import with_agreement
 from lora_detox.metrics.bleu import bleu
@@ -149,12 +150,16 @@ class Evaluator:
         """Logprobs [B, R] by forward passes over the responses, on the CPU."""
         logprobs = torch.zeros(responses.mask.shape)
         lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
-        for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
+
+        def read(rows: Tensor) -> None:
+            end_if_asked()
             queries = prompts.query_ids[rows], prompts.query_mask[rows]
             batch = (*queries, responses.ids[rows], responses.mask[rows], Sampling())
             outputs = self.policy.respond(*batch, with_entropy=False)
             logprobs[rows.cpu()] = outputs.logprobs.cpu()
-            end_if_asked()
+
+        for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
+            fitted(PASSES, rows, read)
         return logprobs
 
 

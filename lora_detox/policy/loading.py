@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from lora_detox.errors import SettingsError
+from lora_detox.fitting import is_out_of_memory
 from lora_detox.machine import attention_of, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.adapter_init import OFF_AT_START
@@ -124,9 +125,9 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
             ignore_mismatched_sizes=True,  # they are an error here, one that names them
             **placement,
         )
-    except torch.OutOfMemoryError:
-        raise
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise loading_failed(plan, error) from error
     check_complete(info, plan.path)
     if plan.quantization == "none":

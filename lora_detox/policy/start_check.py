@@ -16,12 +16,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lora_detox.errors import SettingsError
+from lora_detox.fitting import is_out_of_memory
 from lora_detox.policy.families import Family
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.weight_check import first_wild_module
 from lora_detox.types import Sampling
 
 LOG = logging.getLogger(__name__)
+_FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
+"""What a model raises that is called as it cannot be called."""
 
 _QUERY_LENGTHS = (12, 5, 8)
 _RESPONSE_LENGTHS = (5, 3, 4)
@@ -152,7 +155,9 @@ class StartCheck:
         model.eval()  # layers of a new adapter come in training mode
         try:
             logprobs = own_logprobs(model, self.rows)
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        except _FAULTS as error:
+            if is_out_of_memory(error):
+                raise
             raise self._failed("its own forward on token ids alone", error) from error
         if not bool(logprobs.isfinite().all()):
             raise self._not_finite(model)
@@ -273,7 +278,9 @@ class StartCheck:
                 frozen,
                 with_entropy=False,
             ).logprobs
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        except _FAULTS as error:
+            if is_out_of_memory(error):
+                raise
             raise self._failed("a pass through its stack", error) from error
 
     @torch.no_grad()
@@ -295,8 +302,8 @@ class StartCheck:
                     session.keep(torch.isin(going, kept).nonzero()[:, 0])
                 going = kept
                 ids = rows.response_ids[going, position]
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError):
-            if policy.rereads:
+        except (*_FAULTS, AssertionError) as error:
+            if policy.rereads or is_out_of_memory(error):
                 raise
             return False
         return self._distance(written, start) <= self.tolerance

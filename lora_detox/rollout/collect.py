@@ -1,15 +1,16 @@
 """PromptBatch -> Rollout: sample, then take logprobs, reference logprobs and values together."""
 
-from itertools import chain
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lora_detox.fitting import PASSES, fitted, rows_at_once
 from lora_detox.rollout.generation import Responses
 from lora_detox.rollout.passes import Passes, partition_rows
 from lora_detox.signals import end_if_asked
-from lora_detox.types import Policy, PromptBatch, Rollout, Sampling
+from lora_detox.types import FrozenStates, Policy, PromptBatch, Rollout, Sampling
 
 _NUMBERS = ("logprobs", "ref_logprobs", "values")
 
@@ -37,7 +38,7 @@ def collect_rollout(
         responses: their sampled responses; ids are kept, text is never encoded again.
         sampling: what the responses were drawn with.
         minibatch_size: rows per optimizer step; must divide B.
-        passes: how rows are cut into forward passes.
+        passes: how rows are cut into forward passes; into smaller ones where memory runs out.
         seed: of the partition into minibatches.
         full_kl: also take the exact KL at each position, for the `full` penalty.
 
@@ -48,29 +49,34 @@ def collect_rollout(
         prompts.query_mask.sum(dim=1),
         responses.mask.sum(dim=1),
         minibatch_size=minibatch_size,
-        passes=passes,
+        passes=replace(passes, rows=rows_at_once(PASSES, passes.rows)),
         seed=seed,
     )
-    frozen = tuple(tuple(policy.frozen_states() for _ in m) for m in minibatches)
     filled = {name: torch.zeros(responses.mask.shape) for name in (*_NUMBERS, "full_kl")}
     noise: float | None = None  # of the first microbatch
-    for rows, kept in zip(chain(*minibatches), chain(*frozen), strict=True):
+
+    def read(rows: Tensor) -> FrozenStates:
+        nonlocal noise
         end_if_asked()
+        kept = policy.frozen_states()
         ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
         batch = (*ids, responses.mask[rows], sampling, kept)
         numbers = _numbers_of(policy, batch, full_kl=full_kl)
         noise = noise_kl(policy, batch, numbers["logprobs"]) if noise is None else noise
         for name, values in numbers.items():
             filled[name][rows.cpu()] = values.cpu()
+        return kept
+
+    done = [[one for rows in m for one in fitted(PASSES, rows, read)] for m in minibatches]
     device = responses.ids.device
     return Rollout(
         prompts=prompts,
         response_ids=responses.ids,
         response_mask=responses.mask,
         response_texts=responses.texts,
-        minibatches=minibatches,
+        minibatches=tuple(tuple(rows for rows, _ in m) for m in done),
         full_kl=filled["full_kl"].to(device) if full_kl else None,
-        frozen=frozen,
+        frozen=tuple(tuple(kept for _, kept in m) for m in done),
         noise_kl=noise or 0.0,
         **{name: filled[name].to(device) for name in _NUMBERS},
     )

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lora_detox.fitting import GENERATION, fitted
 from lora_detox.rollout.sampling import sample_responses
 from lora_detox.types import Policy, PromptBatch, Sampling
 
@@ -65,8 +66,8 @@ def generate_responses(
         sampling: distribution of tokens.
         response_tokens: each row's bound on new tokens is drawn from this inclusive range (the
             output-length sampler of the GPT-J detox script); equal ends fix it.
-        batch_size: rows that are written together; sorted by query length first, so that a batch
-            wastes little on padding.
+        batch_size: rows that are written together, fewer where memory runs out; sorted by query
+            length first, so that a batch wastes little on padding.
         seed: of all draws; row i gets the same numbers whatever the batch size.
 
     Returns:
@@ -81,18 +82,22 @@ def generate_responses(
     mask = torch.zeros((count, high), dtype=torch.bool, device=device)
     logprobs = torch.zeros((count, high), device=device)
     order = prompts.query_mask.sum(dim=1).argsort(descending=True, stable=True)
+
+    def write(rows: Tensor) -> None:
+        columns = prompts.query_mask[rows].any(dim=0)
+        query_ids, query_mask = prompts.query_ids[rows], prompts.query_mask[rows]
+        ids[rows], mask[rows], logprobs[rows] = sample_responses(
+            policy,
+            query_ids[:, columns],
+            query_mask[:, columns],
+            sampling,
+            bounds[rows],
+            uniforms[rows],
+        )
+
     with policy.merged():
         for rows in order.split(batch_size):
-            columns = prompts.query_mask[rows].any(dim=0)
-            query_ids, query_mask = prompts.query_ids[rows], prompts.query_mask[rows]
-            ids[rows], mask[rows], logprobs[rows] = sample_responses(
-                policy,
-                query_ids[:, columns],
-                query_mask[:, columns],
-                sampling,
-                bounds[rows],
-                uniforms[rows],
-            )
+            fitted(GENERATION, rows, write)
     width = max(1, int(mask.any(dim=0).sum()))
     ids, mask, logprobs = ids[:, :width], mask[:, :width], logprobs[:, :width]
     texts = policy.decode_texts(ids, mask)

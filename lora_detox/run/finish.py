@@ -21,6 +21,7 @@ from lora_detox.evaluation.audit import (
     scorer_fairness,
 )
 from lora_detox.evaluation.scorer_agreement import scorer_agreement, training_of
+from lora_detox.fitting import kept_sizes
 from lora_detox.metrics import change, names, summarise, word_rules
 from lora_detox.report.console import print_result
 from lora_detox.report.fairness import fairness_lines
@@ -152,6 +153,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         scorers["word_list"] = job.evaluator.word_list.scorer_id
     numbers = summarise(before), summarise(after)
     changes = change(before, after, settings.evaluation.resamples)
+    halved = kept_sizes()
     return {
         "schema": 1,
         "task": settings.task.name,
@@ -177,6 +179,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
             "base_unchanged": base_checksum(job.policy) == job.base_checksum,
             "base_checksum": job.base_checksum,
         },
+        **({"rows_at_once": halved} if halved else {}),
         "seconds": clock.whole(),
         **trusted_code(settings.policy),
         **process_facts(job.device),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lora_detox.clock import Clock
 from lora_detox.errors import DataError
+from lora_detox.fitting import keep_sizes, kept_sizes
 from lora_detox.policy.adapter import interpolate_adapter
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.run.checkpoint import (
@@ -224,7 +225,7 @@ class TrainingState:
             observed = self._average.observed
             extra |= {f"{_AVERAGE}/{n}": t for n, t in self._average.mean.items()}
         parts: dict[str, Any] = {"controls": self.controls.state(), "selector": selector.state()}
-        parts["equal_batches"] = self.equal_batches
+        parts |= {"equal_batches": self.equal_batches, "rows_at_once": kept_sizes()}
         written = save_checkpoint(
             self.folder,
             done,
@@ -269,6 +270,7 @@ class TrainingState:
         """Give everything but parameters and optimizer what a checkpoint holds."""
         seconds = state.pop("seconds")
         self.equal_batches = state.get("equal_batches", 0)
+        keep_sizes(state.get("rows_at_once", {}))
         if self._average is not None:
             self._average.take(_under(extra, f"{_AVERAGE}/"), state["observed"])
         self.controls.restore(state["controls"])

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lora_detox.errors import OutOfMemoryError
+from lora_detox.fitting import naming_memory_faults
 from lora_detox.run.job import Job
 from lora_detox.settings import CheckpointSettings
 from lora_detox.signals import Interrupted, end_if_asked, is_listening
@@ -12,6 +14,8 @@ from lora_detox.signals import Interrupted, end_if_asked, is_listening
 @contextmanager
 def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
     """One iteration; a signal ends it between two minibatches, and writes a checkpoint.
+
+    Memory that runs out even with a single row ends it in the same way.
 
     An iteration that was not finished is dropped: all that it changed is taken back, and a resumed
     run does it again with the same draws.
@@ -25,15 +29,20 @@ def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
 
     Raises:
         Interrupted: once the checkpoint is written, with its place.
+        OutOfMemoryError: likewise.
     """
     if not is_listening():
         yield
         return
     take_back, done = job.state.hold(job.selector), iteration
     try:
-        yield
+        with naming_memory_faults():
+            yield
         done = iteration + 1
         end_if_asked()
+    except OutOfMemoryError as error:
+        take_back()
+        raise _with_checkpoint(job, iteration, error) from error
     except Interrupted as stop:
         if done == 0:
             stop.where = " before the first iteration was done"
@@ -43,6 +52,39 @@ def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
         kept = job.save(done)
         stop.where = f" after iteration {done} of {job.plan.iterations}, kept in {kept}"
         raise
+
+
+@contextmanager
+def kept_at_end(job: Job) -> Iterator[None]:
+    """What comes after training; where memory runs out, a checkpoint keeps what was learned.
+
+    Args:
+        job: whose iterations are done.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutOfMemoryError: once the checkpoint is written, with its place.
+    """
+    take_back = job.state.hold(job.selector)
+    try:
+        with naming_memory_faults():
+            yield
+    except OutOfMemoryError as error:
+        take_back()
+        raise _with_checkpoint(job, job.plan.iterations, error) from error
+
+
+def _with_checkpoint(job: Job, done: int, error: OutOfMemoryError) -> OutOfMemoryError:
+    """Keep what is done, and say where."""
+    if done == 0:
+        return OutOfMemoryError(f"{error}. Nothing had been learned yet")
+    kept = job.save(done)
+    return OutOfMemoryError(
+        f"{error}. Iteration {done} of {job.plan.iterations} is kept in {kept}: resume=true goes "
+        "on from there where there is more memory"
+    )
 
 
 def is_due(settings: CheckpointSettings, done: int, saved_at: float, *, at_end: bool) -> bool:

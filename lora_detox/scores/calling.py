@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lora_detox.errors import ScorerError
+from lora_detox.fitting import is_out_of_memory
 from lora_detox.progress import say
 from lora_detox.signals import Interrupted, end_if_asked, interruptible, is_listening
 
@@ -39,7 +40,7 @@ def call_function(
 
     Raises:
         ScorerError: it failed, took too long, tried to end the process, or returned anything but
-            numbers.
+            numbers. An error of memory stays what it is.
         Interrupted: a signal has come while it ran.
     """
     with _reminder(name, key, timeout), _faults_named(name):
@@ -79,6 +80,8 @@ def _faults_named(name: str) -> Iterator[None]:
             f"{_WANTED}"
         ) from error
     except BaseException as error:
+        if is_out_of_memory(error):
+            raise
         raise ScorerError(
             f"the reward function {name} failed: {type(error).__name__}: {error}; {_WANTED}"
         ) from error

@@ -1,18 +1,20 @@
 """A sequence classifier as scorer: the usual reward, and the held-out classifier (`judge`)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lora_detox.errors import ScorerError
+from lora_detox.errors import DetoxError, ScorerError
+from lora_detox.fitting import Batches, fitted, is_out_of_memory
 from lora_detox.machine import CPU_BATCH_TOKENS
 from lora_detox.progress import advance
 from lora_detox.scores.heads import ClassifierHead, ScoreOutput, checked_output, read_head
 from lora_detox.scores.loading import check_classifier, identify, load_classifier, resolve_dtype
-from lora_detox.scores.windows import TokenWindow, Windower, window_length
+from lora_detox.scores.windows import TokenWindow, WindowBatch, Windower, window_length
 from lora_detox.special_tokens import embedding_rows
 from lora_detox.types import Scores
 
@@ -63,6 +65,10 @@ class ClassifierScorer:
         self._output = checked_output(output, self._head, key)
         self._text = checked_text(text, key)
         self._batch_size = max(1, batch_size)
+        group = key.split(".", maxsplit=1)[0]
+        self._batches = Batches(
+            name=f"scoring ({key})", key=f"{group}.batch_size", shorter=f"{key}.max_tokens"
+        )
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._batch_tokens = CPU_BATCH_TOKENS if place.type == "cpu" else None
         self._device = place
@@ -122,9 +128,11 @@ class ClassifierScorer:
         unique = list(dict.fromkeys(texts))
         try:
             score, toxicity = self._score_unique(unique)
-        except ScorerError:
+        except DetoxError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise ScorerError(
                 f"the scorer {self.scorer_id} failed on {len(unique)} texts: "
                 f"{type(error).__name__}: {error}"
@@ -157,14 +165,21 @@ class ClassifierScorer:
     @torch.inference_mode()
     def _window_logits(self, windows: Sequence[TokenWindow]) -> Float[Tensor, "W L"]:
         logits = torch.empty(len(windows), len(self._head.id2label))
-        device = self._device
         for batch in self._windower.batches(windows, self._batch_size, self._batch_tokens):
-            output = self._model(
-                input_ids=batch.input_ids.to(device),
-                attention_mask=batch.attention_mask.to(device),
-            )
-            logits[batch.window_indices] = output.logits.float().cpu()
-            advance(len(batch.window_indices))
+            rows = range(len(batch.window_indices))
+            for part, read in fitted(self._batches, rows, partial(self._read, batch)):
+                logits[batch.part(part).window_indices] = read
+        return logits
+
+    def _read(self, batch: WindowBatch, rows: range) -> Float[Tensor, "W L"]:
+        """Logits of some windows of a batch, on the CPU."""
+        part = batch.part(rows)
+        output = self._model(
+            input_ids=part.input_ids.to(self._device),
+            attention_mask=part.attention_mask.to(self._device),
+        )
+        advance(len(rows))
+        logits: Tensor = output.logits.float().cpu()
         return logits
 
     def _check_finite(

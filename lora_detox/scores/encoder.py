@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from lora_detox.errors import ScorerError
+from lora_detox.errors import DetoxError, ScorerError
+from lora_detox.fitting import Batches, fitted, is_out_of_memory
 from lora_detox.json_text import parse_json
 from lora_detox.machine import CPU_BATCH_TOKENS, scorer_dtype
 from lora_detox.model_files import NO_CODE
@@ -27,7 +29,7 @@ from lora_detox.scores.loading import (
     read_model_config,
     resolve_model,
 )
-from lora_detox.scores.windows import Windower, window_length
+from lora_detox.scores.windows import WindowBatch, Windower, window_length
 from lora_detox.special_tokens import embedding_rows
 
 
@@ -127,6 +129,11 @@ class Encoder:
         self._model, tokenizer = _load(plan, device)
         self._keys = plan.keys
         self._cls, self._device, self._batch_size = plan.pooling == "cls", device, batch_size
+        self._batches = Batches(
+            name=f"the encoder ({plan.keys.path})",
+            key="generation.batch_size",
+            shorter="generation.response_tokens",
+        )
         self._batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else None
         length = window_length(self._model, tokenizer, None)
         rows = embedding_rows(self._model.config)
@@ -186,9 +193,11 @@ class Encoder:
         """
         try:
             states = self._pooled(texts)
-        except ScorerError:
+        except DetoxError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise ScorerError(
                 f"the encoder {self.encoder_id} failed on {len(texts)} texts: "
                 f"{type(error).__name__}: {error}; change `{self._keys.path}`"
@@ -219,18 +228,25 @@ class Encoder:
         firsts = list({one.text_index: one for one in reversed(windows)}.values())[::-1]
         pooled: list[Tensor] = [torch.empty(0)] * len(firsts)
         for batch in self._windower.batches(firsts, self._batch_size, self._batch_tokens):
-            output = self._model(
-                input_ids=batch.input_ids.to(self._device),
-                attention_mask=batch.attention_mask.to(self._device),
-            )
-            states = output.last_hidden_state.float().cpu()
-            mask = batch.attention_mask[:, :, None]
-            mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
-            rows = states[:, 0] if self._cls else mean
+            everything = range(len(batch.window_indices))
+            parts = fitted(self._batches, everything, partial(self._read, batch))
+            rows = [row for _, read in parts for row in read]
             for place, row in zip(batch.window_indices.tolist(), rows, strict=True):
                 pooled[place] = row
-            advance(len(rows))
         return torch.stack(pooled)
+
+    def _read(self, batch: WindowBatch, rows: range) -> Float[Tensor, "W D"]:
+        """Pooled states of some windows of a batch, on the CPU."""
+        part = batch.part(rows)
+        output = self._model(
+            input_ids=part.input_ids.to(self._device),
+            attention_mask=part.attention_mask.to(self._device),
+        )
+        states: Tensor = output.last_hidden_state.float().cpu()
+        mask = part.attention_mask[:, :, None]
+        mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        advance(len(rows))
+        return states[:, 0] if self._cls else mean
 
     def _check_padding(self) -> None:
         alone = torch.cat([self.embed([text]) for text in _PROBES])
@@ -263,6 +279,8 @@ def _load(plan: EncoderPlan, device: torch.device) -> tuple[Any, PreTrainedToken
                 **shared,
             )
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise model_load_error(plan.path, plan.keys, error) from error
     lacking = [name for name in sorted(info["missing_keys"]) if "pooler" not in name.split(".")]
     lacking += sorted(str(one) for one in info["mismatched_keys"])

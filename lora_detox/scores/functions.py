@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lora_detox.errors import ScorerError
+from lora_detox.fitting import Batches, fitted
 from lora_detox.scores.calling import call_function
 from lora_detox.scores.contract import accepted_columns, check_takes_columns
 from lora_detox.types import Scorer, Scores
@@ -49,6 +50,11 @@ class FunctionScorer:
         self._takes_columns = _takes_keywords(self._function)
         name = function if isinstance(function, str) else getattr(function, "__name__", "function")
         self._name = Path(name).name
+        self._batches = Batches(
+            name=f"the reward function {self._name}",
+            key="algorithm.rollout_batch_size",
+            shorter="generation.response_tokens",
+        )
         self._scorer_id = f"{self._name}+{companion.scorer_id}"
 
     @property
@@ -63,6 +69,8 @@ class FunctionScorer:
 
     def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
         """Call the function once, with the columns of the rows as keywords, as TRL does.
+
+        Where memory runs out it is called with half of the rows at a time, and so on.
 
         Args:
             prompts: B prompt texts.
@@ -80,9 +88,8 @@ class FunctionScorer:
         toxic = self._companion.score(prompts, responses, **taken)
         keywords = columns if self._takes_columns else {}
         texts = {"prompts": list(prompts), "completions": list(responses)}
-        values = call_function(
-            self._function, {**texts, **keywords}, self._name, self._key, self._timeout
-        )
+        parts = fitted(self._batches, _Arguments({**texts, **keywords}), self._call)
+        values = [value for _, returned in parts for value in returned]
         if len(values) != len(responses) or not all(math.isfinite(value) for value in values):
             raise ScorerError(
                 f"the reward function {self._name} returned {len(values)} numbers "
@@ -96,6 +103,27 @@ class FunctionScorer:
             parts={self._name: score, **toxic.parts},
             scorer_id=self.scorer_id,
         )
+
+    def _call(self, arguments: "_Arguments") -> list[float]:
+        of_function = self._function, arguments.columns, self._name
+        return call_function(*of_function, self._key, self._timeout)
+
+
+class _Arguments:
+    """Keyword arguments of a reward function, which can be cut by rows.
+
+    Args:
+        columns: each with one entry per response; `completions` among them.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns["completions"])
+
+    def __getitem__(self, places: slice) -> "_Arguments":
+        return _Arguments({name: entries[places] for name, entries in self.columns.items()})
 
 
 def _takes_keywords(function: RewardFunction) -> bool:

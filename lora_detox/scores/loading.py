@@ -15,6 +15,7 @@ from transformers import (
 
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
+from lora_detox.fitting import is_out_of_memory
 from lora_detox.hub import HubError, hub_files, is_hub_id
 from lora_detox.machine import DTYPES, scorer_dtype
 from lora_detox.model_files import (
@@ -199,6 +200,8 @@ def load_classifier(
             place, use_safetensors=True, dtype=dtype, output_loading_info=True, **shared
         )
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise load_error(place, key, error) from error
     lacking = sorted(info["missing_keys"]) + sorted(str(one) for one in info["mismatched_keys"])
     if lacking:  # transformers would fill them with random numbers and only warn

@@ -45,6 +45,15 @@ class WindowBatch:
     input_ids: Int[Tensor, "W T"]
     attention_mask: Int[Tensor, "W T"]
 
+    def part(self, rows: range) -> "WindowBatch":
+        """Some rows that follow each other, padded as they are."""
+        place = slice(rows.start, rows.stop)
+        return WindowBatch(
+            window_indices=self.window_indices[place],
+            input_ids=self.input_ids[place],
+            attention_mask=self.attention_mask[place],
+        )
+
 
 def window_length(model: Any, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None) -> int:
     """Longest input of a classifier in tokens, special tokens included.

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from lora_detox.disk import naming_disk_faults
+from lora_detox.fitting import naming_memory_faults, remembering
 from lora_detox.progress import phase
 from lora_detox.settings import Settings
 from lora_detox.signals import Interrupted, listening, requeue
@@ -25,7 +26,8 @@ def run_stage(settings: Settings) -> tuple[float, ...]:
     """
     # While it is imported it speaks of kernels that a user can do nothing about.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with listening(), naming_disk_faults(Path(settings.run_dir)):
+    disk_faults = naming_disk_faults(Path(settings.run_dir))
+    with listening(), disk_faults, naming_memory_faults(), remembering():
         try:
             with phase("starting PyTorch and Transformers"):
                 stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")

@@ -24,7 +24,7 @@ from lora_detox.run.iteration import (
     learn_start,
 )
 from lora_detox.run.job import Job
-from lora_detox.run.stopping import kept_when_stopped
+from lora_detox.run.stopping import kept_at_end, kept_when_stopped
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings
 from lora_detox.signals import deferring
@@ -49,8 +49,9 @@ def run(settings: Settings) -> tuple[float, ...]:
         if settings.algorithm.trainer.kind is not TrainerKind.native:
             return finish(job, start, train_by_method(job))
         train(job)
-        job.selector.load_best()
-        return finish(job, start, job.selector.outcome())
+        with kept_at_end(job):
+            job.selector.load_best()
+            return finish(job, start, job.selector.outcome())
 
 
 def train(job: Job) -> None:
@@ -69,8 +70,9 @@ def train(job: Job) -> None:
                     row = {"iteration": iteration + 1, "error": str(error)}
                 after_iteration(job, iteration, row, progress)
         fractions = job.settings.budget.fallback
-        for message in job.selector.interpolate(job.plan.iterations, fractions, job.validate):
-            progress.message(message)
+        with kept_at_end(job):
+            for message in job.selector.interpolate(job.plan.iterations, fractions, job.validate):
+                progress.message(message)
 
 
 def iterate(job: Job, iteration: int) -> dict[str, Any]:

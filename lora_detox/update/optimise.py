@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from lora_detox.fitting import PASSES, attempt, rows_at_once
 from lora_detox.signals import end_if_asked
 from lora_detox.types import (
     Advantages,
@@ -17,6 +19,21 @@ from lora_detox.types import (
     moved_kl,
 )
 from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss, ref_kl_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Microbatch:
+    """Rows that go through the model together.
+
+    Attributes:
+        rows: of the rollout [b].
+        frozen: keeper of what training cannot change of them; None keeps nothing.
+        tokens: their response tokens.
+    """
+
+    rows: Tensor
+    frozen: FrozenStates | None
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +112,18 @@ class PpoUpdate:
             group["lr"] = group["initial_lr"] * self.learning_rate_at(iteration)
         generator = torch.Generator().manual_seed(iteration)
         torch.manual_seed(iteration)  # dropout has no generator of its own, and must resume alike
-        tokens, totals = _token_counts(rollout), _Totals(rollout.response_mask.device)
+        minibatches, totals = _minibatches(rollout), _Totals(rollout.response_mask.device)
         ratio_errors: list[Tensor] = []
         epochs, early_stopped = 0, False
         with self.policy.training():
             for _ in range(self.plan.ppo_epochs):
                 epochs += 1
                 epoch = _Totals(rollout.response_mask.device)
-                for index in torch.randperm(len(rollout.minibatches), generator=generator).tolist():
+                for index in torch.randperm(len(minibatches), generator=generator).tolist():
                     error = self._minibatch(
                         rollout,
                         advantages,
-                        index,
-                        tokens[index],
+                        minibatches[index],
                         (totals, epoch),
                         first=epochs == 1,
                     )
@@ -127,25 +143,18 @@ class PpoUpdate:
         self,
         rollout: Rollout,
         advantages: Advantages,
-        index: int,
-        tokens: list[int],
+        microbatches: list[_Microbatch],
         running: tuple[_Totals, _Totals],
         *,
         first: bool,
     ) -> Tensor:
         """Accumulate a minibatch's gradient, take one step or none; its largest ratio error."""
-        microbatches = rollout.minibatches[index]
-        frozen = (None,) * len(microbatches) if rollout.frozen is None else rollout.frozen[index]
         own, errors = _Totals(rollout.response_mask.device), []
-        self.optimizer.zero_grad(set_to_none=True)
-        for rows, kept, count in zip(microbatches, frozen, tokens, strict=True):
-            end_if_asked()
-            losses, entropy, error = self._microbatch(
-                rollout, advantages, rows, kept, sum(tokens), with_entropy=first
-            )
+        sums = self._accumulate(rollout, advantages, microbatches, with_entropy=first)
+        for microbatch, (losses, entropy, error) in zip(microbatches, sums, strict=True):
             errors.append(error)
             for one in (own, *running):
-                one.add(losses, entropy, count)
+                one.add(losses, entropy, microbatch.tokens)
         norm, means = self._clip_gradients(), own.means
         finite = norm.isfinite() & means[_POLICY].isfinite() & means[_VALUE].isfinite()
         bad = ~finite | (means[_RATIO] > self.plan.ratio_threshold)
@@ -154,6 +163,51 @@ class PpoUpdate:
         totals.steps = totals.steps + ~bad
         totals.norm = totals.norm + torch.where(bad, 0.0, norm.double())
         return torch.stack(errors).max()
+
+    def _accumulate(
+        self,
+        rollout: Rollout,
+        advantages: Advantages,
+        microbatches: list[_Microbatch],
+        *,
+        with_entropy: bool,
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The gradient of a minibatch, and what `_microbatch` says of each of its parts.
+
+        Where memory runs out, the list becomes one of smaller microbatches, and the minibatch
+        begins anew: without gradients, with the same draws.
+        """
+        tokens = sum(one.tokens for one in microbatches)
+        device = rollout.response_mask.device
+        draws = _draws(device)
+        while True:
+            microbatches[:] = [part for one in microbatches for part in self._cut(one, rollout)]
+            self.optimizer.zero_grad(set_to_none=True)
+            sums: list[tuple[Tensor, Tensor, Tensor]] = []
+            for one in microbatches:
+                end_if_asked()
+                work = partial(self._microbatch, rollout, advantages, one, tokens)
+                done = attempt(PASSES, len(one.rows), partial(work, with_entropy=with_entropy))
+                if done is None:
+                    break
+                sums.extend(done)
+            if len(sums) == len(microbatches):
+                return sums
+            _draw_again(draws, device)
+
+    def _cut(self, microbatch: _Microbatch, rollout: Rollout) -> list[_Microbatch]:
+        """The same rows in parts that fit into memory, as far as that is known."""
+        size = rows_at_once(PASSES, len(microbatch.rows))
+        if size == len(microbatch.rows):
+            return [microbatch]
+        return [
+            _Microbatch(
+                rows=rows,
+                frozen=None if microbatch.frozen is None else self.policy.frozen_states(),
+                tokens=int(rollout.response_mask[rows].sum()),
+            )
+            for rows in microbatch.rows.split(size)
+        ]
 
     def _step_unless(self, bad: Tensor) -> None:
         """One optimizer step, or none; a fused optimizer reads on the device whether.
@@ -171,8 +225,7 @@ class PpoUpdate:
         self,
         rollout: Rollout,
         advantages: Advantages,
-        rows: Tensor,
-        frozen: FrozenStates | None,
+        microbatch: _Microbatch,
         minibatch_tokens: int,
         *,
         with_entropy: bool,
@@ -181,14 +234,14 @@ class PpoUpdate:
 
         Sums of the losses by FIELDS and of the entropy, and the largest ratio error.
         """
-        plan, prompts = self.plan, rollout.prompts
+        plan, prompts, rows = self.plan, rollout.prompts, microbatch.rows
         outputs = self.policy.respond(
             prompts.query_ids[rows],
             prompts.query_mask[rows],
             rollout.response_ids[rows],
             rollout.response_mask[rows],
             self.sampling,
-            frozen,
+            microbatch.frozen,
             with_entropy=with_entropy,
         )
         batch = TokenBatch(
@@ -250,9 +303,33 @@ class PpoUpdate:
         )
 
 
-def _token_counts(rollout: Rollout) -> list[list[int]]:
-    """Response tokens by minibatch and microbatch; the host waits once for all of them."""
+def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Where the generators of dropout are, on the CPU and on a GPU."""
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), on_gpu
+
+
+def _draw_again(draws: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    """Put the generators back to where they were."""
+    on_cpu, on_gpu = draws
+    torch.set_rng_state(on_cpu)
+    if on_gpu is not None:
+        torch.cuda.set_rng_state(on_gpu, device)
+
+
+def _minibatches(rollout: Rollout) -> list[list[_Microbatch]]:
+    """The microbatches of each minibatch; the host waits once for all token counts."""
     lengths = rollout.response_mask.sum(dim=1)
     sums = [lengths[rows].sum() for minibatch in rollout.minibatches for rows in minibatch]
     counts = iter(torch.stack(sums).tolist())
-    return [[next(counts) for _ in minibatch] for minibatch in rollout.minibatches]
+    return [
+        [
+            _Microbatch(
+                rows=rows,
+                frozen=None if rollout.frozen is None else rollout.frozen[index][place],
+                tokens=next(counts),
+            )
+            for place, rows in enumerate(minibatch)
+        ]
+        for index, minibatch in enumerate(rollout.minibatches)
+    ]
