@@ -55,6 +55,8 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
             gain=gains.get(bound.measure, controller.gain),
             damping=controller.damping,
             smoothing=controller.smoothing,
+            pressure=controller.multipliers.get(bound.measure, 0.0),
+            multiplier=controller.multipliers.get(bound.measure, 0.0),
         )
         for term, bound in measured
     ]
@@ -68,6 +70,8 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
                 gain=controller.gain,
                 damping=controller.damping,
                 start=0.0,
+                pressure=controller.multipliers.get(names.REF_KL, 0.0),
+                multiplier=controller.multipliers.get(names.REF_KL, 0.0),
             )
         )
     least = None if references else budget.length

@@ -18,6 +18,7 @@ class ControllerSettings:
     start_rollouts: int = not_negative(3, "rollouts")
     distinct_2_gain: float = positive(1.0)
     relevance_gain: float = positive(0.3)
+    multipliers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

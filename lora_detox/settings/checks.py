@@ -1,5 +1,6 @@
 """Values and combinations that cannot work, found before anything heavy is imported."""
 
+import math
 from dataclasses import asdict
 
 from lora_detox.choices import (
@@ -16,12 +17,24 @@ from lora_detox.choices import (
 from lora_detox.errors import SettingsError
 from lora_detox.ranges import MOST_STRENGTH, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
+from lora_detox.settings.budget import BudgetSettings
 from lora_detox.settings.decoding_checks import check_decodings
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
 from lora_detox.settings.probe_texts import probe_texts
 from lora_detox.settings.reward_checks import check_reward_terms
+
+HELD_BY = {
+    "perplexity": "perplexity",
+    "rougeL": "rouge_l",
+    "distinct_2": "distinct_2",
+    "relevance": "relevance",
+    "similarity": "similarity",
+    "symbols": "symbols",
+    "ref_kl": "kl",
+}
+"""Measure that a multiplier holds -> its bound in conf/budget; words have their own controller."""
 
 
 def check_settings(settings: Settings) -> None:
@@ -160,6 +173,7 @@ def _check_budget(settings: Settings) -> None:
             "or another encoder, or budget.relevance=null"
         )
     _check_similarity(settings)
+    _check_multipliers(settings.budget)
     if settings.judge.length_debias:
         raise SettingsError("judge.length_debias: only training reads it; want false")
     fractions = list(settings.budget.fallback)
@@ -179,6 +193,20 @@ def _check_similarity(settings: Settings) -> None:
             "want reward.terms_combine=product and reward.terms.similarity=1, or "
             "budget.similarity=null"
         )
+
+
+def _check_multipliers(budget: BudgetSettings) -> None:
+    for measure, begin in budget.controller.multipliers.items():
+        key = f"budget.controller.multipliers.{measure}"
+        if measure not in HELD_BY:
+            raise SettingsError(f"{key}: got {measure}, want one of {', '.join(HELD_BY)}")
+        if not (math.isfinite(begin) and begin >= 0):
+            raise SettingsError(f"{key}: got {begin:g}, want 0 or more score units")
+        if getattr(budget, HELD_BY[measure]) is None:
+            raise SettingsError(
+                f"{key}: got {begin:g}, but budget.{HELD_BY[measure]}=null binds no {measure}; "
+                "want a bound, or no multiplier of it"
+            )
 
 
 def _check_adapter(settings: Settings) -> None:

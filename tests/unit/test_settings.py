@@ -111,6 +111,18 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
         ({"budget.fallback": [1.0, 0.5]}, "budget.fallback: got .* between 0 and 1"),
         ({"budget.fallback": [0.5, 0.9]}, "budget.fallback: got .* want falling numbers"),
+        (
+            {"budget.controller.multipliers": {"rouge_l": 1.0}},
+            "budget.controller.multipliers.rouge_l: got rouge_l, want one of perplexity, rougeL",
+        ),
+        (
+            {"budget.controller.multipliers": {"ref_kl": -1.0}},
+            "budget.controller.multipliers.ref_kl: got -1, want 0 or more",
+        ),
+        (
+            {"budget.controller.multipliers": {"symbols": 1.0}},
+            "budget.controller.multipliers.symbols: got 1, but budget.symbols=null binds",
+        ),
         ({"task.template": "{prompt} {prompt}"}, "task.template: got"),
         (
             {"algorithm.expert.prefix_credit_every": 2, "algorithm.action": Action.response},

@@ -11,6 +11,7 @@ from lora_detox.metrics import names
 from lora_detox.run.controls import Controls
 from lora_detox.settings import AlgorithmSettings
 from lora_detox.settings.algorithm import ExpertSettings, KlSettings
+from lora_detox.settings.checks import HELD_BY
 from lora_detox.update import AdaptiveKl, CollapseGuard, FixedKl, StepControl
 
 
@@ -97,6 +98,32 @@ def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_aske
     held = budget_of(compose_settings(asked), references=False).constraints
     assert held[names.TYPICAL_WORDS].most.limit(10.0) == pytest.approx(12.0)
     assert held[names.PERPLEXITY].most is None
+
+
+def test_multipliers_begin_where_they_are_told_and_move_from_there():
+    asked = [
+        "task=gptj_continuation",
+        "budget.controller.multipliers={distinct_2: 2.0, ref_kl: 0.5}",
+        "budget.controller.smoothing=1.0",
+        "budget.controller.damping=0",
+    ]
+    held = budget_of(compose_settings(asked), references=False).constraints
+    assert held[names.DISTINCT_2].multiplier == 2.0
+    assert held[names.REF_KL].multiplier == 0.5
+    assert held[names.PERPLEXITY].multiplier == 0
+    for value in (0.8, 0.8):  # well inside: the start, then the same
+        held[names.DISTINCT_2].observe(value)
+    assert 0 < held[names.DISTINCT_2].multiplier < 2.0
+
+
+def test_every_multiplier_that_may_begin_is_one_of_a_constraint():
+    bounds = [f"budget.{key}=0.1" for key in HELD_BY.values()]
+    product = ["task=rewrite", "evaluation.encoder=anything"]
+    held = set()
+    for references in (False, True):
+        asked = compose_settings([*product, *bounds])
+        held |= set(budget_of(asked, references=references).constraints)
+    assert held - {names.TYPICAL_WORDS} == set(HELD_BY)
 
 
 def test_the_controllers_are_on_top_of_the_schedule():
