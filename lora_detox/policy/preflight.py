@@ -131,7 +131,7 @@ def read_config(plan: BackbonePlan, key: str = "policy.path") -> PretrainedConfi
             f"{key}: {plan.path} has a config.json with a value of the wrong type "
             f"({' '.join(str(error).split())}); correct it there"
         ) from error
-    except (OSError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         if wants_code(error) and not plan.trust_remote_code:
             raise code_refused(plan.path, key) from error
         if looks_local:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora_detox.json_text import parse_json
 from lora_detox.text.words import compared_words
 
 FILE = "training_data.json"
@@ -111,7 +112,7 @@ def training_data_of(path: str | None) -> TrainingData | None:
         return EMBEDDED.get(name)
     file = Path(path).expanduser() / FILE
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = parse_json(file.read_text(encoding="utf-8"))
         return TrainingData(**stored)
     except (OSError, ValueError, TypeError):
         return None
