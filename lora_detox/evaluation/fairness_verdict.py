@@ -92,8 +92,8 @@ def scorer_verdict(measured: Mapping[str, Numbers]) -> str:
     largest, name, role = max(gaps)
     where = f", {name} by the {role}" if largest > 0 else ""
     return (
-        f"Scorers: by {' and '.join(measured)} no group's civil texts are called toxic clearly more "
-        f"often than the others' (largest gap {number(largest, 3, signed=True)}{where})."
+        f"Scorers: by {' and '.join(measured)} no group's civil texts are called toxic clearly "
+        f"more often than the others' (largest gap {number(largest, 3, signed=True)}{where})."
     )
 
 
