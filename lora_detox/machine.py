@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -17,6 +18,9 @@ from lora_detox.errors import SettingsError
 
 BF16_WIDTH = 512
 """Hidden size from which bf16 is faster than fp32 on a CPU that has it (0007)."""
+CACHED_WORDS = 1024
+"""Words that a tokenizer keeps with their tokens. Its own 10,000 are 4 MB, which fill by 7 KiB an
+iteration where a model writes new words (recipes/benchmarks/soak.py)."""
 AUTOCAST_WIDTH = 384
 """Hidden size from which training in bf16 by autocast is faster on a CPU that has it: MiniLM of
 that width takes 0.65 of the time on two threads (recipes/real_classifiers)."""
@@ -234,6 +238,18 @@ def product_seconds(dtype: torch.dtype) -> float:
         torch.matmul(left, right)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def bound_word_cache(tokenizer: Any) -> None:
+    """Have a tokenizer keep few words with their tokens, where it keeps any; ids stay the same.
+
+    Args:
+        tokenizer: of Transformers; a slow one, or one without a cache, is left as it is.
+    """
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    resize = getattr(model, "_resize_cache", None)  # tokenizers from 0.21; clearing it leaks
+    if resize is not None:
+        resize(CACHED_WORDS)
 
 
 def trim_heap() -> None:

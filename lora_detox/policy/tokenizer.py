@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from lora_detox.chat import ChatFormat, check_chat
 from lora_detox.errors import SettingsError
+from lora_detox.machine import bound_word_cache
 from lora_detox.model_files import wants_code
 from lora_detox.policy.families import family_of
 from lora_detox.policy.preflight import BackbonePlan, code_refused
@@ -42,6 +43,7 @@ def load_tokenizer(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedTo
                 f"policy.path: the tokenizer of {plan.path} has no end-of-sequence token"
             )
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    bound_word_cache(tokenizer)
     queries, responses = (embedding_rows(config, decoder=part) for part in (False, True))
     before, after = tokens_around(tokenizer)
     check_inside(tokenizer, before + (after if family.add_special_tokens else []), queries)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.errors import ScorerError
+from lora_detox.machine import bound_word_cache
 from lora_detox.positions import position_limit
 from lora_detox.special_tokens import is_inside, tokens_around
 
@@ -117,6 +118,7 @@ class Windower:
         path_key: str | None = None,
     ) -> None:
         self._tokenizer, self._rows = tokenizer, rows
+        bound_word_cache(tokenizer)
         self._path_key = path_key or f"{key}.path"
         self._prefix, self._suffix = tokens_around(tokenizer)
         self._room = length - len(self._prefix) - len(self._suffix)

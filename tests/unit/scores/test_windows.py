@@ -1,10 +1,14 @@
 """How long a window may be, and that windows of any length cover the text."""
 
+import ctypes
+import random
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
+from lora_detox.embedded import embedded_path
 from lora_detox.scores.windows import Windower, window_length
 
 UNKNOWN = int(1e30)  # what tokenizers without a limit say
@@ -62,3 +66,43 @@ def test_windows_overlap_by_a_quarter_and_the_last_one_is_full(length, count, st
 def test_an_empty_text_without_special_tokens_is_one_token():
     (window,) = Windower(bare_tokenizer(), 4, "reward").windows([""])
     assert window.ids == [0]
+
+
+class HeapUse(ctypes.Structure):
+    """mallinfo2 of glibc."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    )
+
+
+def heap_bytes():
+    """What the process has allocated by malloc, of any language."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        pytest.skip("this C library does not say what is allocated")
+    mallinfo.restype = HeapUse
+    use = mallinfo()
+    return use.uordblks + use.hblkhd
+
+
+def test_words_that_come_once_are_not_kept_for_ever():
+    windower = Windower(AutoTokenizer.from_pretrained(embedded_path("reward")), 32, "reward")
+    generator = random.Random(0)
+    before = heap_bytes()
+    for _ in range(300):
+        words = ["".join(generator.choices("abcdefghij", k=8)) for _ in range(48)]
+        windower.windows([" ".join(words[i : i + 6]) for i in range(0, 48, 6)])
+    assert heap_bytes() - before < 2**20  # the tokenizer's own bound lets 4 MB be kept
