@@ -128,7 +128,8 @@ def summary(readings: list[dict[str, int]], iterations: int, run_dir: Path) -> d
 
 
 def draw(readings: list[dict[str, int]], result: dict[str, Any], path: Path) -> None:
-    """Resident memory over iterations."""
+    """Resident memory over iterations; that of loading is left out."""
+    readings = [one for one in readings if one["iteration"] > 0]
     figure, (axes,) = styled_figure(1, (7.0, 3.0))
     x = [one["iteration"] for one in readings]
     resident = [one["resident"] / 2**20 for one in readings]
