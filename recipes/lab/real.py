@@ -22,12 +22,11 @@ BUDGET = [
     "budget.relevance=0.05",
     "budget.symbols=0.005",
     "budget.kl=8",
-    "budget.controller.margin=0.5",
+    "budget.controller.margin=1",
     "budget.controller.start_rollouts=6",
     "budget.controller.damping=10",
     "budget.controller.relevance_gain=3.0",
     "budget.controller.distinct_2_gain=2.0",
-    "algorithm.expert.length_gain=0.3",
 ]
 """What a training on SmolLM2 may cost."""
 BUDGET_SUMMARY = [

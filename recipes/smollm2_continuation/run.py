@@ -36,7 +36,7 @@ TRAINING = [
     "algorithm.expert.prefix_credit_every=2",
     "algorithm.kl.charge=k3_loss",
     "algorithm.kl.control=fixed",
-    "algorithm.kl.coef=0.03",
+    "algorithm.kl.coef=0.05",
     *BUDGET,
     "evaluation.every=8",
     "evaluation.validation_prompts=200",
