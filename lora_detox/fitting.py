@@ -7,13 +7,12 @@ gradients are half made). Only errors of memory are caught. The size that worked
 
 import errno
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self, TypeVar
-
-import torch
 
 from lora_detox.errors import OutOfMemoryError
 from lora_detox.progress import say
@@ -108,7 +107,8 @@ def rows_at_once(batches: Batches, most: int) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory, of the machine or of its GPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    of_torch = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+    if isinstance(error, (MemoryError, of_torch)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
@@ -138,7 +138,8 @@ def attempt(batches: Batches, rows: int, work: Callable[[], T]) -> tuple[T] | No
         reason = _first_line(error)
     # The frames of the error, and with them the tensors of the attempt, are gone by now.
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # the command line comes here without it
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
     if rows <= 1:
         raise OutOfMemoryError(
