@@ -92,11 +92,19 @@ class Learner:
             _warn_of_skip("loss")
         elif loss.requires_grad:
             with without_dropout(self.model):  # checkpoints recompute as the forward computed
-                self.accelerator.backward(loss / self.config.gradient_accumulation_steps)
+                self.accelerator.backward(loss * self._share())
             self.accumulation.backwards += 1
         self.accumulation.minibatches += 1
         if self.accumulation.minibatches >= self.config.gradient_accumulation_steps:
             self._take_step()
+
+    def _share(self) -> float:
+        """Weight of a mini-batch in its step.
+
+        Accelerate divides by the accumulation of whichever trainer of this process set it last.
+        """
+        steps: int = self.accelerator.gradient_accumulation_steps
+        return steps / self.config.gradient_accumulation_steps
 
     def _take_step(self) -> None:
         """One optimizer step, unless nothing was accumulated or a gradient is not finite."""
@@ -115,6 +123,9 @@ class Learner:
         if not bool(torch.isfinite(norm)) and self.accelerator.scaler is None:
             _warn_of_skip("gradient")
         elif any_gradient or self.accelerator.num_processes > 1:
+            # Accelerate's optimizer passes a step over while another trainer of this process, ended
+            # halfway through its own accumulation, has left this flag down.
+            self.accelerator.gradient_state.sync_gradients = True
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
 

@@ -6,7 +6,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
 from peft import get_peft_model
 
 from lora_detox import machine
@@ -185,6 +186,25 @@ def test_gradient_accumulation_equals_larger_batches():
         trainer.step(queries, responses, some_scores())
         changes.append(torch.cat([p.detach().flatten() for p in model.parameters()]) - before)
     torch.testing.assert_close(*changes, rtol=1e-3, atol=1e-6)
+
+
+def test_another_trainer_of_the_process_changes_no_step():
+    changes = []
+    for disturbed in (False, True):
+        model = policy()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        trainer = quiet_trainer(
+            model, optimizer=optimizer, mini_batch_size=2, gradient_accumulation_steps=2
+        )
+        if disturbed:  # as one that accumulates over 4 leaves it when it ends halfway
+            Accelerator(gradient_accumulation_steps=4)
+            GradientState().sync_gradients = False
+        before = torch.cat([p.detach().flatten() for p in model.parameters()])
+        queries, responses = some_queries((3, 3, 3, 3)), some_responses((4, 4, 4, 4))
+        trainer.step(queries, responses, some_scores())
+        changes.append(torch.cat([p.detach().flatten() for p in model.parameters()]) - before)
+    assert changes[0].abs().max() > 0
+    torch.testing.assert_close(*changes)
 
 
 def test_whole_logits_reach_a_program_that_replaced_the_loss():
