@@ -96,15 +96,7 @@ class Evaluator:
                 response_tokens=responses.mask.sum(dim=1).tolist(),
                 reference_nll=nll,
             )
-        mask = responses.mask.cpu()
-        further = {
-            names.REF_KL: kl.response_sums(kl.k1(logprobs, ref_logprobs), mask).tolist(),
-            names.REF_KL_K3: kl.response_sums(kl.k3(logprobs, ref_logprobs), mask).tolist(),
-            names.COPIED: list(map(copied, prompts.sources or prompts.texts, responses.texts)),
-        }
-        if self.word_list is not None:
-            listed = self.word_list.score(prompts.texts, responses.texts)
-            further[names.LISTED_WORDS] = listed.toxicity.tolist()
+        further = self._further(prompts, responses, (logprobs, ref_logprobs))
         if relevance is not None:
             further[names.RELEVANCE] = relevance
         further |= rewrite_columns(
@@ -123,6 +115,21 @@ class Evaluator:
                 columns=prompts.columns,
             )
         )
+
+    def _further(
+        self, prompts: PromptBatch, responses: Responses, logprobs: tuple[Tensor, Tensor]
+    ) -> dict[str, list[float]]:
+        """Distance from the reference, copies and listed words, each [B]."""
+        mask = responses.mask.cpu()
+        further = {
+            names.REF_KL: kl.response_sums(kl.k1(*logprobs), mask).tolist(),
+            names.REF_KL_K3: kl.response_sums(kl.k3(*logprobs), mask).tolist(),
+            names.COPIED: list(map(copied, prompts.sources or prompts.texts, responses.texts)),
+        }
+        if self.word_list is not None:
+            listed = self.word_list.score(prompts.texts, responses.texts)
+            further[names.LISTED_WORDS] = listed.toxicity.tolist()
+        return further
 
     def _relevance(self, prompts: PromptBatch, responses: Responses) -> list[float] | None:
         if self.encoder is None:

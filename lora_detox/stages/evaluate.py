@@ -34,6 +34,7 @@ from lora_detox.metrics import names
 from lora_detox.policy.adapter import NO_ADAPTER
 from lora_detox.policy.families import Family, family_of
 from lora_detox.policy.loading import load_policy
+from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import check_backbone, read_config
 from lora_detox.policy.strength import at_strength
 from lora_detox.policy.tokenizer import load_tokenizer
@@ -124,26 +125,7 @@ def _answers(
     with phase(f"loading {model.name}"):
         policy = load_policy(model.backbone(settings), NO_ADAPTER)
     policy.dequantize = settings.quantization.dequantize_for_decoding
-    rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
-    evaluate = Evaluator(
-        policy=policy,
-        reward=scorers[0],
-        judge=scorers[1],
-        sampling=numbers.sampling,
-        generation={
-            "response_tokens": numbers.response_tokens,
-            "batch_size": settings.evaluation.batch_size,
-        },
-        batch_size=settings.algorithm.microbatch_size,
-        seed=settings.evaluation.seed,
-        perplexity=rtp or settings.task.kind is TaskKind.continuation,
-        rewrites=settings.task.kind is TaskKind.rewriting,
-        word_list=load_word_list(settings),
-        quantized=settings.quantization.type is not QuantizationType.none,
-        clock=clock,
-        encoder=encoder,
-        generate=plan.load(policy, scorers[0]),
-    )
+    evaluate = _evaluator(settings, policy, plan, numbers, (*scorers, encoder), clock)
     prompts = {}
     for one in sets[0]:
         batch = _encode(settings, one, policy.tokenizer, policy.family)
@@ -178,6 +160,37 @@ def _answers(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return answers
+
+
+def _evaluator(
+    settings: Settings,
+    policy: LoraPolicy,
+    plan: DecodingPlan,
+    numbers: Numbers,
+    scorers: tuple[Scorer, Scorer | None, Encoder | None],
+    clock: Clock,
+) -> Evaluator:
+    """The evaluator of one model with its decoding."""
+    rtp = settings.evaluation.protocol is Protocol.real_toxicity_prompts
+    return Evaluator(
+        policy=policy,
+        reward=scorers[0],
+        judge=scorers[1],
+        sampling=numbers.sampling,
+        generation={
+            "response_tokens": numbers.response_tokens,
+            "batch_size": settings.evaluation.batch_size,
+        },
+        batch_size=settings.algorithm.microbatch_size,
+        seed=settings.evaluation.seed,
+        perplexity=rtp or settings.task.kind is TaskKind.continuation,
+        rewrites=settings.task.kind is TaskKind.rewriting,
+        word_list=load_word_list(settings),
+        quantized=settings.quantization.type is not QuantizationType.none,
+        clock=clock,
+        encoder=scorers[2],
+        generate=plan.load(policy, scorers[0]),
+    )
 
 
 def _check_lengths(
