@@ -84,7 +84,7 @@ NO_ADAPTER = AdapterPlan(rank=1, alpha=1.0, targets=("all-linear",), scope="last
 def interpolate_adapter(
     start: Mapping[str, Tensor], end: Mapping[str, Tensor], fraction: float
 ) -> dict[str, Tensor]:
-    """Interpolate an adapter's update from one towards another.
+    """Interpolate an adapter's update from one towards another, or go on past the other.
 
     An update is B A. One that starts at B = 0 is scaled by B alone: A of the start is random then,
     and a mixture of both A would add an update that nothing has learned.
@@ -92,10 +92,10 @@ def interpolate_adapter(
     Args:
         start: trainable weights by PEFT's names.
         end: likewise.
-        fraction: of `end` in the update, in (0, 1).
+        fraction: of `end` in the update, above 0; above 1 it is larger than that of `end`.
 
     Returns:
-        The weights between.
+        The weights at that point.
     """
     between = {}
     for name, tensor in end.items():

@@ -315,6 +315,11 @@ def _budget_sentence(
             f"The result is {fraction:.0%} of the way from the start to {end}, which was itself "
             f"outside the quality budget{within}."
         )
+    if fraction > 1:
+        return (
+            f"The result is the update of {end} at {fraction:.0%} of its strength, the least toxic "
+            f"of the strengths that were inside the quality budget{within}."
+        )
     best = "the one with the highest J" if "joint" in budget else "the least toxic"
     return f"The result is {end}, {best} that was inside the quality budget{within}."
 

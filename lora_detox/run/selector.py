@@ -117,32 +117,40 @@ class CheckpointSelector:
             f"{self.guard.step_factor:g}, kl_coef x {self.guard.kl_factor:g}"
         )
 
-    def interpolate(
-        self, done: int, fractions: Sequence[float], measure: Callable[[], Mapping[str, Any]]
+    def scale(
+        self,
+        done: int,
+        measure: Callable[[], Mapping[str, Any]],
+        *,
+        fallback: Sequence[float],
+        extrapolation: Sequence[float] = (),
     ) -> Iterator[str]:
-        """Where training ended outside the budget, try states between its start and its end.
+        """Where training ended, try its update at other strengths; all inside are candidates.
 
-        The first one inside is a candidate like those before it. Nothing happens where the end is
-        inside, is the result anyway, or has collapsed.
+        An end outside the budget is followed back until a state is inside, one inside is followed
+        further until a state is outside. Nothing happens where the end is the result anyway, or
+        has collapsed.
 
         Args:
             done: iterations behind.
-            fractions: of the way from the start to the end, falling, in (0, 1).
             measure: evaluates what the run would ship on validation prompts.
+            fallback: fractions of the way from the start to the end, falling, in (0, 1).
+            extrapolation: rising, above 1.
 
         Yields:
             What each state is like, in words.
         """
-        if not self._outside or self._ships_end or self.stopped == COLLAPSE:
+        if self._ships_end or self.stopped == COLLAPSE or not self.budget.bounds:
             return
-        for fraction in self._state.interpolate(fractions):
+        ended_outside = bool(self._outside)
+        for fraction in self._state.interpolate(fallback if ended_outside else extrapolation):
             now = means_of(measure())
             excess = self.compare(done, now, fraction)
             self._between.append({"share": fraction, names.TOXICITY: now[names.TOXICITY]})
             self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
             toxicity = f"toxicity {now[names.TOXICITY]:.3f}"
             yield f"{fraction:.0%} of the way: {toxicity}, " + (excess or "inside the budget")
-            if excess is None:
+            if (excess is None) == ended_outside:
                 return
 
     def load_best(self) -> None:

@@ -92,13 +92,14 @@ class TrainingState:
             write_parameters(self._adapter(), self._average.mean)
 
     def interpolate(self, fractions: Sequence[float]) -> Iterator[float]:
-        """Put what the run ships between the start and now, at one fraction after the other.
+        """Put what the run ships on the line from the start through now, point after point.
 
         Towards the start quality comes back sooner than toxicity does: Rame et al. 2024, "WARP",
-        section 3.3 (linear interpolation towards the initialisation). Training is over by then.
+        section 3.3 (linear interpolation towards the initialisation). Beyond now the update is
+        larger than training made it. Training is over by then.
 
         Args:
-            fractions: 0 is the start, 1 is now; in (0, 1).
+            fractions: of the way, above 0: 0 is the start, 1 is now.
 
         Yields:
             Each fraction, while the result of the run is there.

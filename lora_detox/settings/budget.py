@@ -39,7 +39,12 @@ class BudgetSettings:
     patience: int | None = positive(None, "evaluations")
     ship: Ship = Ship.best
     fallback: list[float] = field(default_factory=list)
+    extrapolation: list[float] = field(default_factory=list)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
+
+    def strengths(self) -> dict[str, list[float]]:
+        """At which strengths the end of training is tried, by the case."""
+        return {"fallback": self.fallback, "extrapolation": self.extrapolation}
 
 
 @dataclass

@@ -182,6 +182,11 @@ def _check_budget(settings: Settings) -> None:
         raise SettingsError(
             f"budget.fallback: got {fractions}, want falling numbers between 0 and 1, or []"
         )
+    beyond = list(settings.budget.extrapolation)
+    if beyond != sorted(set(beyond)) or any(not 1 < strength <= 3 for strength in beyond):
+        raise SettingsError(
+            f"budget.extrapolation: got {beyond}, want rising numbers above 1 and up to 3, or []"
+        )
 
 
 def _check_similarity(settings: Settings) -> None:

@@ -69,9 +69,9 @@ def train(job: Job) -> None:
                 except DivergenceError as error:
                     row = {"iteration": iteration + 1, "error": str(error)}
                 after_iteration(job, iteration, row, progress)
-        fractions = job.settings.budget.fallback
+        ways = job.settings.budget.strengths()
         with kept_at_end(job):
-            for message in job.selector.interpolate(job.plan.iterations, fractions, job.validate):
+            for message in job.selector.scale(job.plan.iterations, job.validate, **ways):
                 progress.message(message)
 
 

@@ -107,6 +107,6 @@ def _hold_to_budget(job: Job) -> None:
     job.record({"iteration": done, "evaluation": evaluation})
     if outside is not None:
         print_line(f"mean: {outside}")
-    for line in job.selector.interpolate(done, job.settings.budget.fallback, job.validate):
+    for line in job.selector.scale(done, job.validate, **job.settings.budget.strengths()):
         print_line(line)
     job.selector.load_best()

@@ -38,11 +38,14 @@ TRAINING = [
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
     *BUDGET,
-    "evaluation.every=8",
+    "budget.extrapolation=[1.25,1.5]",
+    "evaluation.every=12",
     "evaluation.validation_prompts=200",
     "evaluation.validation_samples=3",  # relevance has a deviation of 0.13 by response
-    "evaluation.test_prompts=200",
-    "checkpoint.every=5",
+    "evaluation.test_prompts=50",  # the figures come from stage=evaluate
+    "evaluation.audit=null",
+    "evaluation.audit_texts=null",
+    "checkpoint.every=4",
 ]
 """Beside policy, scorers and prompts (recipes/lab/real.py)."""
 

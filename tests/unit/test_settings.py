@@ -111,6 +111,8 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
         ({"budget.fallback": [1.0, 0.5]}, "budget.fallback: got .* between 0 and 1"),
         ({"budget.fallback": [0.5, 0.9]}, "budget.fallback: got .* want falling numbers"),
+        ({"budget.extrapolation": [1.0, 1.5]}, "budget.extrapolation: got .* above 1 and up to 3"),
+        ({"budget.extrapolation": [1.5, 1.25]}, "budget.extrapolation: got .* want rising"),
         (
             {"budget.controller.multipliers": {"rouge_l": 1.0}},
             "budget.controller.multipliers.rouge_l: got rouge_l, want one of perplexity, rougeL",

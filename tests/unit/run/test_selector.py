@@ -249,7 +249,7 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
     with trial.state.result():
         end = trial.now()
     measure = Between(trial, [25.0, 21.0])
-    said = list(trial.selector.interpolate(1, [0.9, 0.5, 0.1], measure))
+    said = list(trial.selector.scale(1, measure, fallback=[0.9, 0.5, 0.1]))
     assert said[0] == "90% of the way: toxicity 0.200, outside the budget, perplexity by 13.6 %"
     assert said[1] == "50% of the way: toxicity 0.300, inside the budget"
     adapter = sum(p.numel() for p in trial.policy.adapter_parameters())
@@ -271,13 +271,37 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
 def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
     inside = Trial(tmp_path)
     inside.turn(toxicity=0.3)
-    assert list(inside.selector.interpolate(1, [0.5], Between(inside, []))) == []
+    assert list(inside.selector.scale(1, Between(inside, []), fallback=[0.5])) == []
     collapsed = Trial(tmp_path)
     collapsed.turn(toxicity=0.3, perplexity=99.0)
     for _ in range(2):
         collapsed.turn(ref_kl_k3=11.0)
     assert collapsed.selector.stopped == "collapse"
-    assert list(collapsed.selector.interpolate(3, [0.5], Between(collapsed, []))) == []
+    assert list(collapsed.selector.scale(3, Between(collapsed, []), fallback=[0.5])) == []
+
+
+def test_an_end_inside_is_followed_further_as_long_as_it_is_inside(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.5)
+    end = trial.now()
+    measure = Between(trial, [20.0, 20.5, 99.0])
+    ways = {"fallback": [0.5], "extrapolation": [1.25, 1.5, 2.0, 2.5]}
+    messages = list(trial.selector.scale(1, measure, **ways))
+    assert messages[0] == "125% of the way: toxicity 0.200, inside the budget"
+    assert len(messages) == 3, "the first outside is the last that is tried"
+    assert "outside the budget, perplexity" in messages[2]
+    trained = [n for n, p in trial.policy.model.named_parameters() if p.requires_grad]
+    sizes = [p.numel() for p in trial.policy.model.parameters() if p.requires_grad]
+    for strength, seen in zip((1.25, 1.5, 2.0), measure.seen, strict=True):
+        begin = 0
+        for name, size in zip(trained, sizes, strict=True):
+            factor = strength if "lora_B" in name else 1.0  # B starts at 0; A stays as it ended
+            part = slice(begin, begin + size)
+            torch.testing.assert_close(seen[part], factor * end[part], rtol=1e-5, atol=1e-6)
+            begin += size
+    trial.selector.load_best()
+    assert torch.equal(trial.now()[:begin], measure.seen[0][:begin]), "the least toxic one inside"
+    assert trial.selector.outcome()["budget"]["chosen_share"] == 1.25
 
 
 def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
@@ -285,7 +309,7 @@ def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
     trial.turn(toxicity=0.2)
     said = trial.turn(toxicity=0.3, perplexity=30.0)
     assert "outside the budget" in said
-    assert list(trial.selector.interpolate(2, [0.5], dict)) == []
+    assert list(trial.selector.scale(2, dict, fallback=[0.5])) == []
     trial.selector.load_best()
     torch.testing.assert_close(trial.now(), trial.weights[2])
     chosen = trial.selector.outcome()["budget"]
@@ -297,7 +321,7 @@ def test_a_better_state_of_before_stays_the_result_after_the_way_back(tmp_path):
     trial = Trial(tmp_path)
     trial.turn(toxicity=0.15)
     trial.turn(toxicity=0.05, perplexity=30.0)
-    list(trial.selector.interpolate(2, [0.9, 0.5], Between(trial, [20.0])))
+    list(trial.selector.scale(2, Between(trial, [20.0]), fallback=[0.9, 0.5]))
     trial.selector.load_best()
     assert torch.equal(trial.now(), trial.weights[1])
     assert trial.selector.outcome()["budget"]["chosen_share"] == 1.0
