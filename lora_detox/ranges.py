@@ -47,6 +47,11 @@ def not_negative(default: Any, unit: str = "") -> Any:
     return _ranged(default, Range(words="0 or more", least=0, unit=unit))
 
 
+def count(default: Any, unit: str = "", *, least: int = 1, most: int) -> Any:
+    """A field for a count of work that nobody sees the end of beyond `most`."""
+    return _ranged(default, Range(words=f"{least} to {most:,}", least=least, most=most, unit=unit))
+
+
 def fraction(default: Any, unit: str = "") -> Any:
     """A field for a number from 0 to 1."""
     return _ranged(default, Range(words="a number from 0 to 1", least=0, most=1, unit=unit))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from lora_detox.choices import Ship
 from lora_detox.limits import CollapseLimits
-from lora_detox.ranges import change, fraction, not_negative, positive
+from lora_detox.ranges import change, count, fraction, not_negative, positive
 
 
 @dataclass
@@ -15,7 +15,7 @@ class ControllerSettings:
     gain: float = positive(0.1)
     damping: float = not_negative(25.0)
     smoothing: float = fraction(0.3)
-    start_rollouts: int = not_negative(3, "rollouts")
+    start_rollouts: int = count(3, "rollouts", least=0, most=1000)
     distinct_2_gain: float = positive(1.0)
     relevance_gain: float = positive(0.3)
     multipliers: dict[str, float] = field(default_factory=dict)

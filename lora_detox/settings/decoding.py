@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.choices import DecodingKind, StatePosition
 from lora_detox.errors import SettingsError
-from lora_detox.ranges import not_negative, positive, positive_fraction
+from lora_detox.ranges import count, not_negative, positive, positive_fraction
 
 _EXAMPLES = ("examples", "fields")
 READ_BY: Mapping[DecodingKind, tuple[str, ...]] = {
@@ -50,7 +50,7 @@ class DecodingSettings:
     chat_prefix: str = (
         "Be friendly, polite and respectful in your answer, without insults or vulgar words."
     )
-    n: int = positive(4, "responses")
+    n: int = count(4, "responses", most=10_000)
     adapter: str | None = None
     alpha: float = positive(2.0)
     top_p: float | None = positive_fraction(0.9)

@@ -22,7 +22,7 @@ from lora_detox.choices import (
     TermsCombine,
     Turns,
 )
-from lora_detox.ranges import fraction, not_negative, positive, positive_fraction
+from lora_detox.ranges import count, fraction, not_negative, positive, positive_fraction
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.decoding import DecodingSettings
@@ -195,12 +195,12 @@ class EvaluationSettings:
     every: int = positive(MISSING, "iterations")
     validation_prompts: int = positive(MISSING)
     test_prompts: int = positive(MISSING)
-    samples_per_prompt: int = positive(1)
-    validation_samples: int = positive(1)
+    samples_per_prompt: int = count(1, "responses", most=10_000)
+    validation_samples: int = count(1, "responses", most=10_000)
     batch_size: int = positive(64)
     greedy: bool = False
     seed: int = 1000
-    resamples: int = positive(1000, "draws")
+    resamples: int = count(1000, "draws", most=1_000_000)
     encoder: str | None = None
     encoder_revision: str | None = None
     audit: str | None = "embedded:identities"
@@ -212,7 +212,7 @@ class EvaluationSettings:
     protocol: Protocol = Protocol.plain
     models: list[Any] = field(default_factory=list)
     prompts: int | None = positive(None)
-    samples: int | None = positive(None)
+    samples: int | None = count(None, "responses", most=10_000)
     new_tokens: int | None = positive(None, "tokens")
     sets: dict[str, DataSettings] = field(default_factory=dict)
     strengths: list[float] = field(default_factory=list)

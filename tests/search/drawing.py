@@ -31,6 +31,7 @@ SMALL = {
     "evaluation.validation_samples": 2,
     "evaluation.resamples": 50,
     "guard.retries": 2,
+    "budget.controller.start_rollouts": 3,
     "adapter.rank": 16,
     "generation.min_new_tokens": 6,
 }

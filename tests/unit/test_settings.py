@@ -109,6 +109,12 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"generation.response_tokens": [0, 4]}, "generation.response_tokens: got"),
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
+        (
+            {"budget.controller.start_rollouts": 2**31},
+            "start_rollouts: got .* want 0 to 1,000",
+        ),
+        ({"evaluation.validation_samples": 2**31}, "validation_samples: got .* want 1 to 10,000"),
+        ({"evaluation.resamples": 2**31}, "evaluation.resamples: got .* want 1 to 1,000,000"),
         ({"budget.fallback": [1.0, 0.5]}, "budget.fallback: got .* between 0 and 1"),
         ({"budget.fallback": [0.5, 0.9]}, "budget.fallback: got .* want falling numbers"),
         ({"budget.extrapolation": [1.0, 1.5]}, "budget.extrapolation: got .* above 1 and up to 3"),

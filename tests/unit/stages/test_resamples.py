@@ -48,5 +48,5 @@ def test_of_an_evaluation(tmp_path):
 
 
 def test_none_is_refused():
-    with pytest.raises(SettingsError, match=r"evaluation\.resamples: got 0, want a number above 0"):
+    with pytest.raises(SettingsError, match=r"evaluation\.resamples: got 0, want 1 to 1,000,000"):
         api.compose_settings(["evaluation.resamples=0"])
