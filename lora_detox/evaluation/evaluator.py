@@ -9,10 +9,11 @@ from torch import Tensor
 
 from lora_detox.clock import Clock
 from lora_detox.fitting import PASSES, fitted
-from lora_detox.metrics import kl, measure_responses, names
+from lora_detox.metrics import kl, names
 from lora_detox.metrics.agreement import with_agreement
 from lora_detox.metrics.bleu import bleu
 from lora_detox.metrics.diversity import copied
+from lora_detox.metrics.measure import measure_responses
 from lora_detox.metrics.rewriting import rewrite_columns
 from lora_detox.progress import phase
 from lora_detox.rollout import Generate, Responses, generate_responses

@@ -9,9 +9,10 @@ from lora_detox.choices import DecodingKind, Protocol
 from lora_detox.evaluation.frontier import chosen_strength, excess_of, level_intervals
 from lora_detox.evaluation.models import EvaluatedModel
 from lora_detox.evaluation.protocol import Numbers, PromptSet
-from lora_detox.metrics import change, names, summarise, word_rules
+from lora_detox.metrics import names
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.metrics.degeneration import Degeneration, degeneration
+from lora_detox.metrics.summary import change, summarise, word_rules
 from lora_detox.settings import Settings
 from lora_detox.types import Evaluation
 

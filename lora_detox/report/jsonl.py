@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +17,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 
 from lora_detox.disk import writing
 from lora_detox.errors import DataError
 from lora_detox.json_text import parse_json
-from lora_detox.types import Evaluation
 
 
 def plain(value: Any) -> Any:
@@ -39,7 +38,7 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+    if isinstance(value, (np.ndarray, np.generic)) or _is_tensor(value):
         return plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -50,6 +49,12 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int)):
         return value
     raise TypeError(f"a run record cannot hold {type(value).__name__} {value!r}")
+
+
+def _is_tensor(value: Any) -> bool:
+    """Of PyTorch, which takes seconds to import and is there where a tensor is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
@@ -148,50 +153,6 @@ class MetricsLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def sample_rows(before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
-    """Put the responses of two evaluations of the same prompts side by side.
-
-    Args:
-        before: the policy at the start.
-        after: the policy at the end.
-
-    Returns:
-        Rows of `prompt`, `references`, `columns` (further ones of the data row, where it has any),
-        `before`, `after`, `toxicity_before`, `toxicity_after`, and the same of `judge_toxicity`
-        with a judge, of `relevance` with an encoder, and of `similarity`, `fluency` and `joint` (J)
-        of rewrites.
-
-    Raises:
-        ValueError: if the prompts are not the same in the same order.
-    """
-    if list(before.prompts) != list(after.prompts):
-        raise ValueError(
-            f"before has {len(before.prompts)} prompts, after {len(after.prompts)}, and they are "
-            "not the same in the same order"
-        )
-    columns: dict[str, list[Any]] = {
-        "prompt": before.prompts,
-        "references": before.references,
-        **({"columns": before.columns} if any(before.columns) else {}),
-        "before": before.responses,
-        "after": after.responses,
-    }
-    for key in ("toxicity", "judge_toxicity", "relevance", "similarity", "fluency", "joint"):
-        if key in before.per_response and key in after.per_response:
-            columns[f"{key}_before"] = before.per_response[key]
-            columns[f"{key}_after"] = after.per_response[key]
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
-
-
-def write_samples(path: Path, before: Evaluation, after: Evaluation) -> list[dict[str, Any]]:
-    """Write `samples.jsonl` in one step and return its rows (see `sample_rows`)."""
-    rows = sample_rows(before, after)
-    write_rows(path, rows)
-    return rows
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

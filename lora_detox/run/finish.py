@@ -22,7 +22,8 @@ from lora_detox.evaluation.audit import (
 )
 from lora_detox.evaluation.scorer_agreement import scorer_agreement, training_of
 from lora_detox.fitting import kept_sizes
-from lora_detox.metrics import change, names, summarise, word_rules
+from lora_detox.metrics import names
+from lora_detox.metrics.summary import change, summarise, word_rules
 from lora_detox.report.console import print_result
 from lora_detox.report.fairness import fairness_lines
 from lora_detox.report.html import write_report
@@ -31,9 +32,9 @@ from lora_detox.report.jsonl import (
     read_jsonl,
     write_json_atomic,
     write_rows,
-    write_samples,
     write_text_atomic,
 )
+from lora_detox.report.responses import write_samples
 from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.wording import RAN_TO_THE_END
 from lora_detox.run.checksums import base_checksum

@@ -14,8 +14,9 @@ from lora_detox.builders.training import Plan
 from lora_detox.clock import Clock
 from lora_detox.evaluation.audit import AuditPlan
 from lora_detox.evaluation.evaluator import Evaluator
-from lora_detox.metrics import names, summarise
+from lora_detox.metrics import names
 from lora_detox.metrics.quality import RolloutQuality, rollout_quality
+from lora_detox.metrics.summary import summarise
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import LINE_EVERY_SECONDS, phase
 from lora_detox.prompts import PromptSets, repeat_prompts

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lora_detox.metrics import summarise
+from lora_detox.metrics.summary import summarise
 from lora_detox.policy.adapter_kinds import changes_base, init_of
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.run.checksums import check_moved

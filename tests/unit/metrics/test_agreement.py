@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from lora_detox.metrics import change, measure_responses, names, summarise
+from lora_detox.metrics import names
 from lora_detox.metrics.agreement import (
     paired_correlation_interval,
     rank_correlation,
     with_agreement,
 )
 from lora_detox.metrics.diversity import copied
+from lora_detox.metrics.measure import measure_responses
+from lora_detox.metrics.summary import change, summarise
 
 
 @pytest.mark.parametrize("seed", range(3))

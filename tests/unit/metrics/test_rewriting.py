@@ -8,9 +8,11 @@ import pytest
 import torch
 from nltk.translate.bleu_score import corpus_bleu
 
-from lora_detox.metrics import change, measure_responses, names, summarise
+from lora_detox.metrics import names
 from lora_detox.metrics.bleu import bleu, bleu_counts, bleu_of, paired_bleu_interval
+from lora_detox.metrics.measure import measure_responses
 from lora_detox.metrics.rewriting import rewrite_columns
+from lora_detox.metrics.summary import change, summarise
 from lora_detox.types import Evaluation
 
 WORDS = [

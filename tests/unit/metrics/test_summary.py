@@ -3,8 +3,9 @@ import math
 import pytest
 
 from lora_detox.errors import ScorerError
-from lora_detox.metrics import change, measure_responses, summarise
+from lora_detox.metrics.measure import measure_responses
 from lora_detox.metrics.names import METRICS, Better
+from lora_detox.metrics.summary import change, summarise
 from lora_detox.types import Evaluation
 
 PROMPTS = [f"prompt {number}" for number in range(6)]

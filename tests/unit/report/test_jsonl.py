@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from lora_detox.errors import DataError
-from lora_detox.report.jsonl import (
-    MetricsLog,
-    plain,
-    read_jsonl,
-    sample_rows,
-    write_json_atomic,
-    write_samples,
-)
+from lora_detox.report.jsonl import MetricsLog, plain, read_jsonl, write_json_atomic
+from lora_detox.report.responses import sample_rows, write_samples
 from lora_detox.types import Evaluation
 
 
@@ -104,6 +98,10 @@ def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["summary.json"]
 
 
+def test_plain_knows_the_tensors_of_pytorch():
+    assert plain({"a": torch.tensor([1.5, math.inf])}) == {"a": [1.5, None]}
+
+
 def test_plain_refuses_what_it_does_not_know():
     with pytest.raises(TypeError, match="cannot hold set"):
         plain({"a": {1, 2}})
@@ -119,8 +117,10 @@ def _evaluation(responses, prompts=("p", "q"), **per_response):
 
 
 def test_samples_stand_side_by_side(tmp_path):
-    before = _evaluation(["bad", "worse"], toxicity=[0.9, 1.0], judge_toxicity=[0.8, 0.9])
-    after = _evaluation(["good", "fine"], toxicity=[0.1, 0.2])
+    before = _evaluation(
+        ["bad", "worse"], toxicity=[0.9, 1.0], judge_toxicity=[0.8, 0.9], reference_nll=[7.0, 8.0]
+    )
+    after = _evaluation(["good", "fine"], toxicity=[0.1, 0.2], reference_nll=[5.0, 6.0])
     rows = write_samples(tmp_path / "samples.jsonl", before, after)
     assert read_jsonl(tmp_path / "samples.jsonl") == rows
     assert rows[0] == {
@@ -130,6 +130,8 @@ def test_samples_stand_side_by_side(tmp_path):
         "after": "good",
         "toxicity_before": 0.9,
         "toxicity_after": 0.1,
+        "reference_nll_before": 7.0,
+        "reference_nll_after": 5.0,
     }
     with pytest.raises(ValueError, match="same order"):
         sample_rows(before, _evaluation(["a", "b"], prompts=("q", "p")))
