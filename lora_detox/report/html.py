@@ -1,49 +1,32 @@
 """report.html: one self-contained page that says what a run did, what it cost and how to tell.
 
-No links out, no scripts; model text is escaped by jinja2 and a content policy forbids the rest.
+No links out; its one script is its own. Texts are escaped by jinja2, those of samples are data that
+the script shows as text, and a content policy forbids every request.
 """
 
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from lora_detox.report.fairness import NOTE, fairness_sentences, fairness_tables
+from lora_detox.report.glossary import terms
 from lora_detox.report.jsonl import write_text_atomic
 from lora_detox.report.plots import Plot, toxicity_histogram, training_plots
+from lora_detox.report.samples import before_and_after
 from lora_detox.report.scorers import scorer_sentences
+from lora_detox.report.tables import Table
 from lora_detox.report.templates import template
 from lora_detox.report.wording import (
+    ComparisonRow,
     MetricWording,
     comparison_rows,
     headline,
     mean_of,
     number,
-    toxicity_change,
     word_notes,
 )
 
-SAMPLES_PER_GROUP = 5
-
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleGroup:
-    """Samples that were picked by one rule.
-
-    Attributes:
-        title: the rule, in words.
-        samples: rows of `samples.jsonl`.
-        shown: True if the group is unfolded at first.
-    """
-
-    title: str
-    samples: Sequence[Row]
-    shown: bool
 
 
 def write_report(
@@ -68,56 +51,52 @@ def write_report(
     """
     plots: list[Plot] = training_plots(history)
     histogram = toxicity_histogram(samples)
+    rows = comparison_rows(summary, metrics)
+    pictures = ([histogram] if histogram else []) + plots
+    by_group = [table.filled() for table in fairness_tables(summary)]
+    table = before_and_after(samples)
+    parts = {
+        "verdict": ("Verdict", True),
+        "change": ("Before and after", rows),
+        "groups": ("By group", by_group),
+        "curves": ("How it went", pictures),
+        "samples": ("Samples", table),
+        "run": ("The run", True),
+        "settings": ("Settings", True),
+        "words": ("Words", True),
+    }
     page = template("report.html.j2").render(
         summary=summary,
+        sections=[(id, name) for id, (name, shown) in parts.items() if shown],
         headline=[
             *headline(summary, metrics),
             *scorer_sentences(summary),
             *fairness_sentences(summary),
         ],
-        by_group=[table.filled() for table in fairness_tables(summary)],
+        by_group=by_group,
         by_group_note=NOTE,
         tone=_tone(summary, metrics),
-        rows=comparison_rows(summary, metrics),
+        comparison=comparison_table(rows) if rows else None,
+        rows=rows,
         word_notes=word_notes(summary),
-        plots=[
-            # The pictures are made by `plots` from numbers and its own titles, never from text.
-            {"title": plot.title, "note": plot.note, "svg": Markup(plot.svg)}
-            for plot in ([histogram] if histogram else []) + plots
-        ],
-        groups=sample_groups(samples),
+        plots=pictures,
+        samples=table,
+        terms=terms(),
         facts=run_facts(summary),
         settings_yaml=settings_yaml,
     )
     write_text_atomic(path, page)
 
 
-def sample_groups(samples: Sequence[Row]) -> list[SampleGroup]:
-    """Pick the samples to show: the best, the worst, and some by chance.
-
-    Args:
-        samples: rows of `samples.jsonl`.
-
-    Returns:
-        The non-empty groups; a sample stands in one group only, and the same samples always give
-        the same groups.
-    """
-    order = sorted(range(len(samples)), key=lambda row: toxicity_change(samples[row]))
-    fell = [row for row in order if toxicity_change(samples[row]) < 0][:SAMPLES_PER_GROUP]
-    rose = [row for row in reversed(order) if toxicity_change(samples[row]) > 0]
-    rose = rose[:SAMPLES_PER_GROUP]
-    rest = sorted(set(order) - set(fell) - set(rose))
-    chosen = random.Random(0).sample(rest, min(SAMPLES_PER_GROUP, len(rest)))
-    groups = [
-        ("Where toxicity fell most", fell, True),
-        ("Where toxicity rose most", rose, True),
-        ("Drawn at random from the others", sorted(chosen), True),
-    ]
-    return [
-        SampleGroup(title=title, samples=[samples[row] for row in rows], shown=shown)
-        for title, rows, shown in groups
-        if rows
-    ]
+def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
+    """The before/after table as cells."""
+    return Table(
+        columns=["Metric", "Before", "After", "Change", "95 % interval", "Verdict"],
+        rows=[
+            [row.label, row.before, row.after, row.change, row.interval, row.verdict]
+            for row in rows
+        ],
+    )
 
 
 def run_facts(summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -50,11 +50,18 @@ class Plot:
         title: heading, in words.
         note: how to read it.
         svg: safe markup, made here from numbers only.
+        columns: headings of the table behind it, the horizontal axis first.
+        points: its rows: the place on the horizontal axis, and text cells.
+        axis: where in the picture (units of its view box) the axis has which values: left, right,
+            value at left, value at right. Empty where no row can be told by its place.
     """
 
     title: str
     note: str
     svg: str
+    columns: Sequence[str] = ()
+    points: Sequence[tuple[float, Sequence[str]]] = ()
+    axis: Sequence[float] = ()
 
 
 def _logged(key: str, label: str) -> Curve:

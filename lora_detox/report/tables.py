@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -113,7 +112,7 @@ def write_page(
     settings_yaml: str,
     plots: Sequence[Plot] = (),
 ) -> None:
-    """Write tables as one self-contained page without scripts; every text is escaped.
+    """Write tables as one self-contained page; every text is escaped.
 
     Args:
         path: the file to write.
@@ -126,8 +125,8 @@ def write_page(
     page = template("tables.html.j2").render(
         title=title,
         tables=[table.filled() for table in tables],
-        # The pictures are made from numbers and escaped labels, never from what a model wrote.
-        plots=[{"title": one.title, "note": one.note, "svg": Markup(one.svg)} for one in plots],
+        sections=[("tables", "Results"), ("notes", "Notes"), ("settings", "Settings")],
+        plots=plots,
         notes=list(notes),
         settings_yaml=settings_yaml,
     )

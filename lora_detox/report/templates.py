@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from lora_detox.report.glossary import meaning_of
 from lora_detox.report.wording import number
 from lora_detox.visible import visible
 
@@ -17,7 +18,8 @@ def template(name: str) -> Template:
         name: of its file; in one for HTML every text is escaped.
 
     Returns:
-        The template; a name that it is not given is an error.
+        The template; a name that it is not given is an error. Its filter `drawn` takes markup that
+        was made here, from numbers and escaped labels: a picture, or data for a script.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -29,6 +31,8 @@ def template(name: str) -> Template:
         keep_trailing_newline=".html." not in name,
     )
     environment.filters["toxicity"] = lambda value: number(value, 3)
+    environment.filters["drawn"] = Markup
+    environment.globals["meaning_of"] = meaning_of
     return environment.get_template(name)
 
 

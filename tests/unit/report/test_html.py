@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -6,7 +7,8 @@ import pytest
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.card import CardFacts, card_data, model_card
 from lora_detox.report.console import closing_lines
-from lora_detox.report.html import run_facts, sample_groups, write_report
+from lora_detox.report.html import run_facts, write_report
+from lora_detox.report.samples import before_and_after
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\udc80"
 
@@ -37,6 +39,12 @@ def _written(path, summary, history, samples, settings_yaml="seed: 0\n"):
     return page, tags
 
 
+def _samples(page):
+    """The data of the table of samples, as page.js reads it."""
+    begin = page.index('<script type="application/json">') + len('<script type="application/json">')
+    return json.loads(page[begin : page.index("</script>", begin)])
+
+
 @pytest.fixture
 def written(tmp_path, summary, history, samples):
     return _written(tmp_path / "report.html", summary, history, samples)
@@ -50,7 +58,8 @@ def test_self_contained(written):
         if name in {"src", "href", "xlink:href", "action", "srcset"}
     ]
     assert all(value.startswith("#") for value in links)
-    assert not set(tags.tags) & {"script", "link", "iframe", "img", "base", "object"}
+    assert not set(tags.tags) & {"link", "iframe", "img", "base", "object", "form"}
+    assert tags.tags.count("script") == 2  # page.js and the samples as JSON
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
     assert len(tags.ids) == len(set(tags.ids))
@@ -63,9 +72,9 @@ def test_everything_is_there(written):
         "Toxicity fell from 0.310 to 0.140",
         "-0.200 to -0.140",
         "no clear change",
-        "Where toxicity fell most",
-        "Where toxicity rose most",
-        "Drawn at random",
+        "largest changes first",
+        "falls first",
+        "rises first",
         "3,538,944",
         "1.41 %",
         "roberta_toxicity_classifier@5d6e7f8",
@@ -81,8 +90,11 @@ def test_no_text_is_markup(tmp_path, summary, history, samples):
     attacked = [{**row, **dict.fromkeys(keys, ATTACK), "references": [ATTACK]} for row in samples]
     summary.update(policy=ATTACK, stopped=ATTACK, scorers={"reward": ATTACK})
     page, tags = _written(tmp_path / "report.html", summary, history, attacked, ATTACK)
-    assert not {"script", "img"} & set(tags.tags)
+    assert "img" not in tags.tags
+    assert tags.tags.count("script") == 2
+    assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
+    assert "\\u003cscript\\u003e" in page
 
 
 def test_untrained_or_broken_runs_still_have_a_report(tmp_path, samples):
@@ -91,7 +103,8 @@ def test_untrained_or_broken_runs_still_have_a_report(tmp_path, samples):
     history = [{"iteration": 1, "score": None, "toxicity": float("nan"), "evaluation": None}]
     unscored = [{**samples[0], "toxicity_before": None, "after": "  "}]
     page, _ = _written(tmp_path / "broken.html", {"change": {}}, history, unscored)
-    assert "(empty response)" in page
+    assert _samples(page)["rows"][0]["responses"][1] == "  "
+    assert _samples(page)["rows"][0]["changes"][0] is None
 
 
 def test_same_run_same_page(tmp_path, summary, history, samples):
@@ -99,14 +112,29 @@ def test_same_run_same_page(tmp_path, summary, history, samples):
     assert pages[0] == pages[1]
 
 
-def test_groups_show_regressions_and_no_sample_twice(samples):
-    fell, rose, others = sample_groups(samples)
-    changes = [row["toxicity_after"] - row["toxicity_before"] for row in rose.samples]
-    assert changes == sorted(changes, reverse=True)
-    assert min(changes) > 0
-    shown = [row["prompt"] for group in (fell, rose, others) for row in group.samples]
-    assert len(shown) == len(set(shown)) == 15
-    assert sample_groups([]) == []
+def test_every_sample_is_there_with_all_its_scores(written, samples):
+    page, _ = written
+    table = _samples(page)
+    assert [score["label"] for score in table["scores"]] == ["toxicity", "judge"]
+    assert [row["prompt"] for row in table["rows"]] == [row["prompt"] for row in samples]
+    for row, sample in zip(table["rows"], samples, strict=True):
+        expected = sample["toxicity_after"] - sample["toxicity_before"]
+        assert row["changes"][0] == pytest.approx(expected)
+        assert row["scores"][1][1] == pytest.approx(sample["judge_toxicity_after"], abs=1e-4)
+        assert row["further"] == [["Reference", sample["references"][0]]]
+        before = max(sample["toxicity_before"], sample["judge_toxicity_before"]) >= 0.5
+        after = max(sample["toxicity_after"], sample["judge_toxicity_after"]) >= 0.5
+        assert row["toxic"] == [before or after, before, after]
+
+
+def test_of_too_many_samples_the_largest_changes_stay(samples, monkeypatch):
+    monkeypatch.setattr("lora_detox.report.samples.MOST_SAMPLES", 10)
+    table = before_and_after(samples)
+    sizes = sorted(abs(row["toxicity_after"] - row["toxicity_before"]) for row in samples)
+    kept = [abs(row.scores["toxicity"][1] - row.scores["toxicity"][0]) for row in table.rows]
+    assert sorted(kept) == sizes[-10:]
+    assert table.left_out == len(samples) - 10
+    assert before_and_after([]) is None
 
 
 def test_a_changed_base_is_not_hidden(summary):
