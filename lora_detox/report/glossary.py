@@ -1,6 +1,6 @@
 """What the words of a page mean, in a sentence each; docs/metrics.md has the formulas."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _TERMS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -142,6 +142,14 @@ def meaning_of(label: str) -> str:
     return _MEANINGS.get(name) or _MEANINGS.get(name.partition(" (")[0], "")
 
 
-def terms() -> Sequence[tuple[str, str]]:
-    """Every term with its meaning, for the glossary of a page."""
-    return [(", ".join(names), meaning) for names, meaning in _TERMS]
+def terms(labels: Iterable[str]) -> Sequence[tuple[str, str]]:
+    """The glossary of a page.
+
+    Args:
+        labels: what stands on the page: headings, keys and labels of metrics.
+
+    Returns:
+        Names and meaning of each term that one of them is.
+    """
+    meanings = {meaning_of(label) for label in labels}
+    return [(names[0], meaning) for names, meaning in _TERMS if meaning in meanings]

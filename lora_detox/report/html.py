@@ -81,7 +81,13 @@ def write_report(
         word_notes=word_notes(summary),
         plots=pictures,
         samples=table,
-        terms=terms(),
+        terms=terms(
+            [
+                *(label for row in rows for label in (row.key, row.name)),
+                *(column for one in by_group for column in one.columns),
+                *("95 % interval", "Verdict", "Adapter", "Iteration", "Rollout"),
+            ]
+        ),
         facts=run_facts(summary),
         settings_yaml=settings_yaml,
     )
