@@ -240,16 +240,17 @@ def _scorers(
     for key, scorer in named:
         paths = [] if scorer.path is None else [scorer.path, *scorer.ensemble]
         for place, path in enumerate(paths):
-            config, known = _scorer_config(path, scorer, key)
+            config, known = scorer_config(path, scorer, key)
             if not known:
                 assumptions.append(f"{key} {path} cannot be read here: counted as a RoBERTa base")
-            weights, scoring = scorer_bytes(config, _scorer_shape(settings, scorer, query), machine)
+            weights, scoring = scorer_bytes(config, scorer_shape(settings, scorer, query), machine)
             parts[f"{key} model" + (f" {place + 1}" if place else "")] = weights
             most = max(most, scoring)
     return parts, most, tuple(assumptions)
 
 
-def _scorer_config(path: str, scorer: ScorerSettings, key: str) -> tuple[Any, bool]:
+def scorer_config(path: str, scorer: ScorerSettings, key: str) -> tuple[Any, bool]:
+    """Configuration of a classifier, and whether it could be read; a RoBERTa base stands in."""
     try:
         place = resolve_classifier(path, key, scorer.revision)
         return read_model_config(path, place, scorer.revision, classifier_keys(key)), True
@@ -257,8 +258,8 @@ def _scorer_config(path: str, scorer: ScorerSettings, key: str) -> tuple[Any, bo
         return RobertaConfig(vocab_size=50265, max_position_embeddings=514), False
 
 
-def _scorer_shape(settings: Settings, scorer: ScorerSettings, query: int) -> tuple[int, int]:
-    """Texts and tokens of a batch."""
+def scorer_shape(settings: Settings, scorer: ScorerSettings, query: int) -> tuple[int, int]:
+    """Texts of a classifier's batch, and most tokens of each."""
     tokens = settings.generation.response_tokens[1] + SPECIAL_TOKENS
     if scorer.text.value == "prompt_response":
         tokens += query

@@ -1,4 +1,4 @@
-"""The table of stage=plan: what needs which memory, and what to change."""
+"""The tables of stage=plan: what needs which memory and time, and what to change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +12,7 @@ from rich.text import Text
 from lora_detox.visible import readable, visible
 
 MIB = 2**20
+MINUTE, HOUR = 60, 3600
 
 
 def print_memory(plan: Mapping[str, Any], written: Path, console: Console) -> None:
@@ -33,6 +34,10 @@ def print_memory(plan: Mapping[str, Any], written: Path, console: Console) -> No
         console.print(readable(line, console), soft_wrap=True)
     if plan["advice"]:
         console.print(advice_table(plan))
+    if plan.get("seconds"):
+        console.print(seconds_table(plan["seconds"]))
+    for line in time_lines(plan):
+        console.print(readable(line, console), soft_wrap=True)
     console.print(readable(f"plan     {written}", console), soft_wrap=True)
 
 
@@ -65,6 +70,42 @@ def advice_table(plan: Mapping[str, Any]) -> Table:
             "yes" if one["fits"] else "no",
         )
     return table
+
+
+def seconds_table(seconds: Mapping[str, Any]) -> Table:
+    """Seconds of an iteration by phase, and their sum."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("phase of an iteration")
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("of it", justify="right", no_wrap=True)
+    for name, spent in sorted(seconds["phases"].items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{spent:,.2f}", f"{spent / seconds['iteration']:.0%}")
+    table.add_section()
+    table.add_row("predicted iteration", f"{seconds['iteration']:,.2f}", "")
+    return table
+
+
+def time_lines(plan: Mapping[str, Any]) -> list[str]:
+    """How long the run takes and what lowers that, or why it is not known."""
+    seconds = plan.get("seconds")
+    if not seconds:
+        return [plan["no_seconds"]] if plan.get("no_seconds") else []
+    way = seconds["faster"]
+    return [
+        *seconds["assumptions"],
+        f"{seconds['iterations']} iterations take about "
+        f"{duration(seconds['iterations'] * seconds['iteration'])}, evaluations about "
+        f"{duration(seconds['evaluations'])}: {duration(seconds['run'])} in all, loading left out.",
+        f"Largest cost: {seconds['largest']}. {way['override']} brings an iteration to about "
+        f"{way['iteration']:.2f} s ({way['cost']}).",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if seconds >= 2 * HOUR:
+        return f"{seconds / HOUR:.1f} hours"
+    return f"{seconds / MINUTE:.0f} minutes" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
 
 
 def size(held: float) -> str:

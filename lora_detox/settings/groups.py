@@ -252,6 +252,7 @@ class PlanSettings:
     device: str | None = None
     memory_gib: float | None = positive(None, "GiB")
     query_tokens: int | None = positive(None, "tokens")
+    seconds: bool = True
 
 
 @dataclass

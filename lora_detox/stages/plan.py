@@ -1,13 +1,14 @@
-"""stage=plan: will it fit? Predicts the peak memory of stage=detox, by part, without weights."""
+"""stage=plan: will it fit, and how long will it take? Memory and seconds, without weights."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from rich.console import Console
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from lora_detox.builders.data import load_data, prompt_template
 from lora_detox.builders.policy import model_path
@@ -15,7 +16,8 @@ from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
 from lora_detox.memory.advice import Advice, advise
-from lora_detox.memory.predict import Machine, Prediction, predict
+from lora_detox.memory.predict import Machine, Prediction, memory_backbone, predict
+from lora_detox.policy.families import family_of
 from lora_detox.policy.preflight import BackbonePlan, read_config
 from lora_detox.policy.token_ids import complete_ids
 from lora_detox.policy.tokenizer import load_tokenizer
@@ -25,6 +27,8 @@ from lora_detox.prompts import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.report.memory import print_memory
 from lora_detox.settings import Settings, settings_yaml
+from lora_detox.timing.predict import Seconds, faster, predict_seconds, refusal
+from lora_detox.types import PromptBatch
 
 GIB = 2**30
 LONGEST_OF = 512
@@ -65,6 +69,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     fits = prediction.total <= machine.available
     advice = [] if fits else advise(settings, predicted, machine.available)
     result = plan_dict(settings, prediction, machine, advice, [*notes, *more])
+    result |= seconds_dict(settings, config, path, query, machine)
     folder = Path(settings.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_text_atomic(folder / "config.yaml", settings_yaml(settings))
@@ -138,28 +143,81 @@ def longest_query(
     data = settings.data
     if settings.plan.query_tokens is not None:
         return settings.plan.query_tokens, []
-    wanted = None if data.query_tokens is None else (data.query_tokens[0], data.query_tokens[1])
-    most = data.max_query_tokens if wanted is None else wanted[1]
+    most = data.max_query_tokens if data.query_tokens is None else data.query_tokens[1]
     if not readable:  # asking the hub once more would take half a minute of retries
         return most, [f"queries counted at {most} tokens, as the tokenizer cannot be read"]
     try:
-        tokenizer = load_tokenizer(_plan_of(settings, path), config)
-        rows = load_data(settings).train
-        (batch,) = fixed_batches(
-            rows,
-            tokenizer,
-            count=min(len(rows), LONGEST_OF),
-            batch_size=LONGEST_OF,
-            template=prompt_template(settings, tokenizer),
-            max_query_tokens=data.max_query_tokens,
-            query_tokens=wanted,
-            padding_side="right",
-            add_special_tokens=config.is_encoder_decoder,
-        )
+        batch, _ = training_prompts(settings, config, path)
     except (DetoxError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return most, [f"queries counted at {most} tokens, as the data cannot be read ({reason})"]
     return batch.query_ids.shape[1], []
+
+
+def training_prompts(
+    settings: Settings, config: PretrainedConfig, path: str
+) -> tuple[PromptBatch, PreTrainedTokenizerBase]:
+    """Some of the training prompts, as the policy reads them, and its tokenizer."""
+    data = settings.data
+    cut = None if data.query_tokens is None else (data.query_tokens[0], data.query_tokens[1])
+    tokenizer = load_tokenizer(_plan_of(settings, path), config)
+    rows = load_data(settings).train
+    (batch,) = fixed_batches(
+        rows,
+        tokenizer,
+        count=min(len(rows), LONGEST_OF),
+        batch_size=LONGEST_OF,
+        template=prompt_template(settings, tokenizer),
+        max_query_tokens=data.max_query_tokens,
+        query_tokens=cut,
+        padding_side=family_of(config).padding_side,
+        add_special_tokens=config.is_encoder_decoder,
+    )
+    return batch, tokenizer
+
+
+def seconds_dict(
+    settings: Settings, config: PretrainedConfig, path: str, query: int, machine: Machine
+) -> dict[str, Any]:
+    """What plan.json holds on time; why nothing, where nothing can be said."""
+    reason = refusal(settings, machine.device)
+    if reason is not None:
+        return {"seconds": None, "no_seconds": reason}
+    prompts, tokenizer = _prompts_to_time(settings, config, path, query)
+    backbone = memory_backbone(settings, config, path, machine)
+    backbone = replace(backbone, device=settings.device)
+    with phase("timing an iteration with random weights", unit="responses written"):
+        seconds = predict_seconds(settings, backbone, config, prompts, tokenizer)
+    return {"seconds": _seconds_parts(settings, seconds)}
+
+
+def _seconds_parts(settings: Settings, seconds: Seconds) -> dict[str, Any]:
+    override, left, cost = faster(settings, seconds)
+    return {
+        "iteration": seconds.iteration,
+        "phases": seconds.phases,
+        "iterations": seconds.iterations,
+        "evaluations": seconds.evaluations,
+        "run": seconds.run,
+        "layers_timed": list(seconds.layers),
+        "largest": seconds.largest,
+        "faster": {"override": override, "iteration": left, "cost": cost},
+        "assumptions": list(seconds.notes),
+    }
+
+
+def _prompts_to_time(
+    settings: Settings, config: PretrainedConfig, path: str, query: int
+) -> tuple[PromptBatch, PreTrainedTokenizerBase | None]:
+    """Prompts of the data, or one of the length that is planned for where there are none."""
+    try:
+        return training_prompts(settings, config, path)
+    except (DetoxError, OSError, ValueError):
+        ids = torch.ones(1, query, dtype=torch.long)
+        prompt = PromptBatch(
+            texts=[""], query_ids=ids, query_mask=ids.bool(), references=[[]], row_ids=["0"]
+        )
+        return prompt, None
 
 
 def plan_dict(

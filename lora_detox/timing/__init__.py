@@ -1,0 +1,1 @@
+"""How long an iteration will take, from the real phases timed on a model of fewer layers."""
