@@ -1,0 +1,30 @@
+# For a machine with an NVIDIA GPU and its container toolkit:
+#   docker build --tag lora_detox .
+#   docker run --gpus all --volume "$PWD/runs:/work/runs" lora_detox task=flan_summary
+# Without a GPU: --build-arg BASE=ubuntu:24.04
+ARG BASE=nvidia/cuda:12.8.1-base-ubuntu24.04
+FROM ${BASE}
+
+ENV DEBIAN_FRONTEND=noninteractive PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 python3-venv gcc python3-dev \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH HF_HOME=/work/cache/huggingface LORA_DETOX_CACHE=/work/cache/lora_detox
+
+WORKDIR /opt/lora_detox
+# PyTorch first and alone: this layer is large and changes least
+COPY constraints.txt ./
+RUN pip install --no-cache-dir --constraint constraints.txt torch
+COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
+COPY conf conf
+COPY lora_detox lora_detox
+RUN pip install --no-cache-dir --constraint constraints.txt .
+
+RUN useradd --create-home user && mkdir --parents /work/runs /work/cache && chown --recursive user /work
+USER user
+WORKDIR /work
+VOLUME ["/work/runs", "/work/cache"]
+ENTRYPOINT ["lora-detox"]
+CMD ["task=flan_summary"]
