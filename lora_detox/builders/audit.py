@@ -15,6 +15,7 @@ from lora_detox.prompts import PromptRow
 from lora_detox.prompts.columns import FieldMap, carried_names, field_map
 from lora_detox.prompts.fields import read_source
 from lora_detox.prompts.holding import held
+from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRowLog, FileRules
 from lora_detox.prompts.sources import SPLITS, open_sources
 from lora_detox.prompts.splits import choose_rows
@@ -225,17 +226,19 @@ def _rows_of(path: str, fields: FieldMap, key: str, settings: Settings) -> list[
     source = next(iter(reversed(sources.values())))
     log = BadRowLog(limit=sys.maxsize)
     try:
-        rows = read_source(
-            held(track(source.rows, f"reading {source.name}", source.count), rules, source.name),
-            fields,
-            log,
-            turns=Turns.auto,
-            needs_toxicity=fields.toxicity is not None,
-            carried=carried,
-        )
+        with naming(f"evaluation.{key}"):
+            read = track(source.rows, f"reading {source.name}", source.count)
+            rows = read_source(
+                held(read, rules, source.name),
+                fields,
+                log,
+                turns=Turns.auto,
+                needs_toxicity=fields.toxicity is not None,
+                carried=carried,
+            )
     except DataError as error:
         message = str(error).replace("`data.fields.", "a column of the file, not `data.fields.")
-        raise DataError(f"evaluation.{key}: {message}") from error
+        raise DataError(message) from error
     usable = [row for _, row in rows.rows]
     if not usable:
         why = log.in_common() or "; ".join(log.examples) or "it is empty"

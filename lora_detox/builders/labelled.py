@@ -9,6 +9,7 @@ from lora_detox.prompts import PromptRow, load_prompt_sets
 from lora_detox.prompts.columns import ABSENT, field_map, look_up
 from lora_detox.prompts.fields import read_source
 from lora_detox.prompts.holding import held
+from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRowLog, FileRules, RawRow
 from lora_detox.prompts.sources import open_sources
 from lora_detox.prompts.values import is_missing
@@ -102,13 +103,14 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     )
     source = next(iter(reversed(sources.values())))
     log = BadRowLog(limit=sys.maxsize)
-    rows = read_source(
-        held(track(source.rows, f"reading {source.name}", source.count), files, source.name),
-        fields,
-        log,
-        turns=data.turns,
-        needs_toxicity=True,
-    )
+    with naming(key):
+        rows = read_source(
+            held(track(source.rows, f"reading {source.name}", source.count), files, source.name),
+            fields,
+            log,
+            turns=data.turns,
+            needs_toxicity=True,
+        )
     usable = list(rows.rows)
     known = [(raw, row) for raw, row in usable if row.toxicity is not None]
     dropped = log.count + len(usable) - len(known)

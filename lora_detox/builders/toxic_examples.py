@@ -14,6 +14,7 @@ from lora_detox.prompts import PromptRow
 from lora_detox.prompts.columns import ABSENT, FieldMap, field_map, look_up
 from lora_detox.prompts.fields import read_source
 from lora_detox.prompts.holding import held
+from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, RawRow
 from lora_detox.prompts.sources import SPLITS, open_sources
 from lora_detox.settings.decoding import ExampleFieldSettings
@@ -63,8 +64,9 @@ def read_examples(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExa
     Raises:
         DataError: nothing is there, the columns are missing, or one kind of text is.
     """
-    place = Path(path).expanduser()
-    changed = place.stat().st_mtime_ns if place.is_file() else 0
+    with naming(f"{key}.examples"):
+        place = Path(path).expanduser()
+        changed = place.stat().st_mtime_ns if place.is_file() else 0
     try:
         return _read(path, changed, astuple(fields), f"{key}.examples")
     except DataError as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 MODEL_NAMES: Final = ("t5", "gptj", "reward", "judge")
+POLICY_NAMES: Final = ("t5", "gptj")
+"""Those that write text."""
 ADAPTER_NAMES: Final = ("rewrite",)
 """LoRA adapters on embedded models: "rewrite" on "t5"."""
 

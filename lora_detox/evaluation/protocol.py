@@ -6,6 +6,7 @@ from pathlib import Path
 from lora_detox.builders.data import load_data
 from lora_detox.choices import Protocol
 from lora_detox.prompts import PromptRow
+from lora_detox.prompts.naming import naming_set
 from lora_detox.prompts.splits import choose_rows
 from lora_detox.settings import DataSettings, Settings
 from lora_detox.types import Sampling
@@ -107,7 +108,9 @@ def prompt_sets(settings: Settings, numbers: Numbers) -> list[PromptSet]:
         sets |= settings.evaluation.sets
     read = []
     for role, data in sets.items():
-        loaded = load_data(replace(settings, data=data))
+        prefix = "data" if role == "in_distribution" else f"evaluation.sets.{role}"
+        with naming_set(prefix, f"data@{prefix}"):
+            loaded = load_data(replace(settings, data=data))
         rows = list(loaded.test)
         if role != "in_distribution" and len(rows) < numbers.prompts:
             rows += choose_rows([*loaded.validation, *loaded.train], numbers.prompts - len(rows), 0)

@@ -6,9 +6,8 @@ from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.hub import HubError, hub_files
+from lora_detox.prompts.naming import LOCAL_ADVICE
 from lora_detox.prompts.rows import FileRules, RawRow
-
-_LOCAL_ADVICE = "to read a local file instead: `data=local data.path=FILE`"
 
 
 def load_from_hub(path: str, config_name: str | None, revision: str | None) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def load_from_hub(path: str, config_name: str | None, revision: str | None) -> d
         DataError: if the hub or the data set cannot be reached, or it is a script.
     """
     _check_reachable(path, revision)
-    return _load(path, config_name, revision, advice=_LOCAL_ADVICE)
+    return _load(path, config_name, revision, advice=LOCAL_ADVICE)
 
 
 def is_saved_by_datasets(folder: Path) -> bool:
@@ -87,11 +86,11 @@ def _check_reachable(path: str, revision: str | None) -> None:
             at_revision = f" at revision {revision}" if revision else ""
             raise DataError(
                 f"the hub has no readable data set `{path}`{at_revision}: {error}; "
-                f"change `data.path`, or {_LOCAL_ADVICE}"
+                f"change `data.path`, or {LOCAL_ADVICE}"
             ) from error
         raise DataError(
             f"cannot reach the Hugging Face hub for the data set `{path}` ({error}); "
-            f"{_LOCAL_ADVICE}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
+            f"{LOCAL_ADVICE}; or set HF_HUB_OFFLINE=1 to use what the cache holds"
         ) from error
     if f"{path.rpartition('/')[2]}.py" in files and not any("parquet" in name for name in files):
         raise DataError(_script_message(path))
@@ -117,7 +116,7 @@ def _script_message(path: str) -> str:
     return (
         f"the data set `{path}` is a loading script, which `datasets` 4 and later refuse to run: "
         "want parquet, jsonl or csv; name a revision that has them with `data.revision` "
-        f"(often `refs/convert/parquet`), or {_LOCAL_ADVICE}"
+        f"(often `refs/convert/parquet`), or {LOCAL_ADVICE}"
     )
 
 

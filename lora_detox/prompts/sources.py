@@ -1,7 +1,7 @@
 """Where rows come from: the embedded corpus, a local file or folder, or a hub data set."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from lora_detox.prompts.hub import (
     load_from_folder,
     load_from_hub,
 )
+from lora_detox.prompts.naming import DATA_PATH, naming
 from lora_detox.prompts.rows import BadRow, FileRules, RawRow, Rows
 
 SPLITS = ("train", "validation", "test")
@@ -76,6 +77,29 @@ def open_sources(
     Raises:
         DataError: if there is nothing readable behind the path.
     """
+    with naming(key):
+        sources = _sources(path, (config_name, revision), split_names, rules, key)
+    return {split: _named(source, key) for split, source in sources.items()}
+
+
+def _named(source: Source, key: str) -> Source:
+    """The source, whose rows are read later, with errors that name the setting."""
+
+    def rows() -> Iterator[RawRow | BadRow]:
+        with naming(key):
+            yield from source.rows
+
+    return source if key == DATA_PATH else replace(source, rows=Rows(rows))
+
+
+def _sources(
+    path: str,
+    hub: tuple[str | None, str | None],
+    split_names: tuple[str, str, str],
+    rules: FileRules,
+    key: str,
+) -> dict[str, Source]:
+    config_name, revision = hub
     if path.startswith(EMBEDDED_PREFIX):
         return _embedded_sources(path, key)
     place = Path(path).expanduser()

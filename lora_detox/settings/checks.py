@@ -14,6 +14,7 @@ from lora_detox.choices import (
     TermsCombine,
     TrainerKind,
 )
+from lora_detox.embedded import POLICY_NAMES
 from lora_detox.errors import SettingsError
 from lora_detox.ranges import MOST_STRENGTH, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
@@ -47,6 +48,10 @@ def check_settings(settings: Settings) -> None:
         SettingsError: with what was got, what is wanted and the key to change.
     """
     check_ranges(settings)
+    if settings.task.miniature not in POLICY_NAMES:
+        raise SettingsError(
+            f"task.miniature: got {settings.task.miniature!r}, want {' or '.join(POLICY_NAMES)}"
+        )
     _check_batches(settings.algorithm)
     _check_budget(settings)
     _check_algorithm(settings.algorithm)

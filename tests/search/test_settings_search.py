@@ -64,9 +64,12 @@ def checked(config, drawn, folder):
         config.run_dir = str(folder)
     try:
         for key, value in drawn.items():
-            OmegaConf.update(config, key, value, merge=False)
+            try:
+                OmegaConf.update(config, key, value, merge=False)
+            except OmegaConfBaseException as error:  # as the command line names the override
+                return SettingsError(f"{key}={value}: {error}")
         OmegaConf.resolve(config)
-    except OmegaConfBaseException as error:  # a wrong type, as on the command line
+    except OmegaConfBaseException as error:
         return SettingsError(str(error))
     try:
         return settings_from(config)
