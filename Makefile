@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --quiet
 
-.PHONY: help setup run lint type test test-fast mutants smoke bench clean
+.PHONY: help setup run lint type test test-fast mutants smoke docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,8 +47,11 @@ smoke: setup  ## both tasks from end to end in seconds, as a sweep, in a tempora
 	$(BIN)/python -m lora_detox --multirun task=flan_summary,gptj_continuation debug=smoke \
 		hydra.sweep.dir="$$out" && ls "$$out"/*/summary.json
 
+docs: setup  ## build the documentation site into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: setup  ## speed of one iteration on this machine (PEER=DIR also runs TRL 0.11.4 from that environment)
 	$(BIN)/python -m recipes.benchmarks.run $(if $(PEER),--peer $(PEER))
 
 clean:  ## remove .venv and caches, keep runs/
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants
+	rm -rf $(VENV) build/site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache mutants
