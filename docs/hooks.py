@@ -31,6 +31,7 @@ _LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)]*)?\)")
 _NAMED = re.compile(
     r"(?<![\w/.])(docs/(?:decisions/(?P<number>\d{4})|[\w/]+\.md)|recipes/(?P<recipe>\w+))(?![\w/.]*\w)"
 )
+_SECTION_HERE = "<!-- README.md: What came out -->"
 _FROM_OUTSIDE = re.compile(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?://[^\"]+")
 
 
@@ -60,7 +61,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Links between files of the repository become links between pages of the site."""
     here = page.file.src_uri
     lines, fenced = [], False
-    for line in markdown.splitlines():
+    for line in markdown.replace(_SECTION_HERE, _results_of_readme()).splitlines():
         fenced ^= line.lstrip().startswith("```")
         code = fenced or line.startswith("    ")
         lines.append(line if code else _linked(line, here, files))
@@ -160,6 +161,12 @@ def _name_link(match: re.Match[str], here: str, files: Files) -> str:
     if files.get_file_from_path(page) is None or page == here:
         return match[0]
     return f"[{match[0]}]({relpath(page, dirname(here) or '.')})"
+
+
+def _results_of_readme() -> str:
+    """What the README says came out, without its heading."""
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    return readme.split("## What came out\n")[1].split("\n## ")[0]
 
 
 def _is_outside(page: str) -> bool:
