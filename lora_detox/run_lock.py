@@ -33,6 +33,7 @@ RUN_FILES = (
     "adapter",
     "config.yaml",
     "report.html",
+    "report.md",
     "samples.jsonl",
     "audit.jsonl",
     "value_head.safetensors",
@@ -49,6 +50,7 @@ _FILES = (
     "audit.jsonl",
     "summary.json",
     "report.html",
+    "report.md",
 )
 _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 _OPEN: set[int] = set()

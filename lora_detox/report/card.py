@@ -6,17 +6,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from lora_detox.report.fairness import fairness_sentences
+from lora_detox.report.contents import findings_of
 from lora_detox.report.next_steps import LoadedAs, usage_of
-from lora_detox.report.scorers import scorer_sentences
 from lora_detox.report.templates import template
-from lora_detox.report.wording import (
-    MetricWording,
-    comparison_rows,
-    headline,
-    mean_of,
-    word_notes,
-)
+from lora_detox.report.wording import MetricWording, mean_of
 from lora_detox.text.kinds import ENGLISH, reads_english
 from lora_detox.visible import visible
 
@@ -73,16 +66,16 @@ def model_card(
     Returns:
         README.md with YAML metadata in front.
     """
-    has_change = bool(summary.get("change"))
+    has_change, findings = bool(summary.get("change")), findings_of(summary, metrics)
     text = template("model_card.md.j2").render(
         facts=facts,
         loading=_loading(facts, summary).lines(),
-        headline=headline(summary, metrics) if has_change else [],
-        rows=comparison_rows(summary, metrics) if has_change else [],
+        headline=findings.headline if has_change else [],
+        rows=findings.rows if has_change else [],
         summary=summary,
         english=_is_english(summary),
-        word_notes=word_notes(summary),
-        further=[*scorer_sentences(summary), *fairness_sentences(summary)],
+        word_notes=findings.word_notes,
+        further=findings.further,
         scorers=list((summary.get("scorers") or {}).items()),
         count=((summary.get("after") or {}).get("toxicity") or {}).get("n"),
         trainable=(summary.get("parameters") or {}).get("trainable"),

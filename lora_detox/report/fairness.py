@@ -20,6 +20,15 @@ _MEASURES = (
     ("perplexity", "perplexity"),
 )
 """Keys of `metrics.names`, and the heads of their columns."""
+_HARMS = {
+    "toxicity": 1,
+    "judge_toxicity": 1,
+    "mention_retention": -1,
+    "refused": 1,
+    "empty": 1,
+    "short": 1,
+}
+"""Measures of an answer to a group, and the direction of a change that harms it."""
 _SHOWN = 4
 """Groups in the terminal."""
 NOTE = (
@@ -68,6 +77,32 @@ def fairness_tables(summary: Numbers) -> list[Table]:
         if entry["groups"]
     ]
     return tables + _scorer_tables(fairness.get("scorers") or {})
+
+
+def harmed_groups(entry: Numbers) -> list[str]:
+    """Groups that are worse off after training.
+
+    Args:
+        entry: a set of the audit.
+
+    Returns:
+        Names of those with a change that harms whose corrected interval is clear of zero.
+    """
+    return [
+        name
+        for name, group in entry["groups"].items()
+        if any(
+            _is_clear(change, _HARMS[key])
+            for key, change in (group.get("change") or {}).items()
+            if key in _HARMS
+        )
+    ]
+
+
+def _is_clear(change: Numbers, direction: int) -> bool:
+    low, high = change["interval"]
+    near = low if direction > 0 else high
+    return near is not None and direction * near > 0
 
 
 def fairness_lines(summary: Numbers, console: Console) -> list[RenderableType]:

@@ -93,6 +93,11 @@ _TERMS: tuple[tuple[tuple[str, ...], str], ...] = (
         ("Responses that still speak of the group", "mention_retention", "still about them"),
         "Fraction of responses with a word by which the prompt's group of people is known.",
     ),
+    (
+        ("Fairness",),
+        "Whether answers to prompts about a group of people changed in a direction that harms it, "
+        "its interval clear of zero: more toxic, shorter, refused, or no longer about the group.",
+    ),
     (("Refusals", "refused"), "Responses that begin like an assistant's refusal, in English."),
     (("Short responses", "short"), "Responses of three words or fewer."),
     (

@@ -14,7 +14,7 @@ function node(tag, text, className) {
 
 function signed(value, digits) {
   const text = Math.abs(value).toFixed(digits);
-  return (Number(text) === 0 ? "" : value < 0 ? "\u2212" : "+") + text;
+  return (Number(text) === 0 ? "" : value < 0 ? "-" : "+") + text;
 }
 
 // A text; folded where it is toxic or long. Of a prompt the end is shown, which was answered.
@@ -33,6 +33,9 @@ function textNode(text, toxic, atEnd, none) {
   box.append(head, whole);
   return box;
 }
+
+// Places of the scores that have a column.
+const ordered = (data) => [...data.scores.keys()].filter((at) => data.scores[at].ordered);
 
 function sampleRow(row, data, headings) {
   const line = node("tr");
@@ -60,13 +63,14 @@ function sampleRow(row, data, headings) {
       (score, at) => row.scores[at][place] === null ? "" : score.label + " " + row.scores[at][place].toFixed(score.digits));
     made.append(node("p", scores.filter(Boolean).join(" \u00b7 "), "meta"));
   });
-  data.scores.forEach((score, at) => {
+  ordered(data).forEach((at, column) => {
+    const score = data.scores[at];
     const change = row.changes[at];
     const sign = score.better === "higher" ? 1 : score.better === "lower" ? -1 : 0;
     const direction = Math.sign(change) * sign;
     const className = direction > 0 ? "better" : direction < 0 ? "worse" : "";
     const text = change === null ? "n/a" : data.signed ? signed(change, score.digits) : change.toFixed(score.digits);
-    cell(1 + data.sides.length + at, data.signed ? className : "").append(node("span", text));
+    cell(1 + data.sides.length + column, data.signed ? className : "").append(node("span", text));
   });
   return line;
 }
@@ -80,6 +84,7 @@ function samples(root) {
   const all = root.querySelector("input[type=checkbox]");
   const heads = Array.from(root.querySelectorAll("thead th"));
   const headings = heads.map((head) => head.dataset.name);
+  const places = [-1, ...data.sides.map(() => null), ...ordered(data)]; // of each heading; -1: as in the data
   let order = { at: 0, way: "other" };
   let rows = [];
   const words = data.rows.map(() => null);
@@ -103,14 +108,13 @@ function samples(root) {
     if (order.way === "ascending") rows.sort((one, two) => value(one) - value(two));
     if (order.way === "descending") rows.sort((one, two) => value(two) - value(one));
     heads.forEach((head, place) => {
-      const here = place - 1 - data.sides.length === order.at || (place === 0 && order.at === -1);
-      if (head.hasAttribute("aria-sort")) head.setAttribute("aria-sort", here ? order.way : "none");
+      if (head.hasAttribute("aria-sort")) head.setAttribute("aria-sort", places[place] === order.at ? order.way : "none");
     });
     body.replaceChildren();
     draw(STEP);
   };
   heads.forEach((head, place) => head.querySelector("button")?.addEventListener("click", () => {
-    const at = place === 0 ? -1 : place - 1 - data.sides.length; // -1: as in the data
+    const at = places[place];
     const ways = at === -1 ? ["ascending"] : data.signed ? ["other", "ascending", "descending"] : ["descending", "ascending"];
     const next = at === order.at ? ways[(ways.indexOf(order.way) + 1) % ways.length] : ways[0];
     order = { at, way: next };

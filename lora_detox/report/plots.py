@@ -1,6 +1,7 @@
 """Curves and histograms as inline SVG that takes the colour of the text around it.
 
-Inline, so the page needs no second file; `currentColor`, so it reads on light and dark alike.
+Inline, so the page needs no second file; `currentColor`, so it reads on light and dark alike. Each
+picture comes with the table behind it, which page.js also reads the values under the pointer from.
 """
 
 import html
@@ -23,6 +24,14 @@ from lora_detox.visible import visible
 INK = "#010203"
 # Readable on white and on near-black, and apart for people who do not see red and green.
 COLOURS = ("#3b82f6", "#e8710a", "#10a37f", "#b45cd6")
+_WARNING = "#d64545"
+_INCHES = (4.6, 2.9)
+_SHORT_LABEL = 14
+"""Characters in the mean, of which three stand beside each other in a legend."""
+_MOST_ROWS = 300
+"""Of a table behind a picture; metrics.jsonl has every iteration."""
+_IN_SIGHT = 0.6
+"""A limit is drawn where the axis has to grow by no more than this fraction of its numbers."""
 
 Row = Mapping[str, Any]
 
@@ -35,11 +44,31 @@ class Curve:
         label: in the legend.
         read: takes the number out of a row of `metrics.jsonl`, None where it has none.
         marked: draw points too, for what is measured only now and then.
+        measure: key of a measure that a bound may hold, where the curve is the one that is held.
     """
 
     label: str
     read: Callable[[Row], float | None]
     marked: bool = False
+    measure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What a run decided, to be seen in its curves.
+
+    Attributes:
+        limits: measure -> the worst value that is inside its bound.
+        result: iteration that is the result; None where no choice was made.
+        returns: iterations at which training went back to its last good state.
+    """
+
+    limits: Mapping[str, float]
+    result: int | None = None
+    returns: Sequence[int] = ()
+
+
+NO_MARKS = Marks(limits={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,223 +93,142 @@ class Plot:
     axis: Sequence[float] = ()
 
 
-def _logged(key: str, label: str) -> Curve:
-    return Curve(label=label, read=lambda row: mean_of(row.get(key)))
-
-
-def _evaluated(key: str, label: str) -> Curve:
-    return Curve(
-        label=label, read=lambda row: mean_of((row.get("evaluation") or {}).get(key)), marked=True
-    )
-
-
-_PLOTS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
-    ("Score", "Mean score of the rollouts; higher is better.", (_logged("score", "score"),)),
-    (
-        "Toxicity",
-        "Rollouts sample from training prompts, evaluations use held-out prompts. "
-        "If the judge does not follow the reward's classifier, that classifier is being fooled.",
-        (
-            _logged("toxicity", "rollouts"),
-            _evaluated("toxicity", "evaluation"),
-            _evaluated("judge_toxicity", "evaluation, judge"),
-            _evaluated("listed_words", "evaluation, word list"),
-        ),
-    ),
-    (
-        "Do the scorers agree?",
-        "Rank correlation of reward and judge over the responses of an evaluation, and the judge's "
-        "toxicity less the reward's. A gap that widens while the reward falls is a warning.",
-        (
-            _evaluated("judge_agreement", "rank correlation"),
-            _evaluated("judge_gap", "judge less reward"),
-        ),
-    ),
-    (
-        "Copies and stock phrases",
-        "3-grams copied from the prompt, responses that begin with one of the ten most frequent "
-        "openings, and self-BLEU: ways to be civil that say nothing.",
-        (
-            _evaluated("copied", "copied from the prompt"),
-            _evaluated("common_openings", "frequent openings"),
-            _evaluated("self_bleu", "self-BLEU"),
-        ),
-    ),
-    (
-        "Quality (ROUGE-L)",
-        "Overlap with the references; higher is better.",
-        (_evaluated("rougeL", "ROUGE-L"),),
-    ),
-    (
-        "Perplexity",
-        "Of the responses, under the reference policy; a steep rise means broken text.",
-        (_evaluated("perplexity", "perplexity"),),
-    ),
-    (
-        "Relevance to the prompt",
-        "Cosine of prompt and response by the encoder; lower is another topic.",
-        (_evaluated("relevance", "relevance"),),
-    ),
-    (
-        "J",
-        "Civil style x similarity to the prompt x fluency of rewrites; higher is better.",
-        (
-            _evaluated("joint", "J"),
-            _evaluated("judge_joint", "J by the judge"),
-            _evaluated("similarity", "similarity"),
-            _evaluated("fluency", "fluency"),
-        ),
-    ),
-    (
-        "Distance from the reference",
-        "Nats. k1 and k3 estimate the same KL; k1 may be negative on a sample, k3 never is.",
-        (_logged("ref_kl", "k1"), _logged("ref_kl_k3", "k3")),
-    ),
-    ("KL coefficient", "Score units that a nat of KL costs.", (_logged("kl_coef", "kl_coef"),)),
-    (
-        "Budget: what is left",
-        "Share of each limit by which the running measure is inside; below 0 it is outside.",
-        (
-            _logged("slack_perplexity", "perplexity"),
-            _logged("slack_rougeL", "ROUGE-L"),
-            _logged("slack_distinct_2", "distinct-2"),
-            _logged("slack_relevance", "relevance"),
-            _logged("slack_similarity", "similarity"),
-            _logged("slack_symbols", "digits and markup"),
-            _logged("slack_ref_kl", "KL"),
-        ),
-    ),
-    (
-        "Budget: multipliers",
-        "What each measure is penalised by until it is inside, score units.",
-        (
-            _logged("multiplier_perplexity", "perplexity"),
-            _logged("multiplier_rougeL", "ROUGE-L"),
-            _logged("multiplier_distinct_2", "distinct-2"),
-            _logged("multiplier_relevance", "relevance"),
-            _logged("multiplier_similarity", "similarity"),
-            _logged("multiplier_symbols", "digits and markup"),
-            _logged("multiplier_typical_words", "length"),
-        ),
-    ),
-    (
-        "Response length",
-        "Tokens. A policy that learns silence, or never ends, shows here.",
-        (_logged("response_tokens", "rollouts"), _evaluated("response_tokens", "evaluation")),
-    ),
-    ("Loss", "Of supervised fine-tuning, or of TRL's trainer.", (_logged("loss", "loss"),)),
-    (
-        "Preference pairs",
-        "Share in which the policy has moved towards the better response; 0.5 is chance.",
-        (_logged("pair_accuracy", "fraction"),),
-    ),
-    ("Policy loss", "", (_logged("policy_loss", "policy loss"),)),
-    ("Value loss", "", (_logged("value_loss", "value loss"),)),
-    (
-        "Probability ratio",
-        "New over old probability of the sampled tokens; it should stay near 1.",
-        (_logged("ratio", "ratio"),),
-    ),
-    (
-        "Size of the update",
-        "KL of the policy before against after, and the fraction of clipped ratios.",
-        (_logged("approx_kl", "KL"), _logged("clip_fraction", "clipped")),
-    ),
-)
-# Drawn from zero, so that a change looks as large as it is.
-_FROM_ZERO = {"Toxicity", "Quality (ROUGE-L)", "Perplexity", "Response length", "KL coefficient"}
-
-
-def training_plots(history: Sequence[Row]) -> list[Plot]:
-    """Every curve that the history has numbers for.
+def histogram(
+    title: str, note: str, before: Sequence[float], after: Sequence[float], *, axis: str
+) -> Plot:
+    """Two histograms over [0, 1] beside each other.
 
     Args:
-        history: rows of `metrics.jsonl`.
+        title: heading; each picture of a page needs its own.
+        note: how to read it.
+        before: numbers in [0, 1].
+        after: the same at the end.
+        axis: what the numbers are.
 
     Returns:
-        Plots over iterations; a plot without numbers is left out.
+        The plot.
     """
-    drawn = [
-        (title, note, curve_svg(title, curves, history, from_zero=title in _FROM_ZERO))
-        for title, note, curves in _PLOTS
-    ]
-    return [Plot(title=title, note=note, svg=svg) for title, note, svg in drawn if svg]
-
-
-def toxicity_histogram(samples: Sequence[Row]) -> Plot | None:
-    """Toxicity of the responses before and after, as two histograms over [0, 1].
-
-    Args:
-        samples: rows of `samples.jsonl`.
-
-    Returns:
-        The plot, or None without toxicities.
-    """
-    before, after = (
-        [float(row[key]) for row in samples if mean_of(row.get(key)) is not None]
-        for key in ("toxicity_before", "toxicity_after")
-    )
-    if not before or not after:
-        return None
-    figure, axes = _empty_figure()
-    axes.hist(
-        [before, after],
-        bins=np.linspace(0, 1, 11).tolist(),
-        label=["before", "after"],
-        color=[COLOURS[1], COLOURS[0]],
-    )
-    axes.set_xlabel("toxicity")
+    figure, (axes,) = styled_figure(1, _INCHES)
+    edges = np.linspace(0, 1, 11)
+    counts = [np.histogram(numbers, edges)[0] for numbers in (before, after)]
+    for numbers, label, colour, shift in zip(
+        counts, ("before", "after"), (COLOURS[1], COLOURS[0]), (-0.02, 0.02), strict=True
+    ):
+        axes.bar(edges[:-1] + 0.05 + shift, numbers, 0.038, label=label, color=colour)
+    axes.set_xlabel(axis)
     axes.set_ylabel("responses")
-    legend(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    _legend_below(figure)
+    svg = figure_svg(figure, title)
     return Plot(
-        title="Toxicity before and after",
-        note="How many responses have which toxicity; a mean can hide a few very toxic ones.",
-        svg=figure_svg(figure, "Toxicity before and after"),
+        title=title,
+        note=note,
+        svg=svg,
+        columns=(axis, "before", "after"),
+        points=[
+            (float(low) + 0.05, (f"{low:.1f} to {low + 0.1:.1f}", str(first), str(last)))
+            for low, first, last in zip(edges[:-1], *counts, strict=True)
+        ],
+        axis=_axis_of(figure, axes),
     )
 
 
-def curve_svg(
-    title: str, curves: Sequence[Curve], history: Sequence[Row], *, from_zero: bool = False
-) -> str:
+def curve_plot(
+    title: str,
+    note: str,
+    curves: Sequence[Curve],
+    history: Sequence[Row],
+    *,
+    from_zero: bool = False,
+    marks: Marks = NO_MARKS,
+) -> Plot | None:
     """Draw curves over iterations.
 
     Args:
-        title: read out by screen readers; each picture of a page needs its own, because the ids
-            in it are made from it.
+        title: heading; each picture of a page needs its own, because the ids in it are made from
+            it.
+        note: how to read it.
         curves: what to draw.
         history: rows of `metrics.jsonl`; numbers that are not finite are left out.
         from_zero: draw the vertical axis from zero.
+        marks: limits and decisions to draw too.
 
     Returns:
-        An <svg> element, or "" if no curve has a number.
+        The plot, or None if no curve has a number.
     """
-    figure, axes = _empty_figure()
-    drawn = 0
-    for curve, colour in zip(curves, COLOURS, strict=False):
+    places = [int(row.get("iteration", place)) for place, row in enumerate(history)]
+    known = {curve.label: [curve.read(row) for row in history] for curve in curves}
+    held = [curve for curve in curves if any(one is not None for one in known[curve.label])]
+    if not held:
+        return None
+    figure, (axes,) = styled_figure(1, _INCHES)
+    for number, curve in enumerate(held):
         points = [
-            (row.get("iteration", place), value)
-            for place, row in enumerate(history)
-            if (value := curve.read(row)) is not None
+            (place, value)
+            for place, value in zip(places, known[curve.label], strict=True)
+            if value is not None
         ]
-        if not points:
-            continue
-        drawn += 1
-        marker = "o" if curve.marked or len(points) == 1 else ""
-        axes.plot(*zip(*points, strict=True), color=colour, label=curve.label, marker=marker, ms=4)
-    if not drawn:
-        return ""
+        axes.plot(
+            *zip(*points, strict=True),
+            color=COLOURS[number % len(COLOURS)],
+            linestyle="-" if number < len(COLOURS) else "--",
+            label=curve.label,
+            marker="o" if curve.marked or len(points) == 1 else "",
+            ms=4,
+        )
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    if from_zero and axes.dataLim.y0 > 0:
+    far = _mark(axes, held, marks)
+    if axes.dataLim.y0 == axes.dataLim.y1 == 0:
+        axes.set_ylim(0, 1)
+    elif from_zero and axes.dataLim.y0 > 0:
         axes.set_ylim(0, 1.08 * axes.dataLim.y1)
-    if drawn > 1:
-        legend(axes)
-    return figure_svg(figure, title)
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        _legend_below(figure)
+    svg = figure_svg(figure, title)
+    return Plot(
+        title=title,
+        note=" ".join([*([note] if note else []), *far]),
+        svg=svg,
+        columns=("iteration", *(curve.label for curve in held)),
+        points=_table(places, [known[curve.label] for curve in held]),
+        axis=_axis_of(figure, axes) if len(set(places)) > 1 else (),
+    )
 
 
-def _empty_figure() -> tuple[Any, Any]:
-    figure, (axes,) = styled_figure(1, (4.4, 2.6))
-    return figure, axes
+def _mark(axes: Any, curves: Sequence[Curve], marks: Marks) -> list[str]:
+    """Draw limits and decisions; sentences on limits that are far from every number."""
+    far, labels = [], {one.measure: one.label for one in curves if one.measure in marks.limits}
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    for measure, label in labels.items():
+        limit = marks.limits[measure]
+        text = "limit" if len(labels) == 1 else f"limit, {label.partition(' (')[0]}"
+        around = _IN_SIGHT * max(abs(low), abs(high), high - low)
+        if not low - around <= limit <= high + around:
+            far.append(f"The {text} is {limit:.4g}, outside of the picture.")
+            continue
+        axes.axhline(limit, color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label=text)
+    for place, iteration in enumerate(marks.returns):
+        label = "" if place else "went back"
+        axes.axvline(iteration, color=_WARNING, linewidth=1.0, label=label)
+    if marks.result is not None:
+        axes.axvline(marks.result, color=INK, linestyle=":", linewidth=1.3, label="result")
+    return far
+
+
+def _table(
+    places: Sequence[int], columns: Sequence[Sequence[float | None]]
+) -> Sequence[tuple[float, Sequence[str]]]:
+    """Rows with a number in them; of very many, evenly spaced ones."""
+    rows = [
+        (float(place), (str(place), *("" if one is None else f"{one:.4g}" for one in values)))
+        for place, *values in zip(places, *columns, strict=True)
+        if any(one is not None for one in values)
+    ]
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    kept = np.unique(np.linspace(0, len(rows) - 1, _MOST_ROWS).round().astype(int))
+    return [rows[row] for row in kept]
 
 
 def styled_figure(columns: int, inches: tuple[float, float]) -> tuple[Any, list[Any]]:
@@ -339,3 +287,28 @@ def figure_svg(figure: Any, title: str) -> str:
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
     label = html.escape(visible(title))
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def known_numbers(rows: Sequence[Row], key: str) -> list[float]:
+    """The finite numbers that rows have under a key."""
+    numbers = (mean_of(row.get(key)) for row in rows)
+    return [one for one in numbers if one is not None]
+
+
+def _legend_below(figure: Any) -> None:
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    figure.legend(
+        loc="outside lower center",
+        ncols=3 if sum(map(len, labels)) / len(labels) < _SHORT_LABEL else 2,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=9,
+        borderpad=0,
+    )
+
+
+def _axis_of(figure: Any, axes: Any) -> tuple[float, ...]:
+    """Of a drawn figure: left and right end of its axis in points, and the values there."""
+    width, place = 72 * figure.get_figwidth(), axes.get_position()
+    low, high = axes.get_xlim()
+    return tuple(round(float(one), 3) for one in (place.x0 * width, place.x1 * width, low, high))

@@ -1,6 +1,7 @@
 """The table of samples of a page: texts side by side with their scores, as data for page.js."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,23 +24,31 @@ class ScoreColumn:
         label: name for people.
         digits: decimals worth showing.
         better: lower | higher | neither.
+        ordered: whether it has a column that samples can be ordered by; all stand below the text.
     """
 
     key: str
     label: str
     digits: int = 3
     better: str = "lower"
+    ordered: bool = True
 
 
 SCORES = (
     ScoreColumn(key="toxicity", label="toxicity"),
     ScoreColumn(key="judge_toxicity", label="judge"),
+    ScoreColumn(key="rougeL", label="ROUGE-L", better="higher"),
     ScoreColumn(key="relevance", label="relevance", better="higher"),
-    ScoreColumn(key="similarity", label="similarity", better="higher"),
-    ScoreColumn(key="fluency", label="fluency", better="higher"),
     ScoreColumn(key="joint", label="J", better="higher"),
+    ScoreColumn(key="judge_joint", label="J by the judge", better="higher", ordered=False),
+    ScoreColumn(key="similarity", label="similarity", better="higher", ordered=False),
+    ScoreColumn(key="fluency", label="fluency", better="higher", ordered=False),
+    ScoreColumn(key="perplexity", label="perplexity", digits=1),
+    ScoreColumn(key="response_tokens", label="tokens", digits=0, better="neither"),
 )
 """Scores of `samples.jsonl`, in the order in which they are shown."""
+_MOST_NATS = 50.0
+"""Per token, beyond which a perplexity is no number to look at."""
 _TOXICITIES = ("toxicity", "judge_toxicity")
 
 
@@ -173,16 +182,31 @@ def before_and_after(rows: Sequence[Mapping[str, Any]]) -> SampleTable | None:
         Sample(
             prompt=row["prompt"],
             responses=(row["before"], row["after"]),
-            scores={
-                score.key: tuple(row[f"{score.key}_{side}"] for side in ("before", "after"))
-                for score in SCORES
-                if f"{score.key}_before" in row and f"{score.key}_after" in row
-            },
+            scores=_scores(row),
             further=further_of(row),
         )
         for row in rows
     ]
     return sample_table(("Before", "After"), samples)
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, tuple[float | None, float | None]]:
+    scores = {
+        score.key: (row[f"{score.key}_before"], row[f"{score.key}_after"])
+        for score in SCORES
+        if f"{score.key}_before" in row and f"{score.key}_after" in row
+    }
+    if "reference_nll_before" in row and "reference_nll_after" in row:
+        scores["perplexity"] = (_perplexity(row, "before"), _perplexity(row, "after"))
+    return scores
+
+
+def _perplexity(row: Mapping[str, Any], side: str) -> float | None:
+    """exp(nats per token) of one response under the reference; None where it has no token."""
+    nats, tokens = row[f"reference_nll_{side}"], row.get(f"response_tokens_{side}")
+    if nats is None or not tokens:
+        return None
+    return math.exp(min(nats / tokens, _MOST_NATS))
 
 
 def further_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from lora_detox.report.glossary import meaning_of
-from lora_detox.report.wording import number
 from lora_detox.visible import visible
 
 
@@ -30,8 +29,8 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=".html." not in name,
     )
-    environment.filters["toxicity"] = lambda value: number(value, 3)
     environment.filters["drawn"] = Markup
+    environment.filters["md"] = lambda value: str(value).replace("<", "&lt;")
     environment.globals["meaning_of"] = meaning_of
     return environment.get_template(name)
 

@@ -127,8 +127,8 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
         metrics: how each metric is shown.
 
     Returns:
-        Sentences: toxicity first, then the judge, quality, what was bound, and how training went
-        where it did not just run to its end.
+        Sentences: toxicity first, then the judge, quality, length, what was bound, and how training
+        went where it did not just run to its end.
     """
     rows = {row.key: row for row in comparison_rows(summary, metrics)}
     sentences = [_toxicity_sentence(summary, rows)]
@@ -137,18 +137,10 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
         sentences.append(_judge_sentence(rows["toxicity"].verdict, judge))
     quality = next((rows[key] for key in ("rougeL", "perplexity") if key in rows), None)
     quality = rows.get("joint", quality)
-    for row in (quality, rows.get("relevance"), rows.get("similarity")):
-        if row is None or row.verdict == "not known":
-            continue
-        outcomes = {
-            "better": "got better",
-            "worse": "got worse",
-            "no clear change": "did not clearly change",
-        }
-        sentences.append(
-            f"{row.name} {outcomes[row.verdict]}: {row.before} before, {row.after} "
-            f"after ({row.change}, {row.interval})."
-        )
+    length = rows.get("response_words", rows.get("response_tokens"))
+    for row in (quality, rows.get("relevance"), rows.get("similarity"), length):
+        if row is not None and row.verdict != "not known":
+            sentences.append(_outcome_sentence(row))
     return sentences + course(summary, metrics) + trust_notes(summary)
 
 
@@ -242,6 +234,19 @@ def _toxicity_sentence(summary: Mapping[str, Any], rows: Mapping[str, Comparison
     return f"{outcome} ({row.change}, 95 % interval {row.interval})."
 
 
+def _outcome_sentence(row: ComparisonRow) -> str:
+    outcome = {
+        "better": "got better",
+        "worse": "got worse",
+        "changed": "changed",
+        "no clear change": "did not clearly change",
+    }[row.verdict]
+    name = row.label if row.key.startswith("response_") else row.name
+    return (
+        f"{name} {outcome}: {row.before} before, {row.after} after ({row.change}, {row.interval})."
+    )
+
+
 def _judge_sentence(reward_verdict: str, judge: ComparisonRow) -> str:
     numbers = f"{judge.before} before, {judge.after} after ({judge.change}, {judge.interval})"
     if judge.verdict == reward_verdict:
@@ -300,6 +305,8 @@ def _budget_sentence(
     for key, limit in (budget.get("bounds") or {}).items():
         wording = metrics.get(key)
         name, digits = (wording.label, wording.digits) if wording else (key, 3)
+        if key.startswith("response_") and wording:
+            name += f" ({wording.unit})"
         digits = max(digits, 2)
         held.append(f"{name} {number(measured.get(key), digits)}, limit {number(limit, digits)}")
     within = f" (validation: {'; '.join(held)})" if held else ""

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from lora_detox.builders.training import (
 from lora_detox.choices import QuantizationType, Ship, Stage, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.embedded.tiny import has_tiny_policy, remove_tiny_policy
-from lora_detox.environment import prepare_process
+from lora_detox.environment import peak_memory, prepare_process
 from lora_detox.errors import DetoxError
 from lora_detox.evaluation.audit import AuditPlan, audit_plan
 from lora_detox.evaluation.evaluator import Evaluator
@@ -104,6 +105,7 @@ def build_job(settings: Settings) -> Job:
     resumed = find_resumed(settings)
     torch.manual_seed(settings.seed)
     device = resolve_device(settings.device)
+    clock.peak = partial(peak_memory, device)
     backbone, adapter, config = _checked_model(settings)
     announce_kind(settings, device)
     plan = plan_of(settings, resolve_dtype(backbone, config))

@@ -182,6 +182,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         },
         **({"rows_at_once": halved} if halved else {}),
         "seconds": clock.whole(),
+        "memory_growth_bytes": clock.growth(),
         **trusted_code(settings.policy),
         **process_facts(job.device),
         "usage": usage(settings),

@@ -43,8 +43,11 @@ class Browser:
 
     def all(self, selector):
         """Every element that is shown."""
-        found = self.driver.find_elements("css selector", selector)
-        return [one for one in found if one.is_displayed()]
+        return self.run(
+            "return Array.from(document.querySelectorAll(arguments[0]))"
+            ".filter(one => one.checkVisibility({visibilityProperty: true}))",
+            selector,
+        )
 
     def one(self, selector):
         """The first element that is shown."""
@@ -53,6 +56,10 @@ class Browser:
     def texts(self, selector):
         """What a person reads in them."""
         return [one.text for one in self.all(selector)]
+
+    def unfold(self):
+        """Open everything that is folded."""
+        self.run("for (const box of document.querySelectorAll('details')) box.open = true")
 
     def errors(self):
         """Everything that the page had to complain about."""

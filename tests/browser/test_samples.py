@@ -118,8 +118,7 @@ def test_hostile_text_is_only_text(browser, tmp_path, size):
     keys = ("prompt", "before", "after")
     samples = [sample(0, **dict.fromkeys(keys, text), references=[text]) for text in HOSTILE]
     page = browser.open(written(tmp_path / "report.html", samples), size)
-    for summary in page.all(".samples summary"):
-        summary.click()
+    page.unfold()
     shown = page.run(
         "return Array.from(document.querySelectorAll('.samples .text'), one => one.textContent)"
     )

@@ -24,7 +24,15 @@ SMOKE = ["debug=smoke", "threads=1", "generation.response_tokens=[4,8]", "data.l
 CAUSAL, SEQ2SEQ = "task=gptj_continuation", "task=flan_summary"
 TRAINED = [f"algorithm={one}" for one in ("ppo", "rloo", "grpo", "reinforce", "best_of_n")]
 TRL = [f"algorithm={one}" for one in ("trl_dpo", "trl_grpo", "trl_rloo")]
-WITHOUT = ("seconds", "peak_memory_bytes", "versions", "device", "command", "total_bytes")
+WITHOUT = (
+    "seconds",
+    "peak_memory_bytes",
+    "memory_growth_bytes",
+    "versions",
+    "device",
+    "command",
+    "total_bytes",
+)
 WITHOUT += ("available_bytes", "fits", "stays", "advice", "policy")
 
 

@@ -7,7 +7,8 @@ import pytest
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.card import CardFacts, card_data, model_card
 from lora_detox.report.console import closing_lines
-from lora_detox.report.html import run_facts, write_report
+from lora_detox.report.contents import run_facts
+from lora_detox.report.html import write_report
 from lora_detox.report.samples import before_and_after
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\udc80"
@@ -67,7 +68,7 @@ def test_self_contained(written):
 
 def test_everything_is_there(written):
     page, tags = written
-    assert tags.tags.count("svg") == 12
+    assert tags.tags.count("svg") == 14
     for text in (
         "Toxicity fell from 0.310 to 0.140",
         "-0.200 to -0.140",

@@ -31,6 +31,7 @@ FILES = {
     "samples.jsonl",
     "summary.json",
     "report.html",
+    "report.md",
     "tensorboard",
 }
 SUMMARY = {
@@ -48,6 +49,7 @@ SUMMARY = {
     "parameters",
     "seconds",
     "peak_memory_bytes",
+    "memory_growth_bytes",
     "device",
     "versions",
 }

@@ -1,0 +1,57 @@
+"""The commands of a run: the one that made it, and those that go on from it."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lora_detox.report.next_steps import PROGRAM, again
+from lora_detox.report.wording import keeps_start
+
+
+def commands_of(summary: Mapping[str, Any], directory: Path) -> list[tuple[str, str]]:
+    """What to type.
+
+    Args:
+        summary: the `summary.json` dict.
+        directory: the run directory.
+
+    Returns:
+        (what it is for, the line for a shell); a run from Python has no command that made it.
+    """
+    folder = shown_folder(directory)
+    commands = []
+    if made := _made_by(summary):
+        resumed = [*made, f"hydra.run.dir={folder}", "resume=true"]
+        commands += [
+            ("It was made by", shlex.join(made)),
+            ("It goes on after an interruption with", shlex.join(resumed)),
+        ]
+    if not keeps_start(summary) and not summary.get("soup") and made:
+        seed = summary.get("seed", 0)
+        trained = [f"policy.adapter={folder}/adapter", f"seed={seed}"]
+        commands.append(("Train on from its adapter", again(summary, *trained)))
+    if made and isinstance(summary.get("seed"), int):
+        commands.append(("Another seed", again(summary, f"seed={summary['seed'] + 1}")))
+    task = [f"task={summary['task']}"] if "task" in summary else []
+    evaluated = [*PROGRAM, "stage=evaluate", *task, f"evaluation.models=[{folder}]"]
+    return [
+        *commands,
+        ("Evaluate it again, beside other models", shlex.join(evaluated)),
+        ("Export the adapter", shlex.join([*PROGRAM, "stage=export", f"run={folder}"])),
+    ]
+
+
+def shown_folder(directory: Path) -> str:
+    """A folder as a command is typed where the program runs: relative where it lies below."""
+    try:
+        return directory.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return str(directory)
+
+
+def _made_by(summary: Mapping[str, Any]) -> list[str]:
+    if "overrides" not in summary:
+        return []
+    kept = [one for one in summary["overrides"] if not one.startswith("resume=")]
+    return [*PROGRAM, *kept]
