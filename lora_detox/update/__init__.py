@@ -12,7 +12,6 @@ __all__ = [
     "Bound",
     "Budget",
     "CollapseGuard",
-    "CollapseLimits",
     "Constraint",
     "FixedKl",
     "KlControl",

@@ -26,6 +26,8 @@ WITH_COMMANDS = [path for path, commands in COMMANDS.items() if commands]
 OURS = (["python", "-m", "lora_detox"], ["lora-detox"])
 FIRST_HOUR = ("README.md", "docs/start.md", "docs/from_the_lab.md", "docs/sweeping.md")
 """Pages whose commands on the embedded miniature are run."""
+OF_RUNS = ("soup=", "run=", "runs=", "chat.run=")
+"""Keys that name folders of finished runs, which are looked into before anything loads."""
 NOT_INSTALLED = "is not installed"
 
 
@@ -51,7 +53,7 @@ def jobs_of(overrides):
 
 def write_finished(folder, overrides):
     """What the checks read of a finished run, trained with these overrides."""
-    kept = [one for one in overrides if not one.startswith(("stage=", "soup=", "run=", "export."))]
+    kept = [one for one in overrides if not one.startswith(("stage=", "export.", *OF_RUNS))]
     (folder / "adapter").mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(settings_yaml(compose_settings(kept, "nowhere")))
     base = {"base_model_name_or_path": "user/base", "peft_type": "LORA"}
@@ -64,7 +66,7 @@ def write_finished(folder, overrides):
 def refusal(job, folder):
     """Why a job cannot be begun; None for one that can, and for a package that is not here."""
     for one in job:
-        if one.startswith(("soup=", "run=", "chat.run=")):
+        if one.startswith(OF_RUNS):
             for name in one.partition("=")[2].strip("[]").split(","):
                 write_finished(folder / name, job)
     try:
