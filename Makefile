@@ -47,8 +47,9 @@ smoke: setup  ## both tasks from end to end in seconds, as a sweep, in a tempora
 	$(BIN)/python -m lora_detox --multirun task=flan_summary,gptj_continuation debug=smoke \
 		hydra.sweep.dir="$$out" && ls "$$out"/*/summary.json
 
+# never --quiet: it keeps warnings from --strict too
 docs: setup  ## build the documentation site into build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: setup  ## speed of one iteration on this machine (PEER=DIR also runs TRL 0.11.4 from that environment)
 	$(BIN)/python -m recipes.benchmarks.run $(if $(PEER),--peer $(PEER))

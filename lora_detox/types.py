@@ -104,7 +104,7 @@ class Scores:
 
     Attributes:
         score: what the policy is rewarded with [B]; higher is better.
-        toxicity: probability of toxic text in [0, 1] [B]; high is bad.
+        toxicity: probability of toxic text [B], 0 to 1; high is bad.
         parts: named components of the score, each [B].
         scorer_id: model or function that scored, with its revision.
         factors: where the score is a product, its factors in [0, 1] by name, each [B].
