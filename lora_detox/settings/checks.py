@@ -22,7 +22,13 @@ from lora_detox.settings.budget import BudgetSettings
 from lora_detox.settings.decoding_checks import check_decodings
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat
-from lora_detox.settings.preflight import check_export, check_packages, check_run_dir, check_soup
+from lora_detox.settings.preflight import (
+    check_chat,
+    check_export,
+    check_packages,
+    check_run_dir,
+    check_soup,
+)
 from lora_detox.settings.probe_texts import probe_texts
 from lora_detox.settings.reward_checks import check_reward_terms
 
@@ -67,6 +73,8 @@ def check_settings(settings: Settings) -> None:
         check_export(settings.run, settings.export)
     if settings.stage is Stage.soup:
         check_soup(settings)
+    if settings.stage is Stage.chat:
+        check_chat(settings.chat)
     _check_trainer(settings)
     _check_plan(settings)
     check_packages(settings)
