@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox.choices import Stage, TrainerKind
+from lora_detox.comparison.callback import end_sweeps
 from lora_detox.disk import disk_error
 from lora_detox.errors import DetoxError
 from lora_detox.run_lock import claimed
@@ -93,6 +94,8 @@ def main() -> int:
         if traceback.extract_tb(error.__traceback__)[-1].name != "mkdir":
             raise  # not the folder of the run, which Hydra makes
         return _fail(str(disk_error(Path(str(error.filename)), error)))
+    finally:
+        end_sweeps()  # of a multirun in which a job has failed: Hydra tells nobody of its end
     return 0
 
 

@@ -14,9 +14,9 @@ class Stage(StrEnum):
     export = "export"
     sft = "sft"
     soup = "soup"
+    compare = "compare"
     reward_model = "reward_model"
     plan = "plan"
-    chat = "chat"
 
 
 class TaskKind(StrEnum):
@@ -200,14 +200,6 @@ class DecodingKind(StrEnum):
     anti_expert = "anti_expert"
     direction = "direction"
     projection = "projection"
-
-
-class Interface(StrEnum):
-    """Where stage=chat asks and answers."""
-
-    auto = "auto"
-    browser = "browser"
-    terminal = "terminal"
 
 
 class Schedule(StrEnum):

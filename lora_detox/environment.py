@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from transformers.utils import logging as transformers_logging
 
 import lora_detox
@@ -37,6 +39,11 @@ def prepare_process(threads: int | None) -> None:
     quieten_libraries()
     if threads:
         torch.set_num_threads(threads)
+
+
+def in_multirun() -> bool:
+    """Whether this is a job of a multirun, which says what it came to in one line at its end."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def quieten_libraries() -> None:

@@ -34,6 +34,7 @@ RUN_FILES = (
     "config.yaml",
     "report.html",
     "report.md",
+    "compare.html",
     "samples.jsonl",
     "audit.jsonl",
     "value_head.safetensors",
@@ -51,6 +52,7 @@ _FILES = (
     "summary.json",
     "report.html",
     "report.md",
+    "compare.html",
 )
 _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 _OPEN: set[int] = set()

@@ -9,13 +9,13 @@ from peft import PeftConfig
 from lora_detox.builders.controls import budget_of
 from lora_detox.evaluation.models import EvaluatedModel
 from lora_detox.metrics import names
+from lora_detox.metrics.bootstrap import prompt_groups
 from lora_detox.metrics.frontier import Point, point_levels
-from lora_detox.metrics.summary import prompt_groups
 from lora_detox.policy.strength import export_refusal
 from lora_detox.report.frontier import FrontierCurve, FrontierPoint, frontier_plot
 from lora_detox.report.plots import Plot
 from lora_detox.report.tables import Table
-from lora_detox.report.wording import mean_of, means_of, number
+from lora_detox.report.wording import in_text, mean_of, means_of, number
 from lora_detox.settings import Settings
 from lora_detox.types import Evaluation
 
@@ -166,7 +166,7 @@ def frontier_plots(summary: Numbers) -> list[Plot]:
         labels = names.METRICS[quality].label, names.METRICS[toxicity].label
         plots.append(
             frontier_plot(
-                f"{labels[1]} against {_in_text(labels[0])}: {of_set['data']}",
+                f"{labels[1]} against {in_text(labels[0])}: {of_set['data']}",
                 [FrontierCurve(label=name, points=one) for name, one in curves.items()],
                 labels,
             )
@@ -199,12 +199,12 @@ def _choice_sentence(
         limit = number(bound.limit(before.get(key, 0.0)), metric.digits)
         value = number(_mean(numbers, key), metric.digits)
         unit = f" {metric.unit}" if metric.unit in ("tokens", "words") else ""
-        held.append(f"{_in_text(metric.label)} {value}{unit}, {side} {limit}")
+        held.append(f"{in_text(metric.label)} {value}{unit}, {side} {limit}")
     key, strength = toxicity_key(numbers), best["strength"]
     change = numbers["change"][key]
     ends = (change["mean"], *change["ci95"])
     moved, low, high = (number(one, 3, signed=True) for one in ends)
-    label, level = _in_text(names.METRICS[key].label), number(_mean(numbers, key), 3)
+    label, level = in_text(names.METRICS[key].label), number(_mean(numbers, key), 3)
     return (
         f"{model.name}: strength {strength:g} is the largest inside the bounds of the budget "
         f"({'; '.join(held)}). There {label} is {level}, {moved} [{low}, {high}] against strength "
@@ -220,11 +220,6 @@ def _how_to_ship(model: EvaluatedModel, strength: float) -> str:
     if strength != 1 and (reason := export_refusal(PeftConfig.from_pretrained(str(folder)))):
         return f"stage=export cannot write it: {reason}."
     return f"To ship it: python -m lora_detox stage=export run={run} export.strength={strength:g}"
-
-
-def _in_text(label: str) -> str:
-    """A label within a sentence: ROUGE-L and KL keep their capitals."""
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
 
 
 def _toxicity(numbers: Numbers) -> float:

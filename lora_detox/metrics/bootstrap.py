@@ -171,6 +171,23 @@ def paired_openings_interval(
     return jackknife_interval(change, both[0] - both[1], confidence)
 
 
+def prompt_groups(prompts: Sequence[str]) -> list[int]:
+    """Which prompt each response belongs to, one number per prompt text.
+
+    With one prompt the interval speaks of that prompt only, and its responses are independent.
+
+    Args:
+        prompts: B prompt texts.
+
+    Returns:
+        B numbers; each response its own where there is a single prompt.
+    """
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    if len(numbers) == 1:
+        return list(range(len(prompts)))
+    return [numbers[prompt] for prompt in prompts]
+
+
 def jackknife_interval(change: float, left_out: FloatArray, confidence: float) -> Interval:
     """Interval of a change from what it is without each prompt in turn.
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lora_detox.metrics import names
-from lora_detox.metrics.bootstrap import CONFIDENCE, Interval, jackknife_interval
+from lora_detox.metrics.bootstrap import CONFIDENCE, Interval, jackknife_interval, prompt_groups
 from lora_detox.metrics.diversity import response_words
-from lora_detox.metrics.summary import prompt_groups
 from lora_detox.text.mentions import mentions
 from lora_detox.text.refusals import is_refusal
 from lora_detox.types import Evaluation

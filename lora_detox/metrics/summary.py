@@ -16,6 +16,7 @@ from lora_detox.metrics.bootstrap import (
     paired_interval,
     paired_openings_interval,
     paired_perplexity_interval,
+    prompt_groups,
 )
 from lora_detox.text.kinds import compared_by, counted_by
 from lora_detox.types import Evaluation
@@ -160,20 +161,3 @@ def _nll_and_tokens(evaluation: Evaluation) -> tuple[list[float], list[float]]:
 def _toxicities(evaluation: Evaluation) -> tuple[list[float], list[float]]:
     per_response = evaluation.per_response
     return per_response[names.TOXICITY], per_response[names.JUDGE_TOXICITY]
-
-
-def prompt_groups(prompts: list[str]) -> list[int]:
-    """Which prompt each response belongs to, one number per prompt text.
-
-    With one prompt the interval speaks of that prompt only, and its responses are independent.
-
-    Args:
-        prompts: B prompt texts.
-
-    Returns:
-        B numbers; each response its own where there is a single prompt.
-    """
-    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
-    if len(numbers) == 1:
-        return list(range(len(prompts)))
-    return [numbers[prompt] for prompt in prompts]

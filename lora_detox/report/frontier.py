@@ -9,6 +9,11 @@ from lora_detox.visible import visible
 
 Span = tuple[float, float, float]
 """A number, and the ends of its interval; these may be NaN."""
+_COLOURS = (*COLOURS, "#d1477a", "#8a8a1f", "#5f7fa8", "#9c6644")
+_LONGEST = 44
+"""Characters of a label in the legend."""
+MOST_NAMED = len(_COLOURS)
+"""Curves that a legend names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +38,34 @@ class FrontierCurve:
     Attributes:
         label: in the legend.
         points: joined by lines.
+        colour: None takes the next one.
     """
 
     label: str
     points: Sequence[FrontierPoint]
+    colour: str | None = None
 
 
-def frontier_plot(title: str, curves: Sequence[FrontierCurve], labels: tuple[str, str]) -> Plot:
+STRENGTHS = "Numbers beside the points are strengths of the adapter; bars are 95 % intervals."
+
+
+def frontier_plot(
+    title: str, curves: Sequence[FrontierCurve], labels: tuple[str, str], note: str = STRENGTHS
+) -> Plot:
     """Draw curves of toxicity against quality.
 
     Args:
         title: heading; each picture of a page needs its own.
-        curves: one per model or method.
+        curves: one per model or method; a legend of more than `MOST_NAMED` is left out.
         labels: of the axes, quality and toxicity.
+        note: what labels and bars are.
 
     Returns:
         The picture.
     """
     figure, (axes,) = styled_figure(1, (7.0, 4.2))
     for place, curve in enumerate(curves):
-        colour = COLOURS[place % len(COLOURS)]
+        colour = curve.colour or _COLOURS[place % len(_COLOURS)]
         xs, ys = ([getattr(point, axis)[0] for point in curve.points] for axis in "xy")
         axes.errorbar(
             xs,
@@ -64,7 +77,7 @@ def frontier_plot(title: str, curves: Sequence[FrontierCurve], labels: tuple[str
             elinewidth=1.0,
             marker="o",
             ms=4,
-            label=_plain(curve.label),
+            label=_plain(_short(curve.label)),
         )
         for point in curve.points:
             axes.annotate(
@@ -78,10 +91,14 @@ def frontier_plot(title: str, curves: Sequence[FrontierCurve], labels: tuple[str
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.set_ylim(bottom=0)
-    if len(curves) > 1:
+    if 1 < len(curves) <= MOST_NAMED:
         legend(axes)
-    note = "Numbers beside the points are strengths of the adapter; bars are 95 % intervals."
     return Plot(title=title, note=note, svg=figure_svg(figure, title))
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for the picture."""
+    return label if len(label) <= _LONGEST else label[: _LONGEST - 4] + " ..."
 
 
 def _plain(label: str) -> str:

@@ -127,6 +127,19 @@ _TERMS: tuple[tuple[tuple[str, ...], str], ...] = (
         ("Reference",),
         "The model without its adapter. Beside a sample: a response that a person wrote.",
     ),
+    (
+        ("On the front",),
+        "No other candidate has less toxicity without less quality (the Pareto front).",
+    ),
+    (
+        ("Against the least toxic",),
+        "Difference in toxicity to the first candidate, paired over responses to the same prompts.",
+    ),
+    (
+        ("Least toxic in",),
+        "In which fraction of draws of prompts it comes out as the least toxic. Where many are "
+        "compared, the first looks better than it is.",
+    ),
     (("Adapter",), "The small weights that were trained (LoRA); the model's own are unchanged."),
     (("Iteration",), "One turn of training: answers are sampled, scored, and learned from."),
     (("Rollout",), "The answers to training prompts that one iteration samples and learns from."),

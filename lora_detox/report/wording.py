@@ -193,6 +193,11 @@ def number(value: Any, digits: int, *, signed: bool = False) -> str:
     return f"{rounded:+.{digits}f}" if signed else f"{rounded:.{digits}f}"
 
 
+def in_text(label: str) -> str:
+    """A label within a sentence: ROUGE-L and KL keep their capitals."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
 def shorten(text: str, limit: int) -> str:
     """Keep the end of a long text, cut between words: a policy answers what a prompt ends with."""
     text = " ".join(text.split())

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lora_detox.builders.policy import trusted_code
 from lora_detox.disk import written_whole
-from lora_detox.environment import process_facts
+from lora_detox.environment import in_multirun, process_facts
 from lora_detox.evaluation.audit import (
     AUDIT,
     AUDIT_FILE,
@@ -111,6 +111,16 @@ def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> 
     )
     write_text_atomic(run_dir / "adapter" / "README.md", run_card(settings, run_dir, summary))
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
+    if not in_multirun():
+        _print(summary, samples, run_dir)
+    toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
+    lost = summary["after"].get(names.PERPLEXITY)
+    gained = summary["after"].get(names.JOINT, summary["after"].get(names.ROUGEL, 0.0))
+    quality = -gained if lost is None else lost
+    return (toxicity["mean"], quality)
+
+
+def _print(summary: dict[str, Any], samples: list[dict[str, Any]], run_dir: Path) -> None:
     console = Console(highlight=False)
     print_result(
         summary,
@@ -123,11 +133,6 @@ def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> 
             *fairness_lines(summary, console),
         ],
     )
-    toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
-    lost = summary["after"].get(names.PERPLEXITY)
-    gained = summary["after"].get(names.JOINT, summary["after"].get(names.ROUGEL, 0.0))
-    quality = -gained if lost is None else lost
-    return (toxicity["mean"], quality)
 
 
 def _fairness(

@@ -26,12 +26,7 @@ from lora_detox.ranges import count, fraction, not_negative, positive, positive_
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.decoding import DecodingSettings
-from lora_detox.settings.stages import (
-    ChatSettings,
-    ExportSettings,
-    RewardModelSettings,
-    SftSettings,
-)
+from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
 
 
 @dataclass
@@ -272,6 +267,7 @@ class Settings:
     run_dir: str = MISSING
     run: str | None = None
     soup: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
     task: TaskSettings = field(default_factory=TaskSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
@@ -289,7 +285,6 @@ class Settings:
     reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
-    chat: ChatSettings = field(default_factory=ChatSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     debug: DebugSettings = field(default_factory=DebugSettings)

@@ -4,6 +4,7 @@ import importlib
 import logging
 from pathlib import Path
 
+from lora_detox.choices import Stage
 from lora_detox.disk import naming_disk_faults
 from lora_detox.fitting import naming_memory_faults, remembering
 from lora_detox.progress import phase
@@ -29,7 +30,8 @@ def run_stage(settings: Settings) -> tuple[float, ...]:
     disk_faults = naming_disk_faults(Path(settings.run_dir))
     with listening(), disk_faults, naming_memory_faults(), remembering():
         try:
-            with phase("starting PyTorch and Transformers"):
+            light = settings.stage is Stage.compare  # it reads files alone
+            with phase("starting" if light else "starting PyTorch and Transformers"):
                 stage = importlib.import_module(f"lora_detox.stages.{settings.stage.value}")
             objectives: tuple[float, ...] = stage.run(settings)
         except Interrupted as stop:

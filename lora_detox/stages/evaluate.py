@@ -18,17 +18,16 @@ from lora_detox.builders.lengths import check_batch
 from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers, load_word_list
 from lora_detox.choices import Protocol, QuantizationType, TaskKind
 from lora_detox.clock import Clock
-from lora_detox.environment import prepare_process, process_facts
+from lora_detox.environment import in_multirun, prepare_process, process_facts
 from lora_detox.evaluation.audit import AUDIT_FILE, audit_plan, audited
 from lora_detox.evaluation.audited_models import audit_prompt_set, audit_summary, is_audited
 from lora_detox.evaluation.evaluator import Evaluator
-from lora_detox.evaluation.frontier import frontier_plots, frontier_tables
 from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
+from lora_detox.evaluation.page import evaluation_sections
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.evaluation.scorer_agreement import models_agreement
 from lora_detox.evaluation.strengths import check_strengths, strengths_of
 from lora_detox.evaluation.summary import Answers, evaluation_summary, sample_rows
-from lora_detox.evaluation.table import evaluation_notes, evaluation_table
 from lora_detox.machine import resolve_device, slow_dtype_note
 from lora_detox.metrics import names
 from lora_detox.policy.adapter import NO_ADAPTER
@@ -40,10 +39,10 @@ from lora_detox.policy.strength import at_strength
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
+from lora_detox.report.compare import write_comparison
 from lora_detox.report.console import print_line
-from lora_detox.report.fairness import NOTE, fairness_tables
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic
-from lora_detox.report.tables import print_table, write_page
+from lora_detox.report.tables import print_table
 from lora_detox.scores import Encoder
 from lora_detox.settings import Settings, settings_yaml
 from lora_detox.types import PromptBatch, Scorer
@@ -245,20 +244,22 @@ def _write(
     *,
     keeps_answers: bool,
 ) -> None:
-    run_dir = Path(settings.run_dir)
-    table, notes = evaluation_table(summary), evaluation_notes(summary, sets)
-    by_group = fairness_tables(summary)
+    run_dir, rows = Path(settings.run_dir), sample_rows(results)
+    sections = evaluation_sections(settings, summary, sets, rows)
     write_text_atomic(run_dir / "config.yaml", settings_yaml(settings))
-    write_rows(run_dir / "samples.jsonl", sample_rows(results))
+    write_rows(run_dir / "samples.jsonl", rows)
     if keeps_answers:
         write_rows(run_dir / AUDIT_FILE, sample_rows(results, audit=True))
-    write_page(
+    protocol = settings.evaluation.protocol.value
+    write_comparison(
         run_dir / "report.html",
-        title=f"Evaluation: {settings.evaluation.protocol.value}",
-        tables=[table, *frontier_tables(summary), *by_group],
-        plots=frontier_plots(summary),
-        notes=[*notes, NOTE] if by_group else notes,
+        title=f"Evaluation: {protocol}",
+        about=f"lora_detox · evaluation by {protocol} · task {settings.task.name}",
+        sections=sections,
+        metrics=names.METRICS,
         settings_yaml=settings_yaml(settings),
     )
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
-    print_table(table, notes, run_dir)
+    if not in_multirun():
+        sentences = [sentence for one in sections for sentence in one.comparison["verdict"]]
+        print_table(sections[0].tables[0], [*sentences, *sections[0].notes], run_dir)

@@ -40,7 +40,7 @@ def names_of(folder: Path, *arguments: str) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return [line for line in done.stdout.splitlines() if not line.startswith("job ")]
 
 
 def test_every_start_has_a_folder_of_its_own(tmp_path):

@@ -184,6 +184,13 @@ def test_a_sweep_leaves_a_summary_of_each_job_and_frees_each_policy(tmp_path, mo
     sweep = ["--multirun", f"task={','.join(TASKS)}", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["lora_detox", *sweep, *ONE_RUN, "algorithm.iterations=1"])
     assert main() == 0, capfd.readouterr().err
+    printed = capfd.readouterr().out
+    for job, task, seed in ((0, "flan_summary", 1), (3, "gptj_continuation", 2)):
+        assert f"job {job} task={task} seed={seed}: toxicity by the judge 0." in printed
+    assert "What to do next" not in printed
+    sections = json.loads((tmp_path / "sweep.json").read_text())["comparisons"]
+    assert [len(one["candidates"]) for one in sections] == [2, 2]
+    assert (tmp_path / "sweep.html").read_text().count("<caption>Configurations: mean") == 2
     summaries = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("*/summary.json"))]
     assert [(s["task"], s["seed"]) for s in summaries] == [(t, s) for t in TASKS for s in (1, 2)]
     assert seen == [0, 0, 0, 0]
@@ -206,3 +213,19 @@ def test_a_job_that_fails_in_a_sweep_frees_its_policy_before_the_next(tmp_path, 
     with pytest.raises(RuntimeError, match="planted"):
         main()
     assert still_there == [[], [False]]
+    assert not (tmp_path / "sweep.html").exists()
+
+
+def test_a_failed_job_is_told_and_the_others_have_their_page(tmp_path, monkeypatch, capfd):
+    sweep = ["--multirun", "seed=1", "algorithm.minibatch_size=4,3", "task=gptj_continuation"]
+    overrides = [*sweep, f"hydra.sweep.dir={tmp_path}", *ONE_RUN, "algorithm.iterations=1"]
+    monkeypatch.setattr(sys, "argv", ["lora_detox", *overrides])
+    assert main() == 2
+    printed, error = capfd.readouterr()
+    assert "error: algorithm.minibatch_size=3 does not divide" in error
+    assert "job 1 algorithm.minibatch_size=3: failed, SettingsError: algorithm.mini" in printed
+    page = (tmp_path / "sweep.html").read_text()
+    assert "1 failed job" in page
+    assert "algorithm.minibatch_size=3 does not divide algorithm.rollout_batch_size=8" in page
+    stored = json.loads((tmp_path / "sweep.json").read_text())
+    assert [len(one["candidates"]) for one in stored["comparisons"]] == [1]

@@ -1,6 +1,7 @@
 """stage=evaluate: protocols, several models in one call, what is refused before weights load."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -64,8 +65,16 @@ def test_three_sets_for_two_models_in_one_table(adapter, tmp_path, capsys):
     assert "dataset id" in printed
     assert "mean toxicity" in printed
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<script") == page.count("</script") == 1  # page.js, and nothing of the data
+    assert page.count("<script") == page.count("</script") == 2  # page.js, and the samples as data
     assert "std toxicity" in page
+    words = " ".join(page.split())
+    assert re.search(rf"<h1>{adapter.name} (is|has) [a-z ]+ its start \(embedded:policy\): ", words)
+    assert "Every measure" in page
+    change = tuned["in_distribution"]["change"]["distinct_2"]
+    low, high = (f"{end:+.3f}" for end in change["ci95"])
+    assert f"{change['mean']:+.3f} [{low}, {high}]" in page
+    assert '"sides":["embedded:policy",' in page
+    assert "embedded:policy" in printed
     lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
     assert len(lines) == 2 * 3 * 6
     assert set(json.loads(lines[0])) >= {"model", "set", "prompt", "response", "toxicity"}

@@ -86,7 +86,7 @@ def test_a_model_answers_at_each_strength_and_the_base_is_strength_0(adapter, tm
     assert asked == {("embedded:policy", None), (name, -0.5), (name, 0.0), (name, 1.0)}
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<svg") == 3
-    assert page.count("Frontier on") == 3
+    assert page.count("<caption>Frontier on") == 3
     assert "strength" in capsys.readouterr().out
 
 
