@@ -1,5 +1,6 @@
 """The commands of a run: the one that made it, and those that go on from it."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ def commands_of(summary: Mapping[str, Any], directory: Path) -> list[tuple[str, 
     Returns:
         (what it is for, the line for a shell); a run from Python has no command that made it.
     """
-    folder = shown_folder(directory)
+    folder, adapter = (_as_value(shown_folder(one)) for one in (directory, directory / "adapter"))
     commands = []
     if made := _made_by(summary):
         resumed = [*made, f"hydra.run.dir={folder}", "resume=true"]
@@ -29,7 +30,7 @@ def commands_of(summary: Mapping[str, Any], directory: Path) -> list[tuple[str, 
         ]
     if not keeps_start(summary) and not summary.get("soup") and made:
         seed = summary.get("seed", 0)
-        trained = [f"policy.adapter={folder}/adapter", f"seed={seed}"]
+        trained = [f"policy.adapter={adapter}", f"seed={seed}"]
         commands.append(("Train on from its adapter", again(summary, *trained)))
     if made and isinstance(summary.get("seed"), int):
         commands.append(("Another seed", again(summary, f"seed={summary['seed'] + 1}")))
@@ -48,6 +49,15 @@ def shown_folder(directory: Path) -> str:
         return directory.resolve().relative_to(Path.cwd()).as_posix()
     except ValueError:
         return str(directory)
+
+
+def _as_value(text: str) -> str:
+    """A path as the value of an override: quoted where Hydra would read signs in it."""
+    if re.fullmatch(r"[\w./+-]+", text, re.ASCII):
+        return text
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f"'{escaped}'"
 
 
 def _made_by(summary: Mapping[str, Any]) -> list[str]:

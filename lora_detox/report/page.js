@@ -139,7 +139,7 @@ function readout(figure) {
   for (const [name, value] of Object.entries({ y1: 0, y2: svg.viewBox.baseVal.height, stroke: "currentColor", opacity: 0 }))
     line.setAttribute(name, value);
   svg.append(line);
-  svg.addEventListener("pointermove", (event) => {
+  const show = (event) => {
     const box = svg.getBoundingClientRect();
     const x = (event.clientX - box.left) * svg.viewBox.baseVal.width / box.width;
     const value = first + (x - left) / (right - left) * (last - first);
@@ -151,7 +151,9 @@ function readout(figure) {
     line.setAttribute("opacity", 0.5);
     const cells = Array.from(row.children, (cell) => cell.textContent);
     shown.textContent = cells.map((cell, at) => cell && names[at] + " " + cell).filter(Boolean).join(", ");
-  });
+  };
+  svg.addEventListener("pointermove", show);
+  svg.addEventListener("pointerdown", show); // a finger's touch
 }
 
 document.querySelectorAll(".samples").forEach(samples);

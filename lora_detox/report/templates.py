@@ -30,9 +30,15 @@ def template(name: str) -> Template:
         keep_trailing_newline=".html." not in name,
     )
     environment.filters["drawn"] = Markup
-    environment.filters["md"] = lambda value: str(value).replace("<", "&lt;")
+    environment.filters["md"] = lambda value: " ".join(_without_tags(value).splitlines())
+    environment.filters["md_table"] = _without_tags
     environment.globals["meaning_of"] = meaning_of
     return environment.get_template(name)
+
+
+def _without_tags(value: Any) -> str:
+    """A text for Markdown, in which HTML would be obeyed."""
+    return visible(str(value)).replace("<", "&lt;")
 
 
 def _finalized(value: Any) -> Any:

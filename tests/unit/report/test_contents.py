@@ -2,9 +2,11 @@
 
 import math
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.card import CardFacts, model_card
@@ -90,6 +92,35 @@ def test_commands_repeat_the_run_and_go_on_from_it(summary, tmp_path, monkeypatc
     assert commands["Export the adapter"].endswith("stage=export run=runs/mine")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run",
+        "a b",
+        "x=1,y=[2]",
+        "it's",
+        "back\\'slash",
+        "end\\",
+        "\u00fcber",
+        "${oc.env:HOME}",
+        "a:b",
+    ],
+)
+def test_any_folder_is_read_back_by_the_shell_and_hydra(summary, name):
+    folder = Path("/elsewhere") / name
+    commands = dict(commands_of({**summary, "overrides": ["task=flan_summary"]}, folder))
+    parser = OverridesParser.create()
+    resumed = shlex.split(commands["It goes on after an interruption with"])[3:]
+    values = {one.key_or_group: one.value() for one in parser.parse_overrides(resumed)}
+    assert str(values["hydra.run.dir"]) == str(folder)
+    trained = shlex.split(commands["Train on from its adapter"])[3:]
+    values = {one.key_or_group: one.value() for one in parser.parse_overrides(trained)}
+    assert str(values["policy.adapter"]) == f"{folder}/adapter"
+    models = shlex.split(commands["Evaluate it again, beside other models"])[3:]
+    values = {one.key_or_group: one.value() for one in parser.parse_overrides(models)}
+    assert [str(one) for one in values["evaluation.models"]] == [str(folder)]
+
+
 def test_a_run_from_python_has_no_command_that_made_it(summary):
     commands = dict(commands_of(summary, Path("/elsewhere/run")))
     assert set(commands) == {"Evaluate it again, beside other models", "Export the adapter"}
@@ -143,6 +174,7 @@ def test_perplexity_of_a_sample_is_by_token(samples):
 
 def test_report_md_and_card_say_what_the_page_says(tmp_path, summary, history, samples):
     summary["fairness"] = {"verdict": "Fairness on <b>mine</b>: too few prompts.", "sets": {}}
+    summary["device"] = "card\n# No heading"
     write_report(
         tmp_path / "report.html",
         summary=summary,
@@ -171,6 +203,7 @@ def test_report_md_and_card_say_what_the_page_says(tmp_path, summary, history, s
         assert "too few prompts." in text
     assert "| Toxicity (probability) | 0.310 | 0.140 | -0.170 |" in report
     assert "<b>" not in report
+    assert "- device: card # No heading" in report
     assert "stage=export" in report
     assert "- update: 5 min 01 s (37 %)" in report
 
