@@ -125,7 +125,12 @@ def write_page(
     page = template("tables.html.j2").render(
         title=title,
         tables=[table.filled() for table in tables],
-        sections=[("tables", "Results"), ("notes", "Notes"), ("settings", "Settings")],
+        sections=[
+            ("tables", "Results"),
+            *([("pictures", "Pictures")] if plots else []),
+            ("notes", "Notes"),
+            ("settings", "Settings"),
+        ],
         plots=plots,
         notes=list(notes),
         settings_yaml=settings_yaml,

@@ -7,6 +7,8 @@ from lora_detox.report.tables import Table, write_page
 from tests.browser.pages import DESKTOP, PHONE
 from tests.browser.test_samples import HOSTILE
 
+HEADINGS = "return Array.from(document.querySelectorAll('h1, h2, h3'), one => one.tagName)"
+
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
@@ -44,6 +46,7 @@ def test_hostile_tables_stay_text_and_inside(browser, tables, size, dark):
     assert page.driver.title == HOSTILE[0]
     assert page.texts("h1") == [HOSTILE[0]]
     assert page.run("return document.scripts.length") == 1
+    assert [int(tag[1]) for tag in page.run(HEADINGS)] == [1, 2, 2, 3, 2, 2]
     assert page.overflow() == 0
     assert page.errors() == []
     assert page.requests() == []
