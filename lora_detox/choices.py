@@ -17,6 +17,7 @@ class Stage(StrEnum):
     compare = "compare"
     reward_model = "reward_model"
     plan = "plan"
+    chat = "chat"
 
 
 class TaskKind(StrEnum):
@@ -200,6 +201,14 @@ class DecodingKind(StrEnum):
     anti_expert = "anti_expert"
     direction = "direction"
     projection = "projection"
+
+
+class Interface(StrEnum):
+    """Where stage=chat asks and answers."""
+
+    auto = "auto"
+    browser = "browser"
+    terminal = "terminal"
 
 
 class Schedule(StrEnum):

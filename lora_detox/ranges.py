@@ -70,6 +70,12 @@ def inner_fraction(default: Any, unit: str = "") -> Any:
     return _ranged(default, inner)
 
 
+def between(default: Any, least: float, most: float, unit: str = "") -> Any:
+    """A field for a number from `least` to `most`, both included."""
+    words = f"a number from {least:g} to {most:g}"
+    return _ranged(default, Range(words=words, least=least, most=most, unit=unit))
+
+
 MOST_STRENGTH = 100.0
 """Largest strength of an adapter, either way; beyond it nothing is left of the base."""
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
 )
 
 from lora_detox.errors import ExportError
+from lora_detox.export.space import SPACE
 from lora_detox.ownership import listed_files
 from lora_detox.settings import ExportSettings
 
@@ -74,9 +75,10 @@ def push_folder(folder: Path, export: ExportSettings) -> dict[str, str]:
 def folder_files(folder: Path) -> list[tuple[str, int]]:
     """Files that are pushed, with their sizes in bytes, by name: those that an export wrote.
 
-    A merged model stays here: a repository of an adapter holds the adapter alone.
+    A merged model and a Space stay here: a repository of an adapter holds the adapter alone.
     """
-    names = [name for name in listed_files(folder) if not name.startswith(f"{MERGED}/")]
+    apart = (f"{MERGED}/", f"{SPACE}/")
+    names = [name for name in listed_files(folder) if not name.startswith(apart)]
     return [(name, (folder / name).stat().st_size) for name in names]
 
 

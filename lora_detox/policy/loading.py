@@ -1,5 +1,7 @@
 """From a path to a frozen backbone with an adapter, a value head and a tokenizer."""
 
+import copy
+import itertools
 import os
 from typing import Any
 
@@ -23,7 +25,12 @@ from lora_detox.policy.adapter_init import OFF_AT_START
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import LoraPolicy
-from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
+from lora_detox.policy.preflight import (
+    BackbonePlan,
+    check_backbone,
+    read_config,
+    resolve_dtype,
+)
 from lora_detox.policy.reference import Reference, copies
 from lora_detox.policy.start_check import StartCheck
 from lora_detox.policy.stored_adapter import load_stored
@@ -31,13 +38,16 @@ from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 from lora_detox.policy.weight_check import check_complete, check_numbers, loading_failed
 
 
-def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
+def load_policy(
+    plan: BackbonePlan, adapter: AdapterPlan, backbone: PreTrainedModel | None = None
+) -> LoraPolicy:
     """Load one backbone and put the adapter and the value head on it.
 
     Args:
         plan: the backbone; with `plan.adapter` training starts from that adapter, and a frozen
             copy of it is the reference policy (DESIGN 2.3).
         adapter: the fresh adapter where `plan.adapter` is None.
+        backbone: that of the plan where it is loaded already and nothing sits on it (`twin`).
 
     Returns:
         A policy whose only trainable parameters are those of the adapter and the value head.
@@ -49,7 +59,8 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     config = check_backbone(plan, adapter)
     tokenizer = load_tokenizer(plan, config)
     ends = response_ends(plan, tokenizer, config)
-    backbone, family = _load_backbone(plan, config), family_of(config)
+    backbone = _load_backbone(plan, config) if backbone is None else backbone
+    family = family_of(config)
     backbone.generation_config.eos_token_id = list(ends)  # trainers that sample on their own
     beside = "" if plan.adapter is None else f" with policy.adapter={plan.adapter}"
     check = StartCheck(backbone, family, tokenizer, plan.path + beside)
@@ -77,6 +88,34 @@ def load_policy(plan: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     check.reference(policy, start if plan.frozen_reference else bare)
     trim_heap()
     return policy
+
+
+def load_backbone(plan: BackbonePlan) -> PreTrainedModel:
+    """Load a backbone alone, to put several adapters on twins of it.
+
+    Args:
+        plan: the backbone, checked (`check_backbone`); its adapter is not read.
+
+    Returns:
+        The frozen weights on their device.
+
+    Raises:
+        SettingsError: weights that cannot be read.
+    """
+    return _load_backbone(plan, read_config(plan))
+
+
+def twin(backbone: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same weights: its modules are its own, its tensors are those of the first.
+
+    Args:
+        backbone: unquantized, without an adapter.
+
+    Returns:
+        The twin; what an adapter adds to it the first one does not have.
+    """
+    tensors = itertools.chain(backbone.parameters(), backbone.buffers())
+    return copy.deepcopy(backbone, {id(one): one for one in tensors})
 
 
 def _with_adapter(

@@ -17,8 +17,11 @@ from lora_detox.report.wording import (
     ComparisonRow,
     MetricWording,
     comparison_rows,
+    course,
     headline,
+    keeps_start,
     mean_of,
+    trust_notes,
     word_notes,
 )
 
@@ -92,10 +95,14 @@ def findings_of(summary: Summary, metrics: Mapping[str, MetricWording]) -> Findi
         metrics: how each metric is shown (`metrics.names.METRICS`).
 
     Returns:
-        Sentences and rows.
+        Sentences and rows; where the result is the start, the sentences say so first.
     """
+    sentences = headline(summary, metrics)
+    if keeps_start(summary):
+        kept = [*course(summary, metrics), *trust_notes(summary)]
+        sentences = ["Nothing was learned that could be kept.", *kept]
     return Findings(
-        headline=headline(summary, metrics),
+        headline=sentences,
         further=[*scorer_sentences(summary), *fairness_sentences(summary)],
         rows=comparison_rows(summary, metrics),
         word_notes=word_notes(summary),

@@ -85,7 +85,7 @@ function samples(root) {
   const heads = Array.from(root.querySelectorAll("thead th"));
   const headings = heads.map((head) => head.dataset.name);
   const places = [-1, ...data.sides.map(() => null), ...ordered(data)]; // of each heading; -1: as in the data
-  let order = { at: 0, way: "other" };
+  let order = { at: 0, way: data.signed ? "other" : "descending" }; // other: by size
   let rows = [];
   const words = data.rows.map(() => null);
   const matches = (row, wanted, at) => {
@@ -132,11 +132,11 @@ function samples(root) {
 function readout(figure) {
   const svg = figure.querySelector("svg");
   const shown = figure.querySelector(".readout");
-  const [left, right, first, last] = figure.dataset.axis.split(" ").map(Number);
+  const [left, right, first, last, top, bottom] = figure.dataset.axis.split(" ").map(Number);
   const names = Array.from(figure.querySelectorAll("thead th"), (head) => head.textContent);
   const rows = Array.from(figure.querySelectorAll("tbody tr"));
   const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  for (const [name, value] of Object.entries({ y1: 0, y2: svg.viewBox.baseVal.height, stroke: "currentColor", opacity: 0 }))
+  for (const [name, value] of Object.entries({ y1: top, y2: bottom, stroke: "currentColor", opacity: 0 }))
     line.setAttribute(name, value);
   svg.append(line);
   const show = (event) => {

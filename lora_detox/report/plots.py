@@ -82,7 +82,8 @@ class Plot:
         columns: headings of the table behind it, the horizontal axis first.
         points: its rows: the place on the horizontal axis, and text cells.
         axis: where in the picture (units of its view box) the axis has which values: left, right,
-            value at left, value at right. Empty where no row can be told by its place.
+            value at left, value at right, and its top and bottom. Empty where no row can be told by
+            its place.
     """
 
     title: str
@@ -308,7 +309,8 @@ def _legend_below(figure: Any) -> None:
 
 
 def _axis_of(figure: Any, axes: Any) -> tuple[float, ...]:
-    """Of a drawn figure: left and right end of its axis in points, and the values there."""
-    width, place = 72 * figure.get_figwidth(), axes.get_position()
-    low, high = axes.get_xlim()
-    return tuple(round(float(one), 3) for one in (place.x0 * width, place.x1 * width, low, high))
+    """Of a drawn figure: left and right of its axes in points, values there, top and bottom."""
+    place, (width, height) = axes.get_position(), 72 * figure.get_size_inches()
+    across = (place.x0 * width, place.x1 * width, *axes.get_xlim())
+    down = ((1 - place.y1) * height, (1 - place.y0) * height)
+    return tuple(round(float(one), 3) for one in (*across, *down))

@@ -31,13 +31,19 @@ from lora_detox.settings.plain import flat, settings_yaml
 from lora_detox.settings.preflight import check_export
 from lora_detox.settings.probe_texts import probe_texts
 from lora_detox.settings.renamed import RENAMED, renamed
-from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
+from lora_detox.settings.stages import (
+    ChatSettings,
+    ExportSettings,
+    RewardModelSettings,
+    SftSettings,
+)
 
 __all__ = [
     "RENAMED",
     "AdapterSettings",
     "AlgorithmSettings",
     "BudgetSettings",
+    "ChatSettings",
     "CheckpointSettings",
     "DataSettings",
     "DebugSettings",

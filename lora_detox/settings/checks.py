@@ -23,6 +23,7 @@ from lora_detox.settings.decoding_checks import check_decodings
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import (
+    check_chat,
     check_export,
     check_packages,
     check_run_dir,
@@ -73,6 +74,8 @@ def check_settings(settings: Settings) -> None:
         check_export(settings.run, settings.export)
     if settings.stage is Stage.soup:
         check_soup(settings)
+    if settings.stage is Stage.chat:
+        check_chat(settings.chat)
     if settings.stage is Stage.compare:
         check_runs(settings.runs)
     _check_trainer(settings)

@@ -26,7 +26,12 @@ from lora_detox.ranges import count, fraction, not_negative, positive, positive_
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.decoding import DecodingSettings
-from lora_detox.settings.stages import ExportSettings, RewardModelSettings, SftSettings
+from lora_detox.settings.stages import (
+    ChatSettings,
+    ExportSettings,
+    RewardModelSettings,
+    SftSettings,
+)
 
 
 @dataclass
@@ -285,6 +290,7 @@ class Settings:
     reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
+    chat: ChatSettings = field(default_factory=ChatSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     debug: DebugSettings = field(default_factory=DebugSettings)

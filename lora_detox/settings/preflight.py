@@ -7,14 +7,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from lora_detox.choices import QuantizationType
+from lora_detox.choices import Interface, QuantizationType
 from lora_detox.errors import SettingsError
 from lora_detox.hub import is_hub_id
 from lora_detox.ownership import in_the_way, ownership
 from lora_detox.run_lock import check_free, check_writable
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat, settings_yaml
-from lora_detox.settings.stages import ExportSettings
+from lora_detox.settings.stages import ChatSettings, ExportSettings
 from lora_detox.settings.stored import stored_json, stored_settings
 
 _SAME = ("task", "policy", "quantization", "data")
@@ -106,18 +106,27 @@ def check_export(run: str | None, export: ExportSettings) -> None:
         if not is_id and not (key == "base_model" and "/" not in str(value)):
             raise SettingsError(f"export.{key}: got {value!r}, want a hub id as user/name")
     _check_export_folder(folder, export)
-    if export.repo_id and export.base_model is None:
+    whole_package = export.space and not export.repo_id and _is_miniature(folder)
+    if (export.repo_id or export.space) and export.base_model is None and not whole_package:
         stored = stored_json(folder / "adapter/adapter_config.json", "run", _WHOLE)
         base = str(stored.get("base_model_name_or_path"))
         if Path(base).exists() or base.startswith((".", "/", "~")):
+            what = "push its adapter" if export.repo_id else "write a Space of it"
             raise SettingsError(
                 f"export.base_model: the run was trained on the folder {Path(base).name}, which "
-                "nobody else can load; to push its adapter name the base on the hub, as in "
+                f"nobody else can load; to {what} name the base on the hub, as in "
                 "export.base_model=google/flan-t5-base"
             )
 
 
-EXPORTED = ("README.md", "adapter_config.json", "adapter_model.safetensors", "merged/")
+def _is_miniature(run: Path) -> bool:
+    """Whether a run's base is a miniature of this package, which every installation has."""
+    stored = stored_settings(run / "config.yaml", "run", _WHOLE)
+    tiny = (stored.get("debug") or {}).get("tiny_model", False)
+    return bool(stored["policy"].get("path") == "embedded:policy" and not tiny)
+
+
+EXPORTED = ("README.md", "adapter_config.json", "adapter_model.safetensors", "merged/", "space/")
 """What stage=export writes, folders with a slash."""
 
 
@@ -144,6 +153,30 @@ def _check_export_folder(run: Path, export: ExportSettings) -> None:
         raise SettingsError(
             f"export.path: {wrong} is a link or a folder where an export writes; move it away, or "
             "name another folder"
+        )
+
+
+def check_chat(chat: ChatSettings) -> None:
+    """What stage=chat needs is there, found out from files alone.
+
+    Args:
+        chat: which runs, and where they are asked.
+
+    Raises:
+        SettingsError: no run, one without adapter or that did not finish, or no Gradio for the
+            browser.
+    """
+    if not chat.runs:
+        raise SettingsError(
+            "chat.run: no value given; stage=chat wants a finished run, as in chat.run=DIR, or "
+            "several, as in 'chat.run=[DIR,DIR]'"
+        )
+    for one in chat.runs:
+        check_finished(one, "chat.run")
+    if chat.interface is Interface.browser and importlib.util.find_spec("gradio") is None:
+        raise SettingsError(
+            "chat.interface: got browser, but the package gradio is not installed; pip install "
+            "'lora-detox[chat]', or chat.interface=terminal"
         )
 
 

@@ -1,9 +1,27 @@
 """The schema of the stages around reinforcement learning; `settings` puts it into the whole."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from lora_detox.choices import ClassifierTraining, Dtype, Schedule
-from lora_detox.ranges import fraction, not_negative, positive, strength
+from lora_detox.choices import ClassifierTraining, Dtype, Interface, Schedule
+from lora_detox.ranges import (
+    between,
+    count,
+    fraction,
+    not_negative,
+    positive,
+    positive_fraction,
+    strength,
+)
+
+MOST_CHAT_STRENGTH = 1.5
+"""Where the slider of stage=chat ends."""
+MOST_CHAT_SAMPLES = 16
+"""Answers of a model to one prompt of stage=chat, at most."""
+MOST_CHAT_TOKENS = 2048
+"""Tokens of an answer of stage=chat, at most."""
+MOST_CHAT_TEMPERATURE = 5.0
+"""Beyond it every token is about as likely as any other."""
 
 
 @dataclass
@@ -20,8 +38,30 @@ class ExportSettings:
     revision: str | None = None
     private: bool = False
     dry_run: bool = False
+    space: bool = False
     license: str | None = None
     commit_message: str = "Upload LoRA adapter"
+
+
+@dataclass
+class ChatSettings:
+    """conf/chat: finished runs to try out, and what the first prompt is asked with."""
+
+    run: Any = None
+    interface: Interface = Interface.auto
+    port: int | None = between(None, 1, 65535)
+    strength: float = between(1.0, 0, MOST_CHAT_STRENGTH)
+    samples: int = count(1, "answers", most=MOST_CHAT_SAMPLES)
+    new_tokens: int | None = count(None, "tokens", most=MOST_CHAT_TOKENS)
+    temperature: float | None = between(None, 0, MOST_CHAT_TEMPERATURE)
+    top_p: float | None = positive_fraction(None)
+    top_k: int | None = not_negative(None)
+
+    @property
+    def runs(self) -> list[str]:
+        """Folders of the runs; `run` is one of them or a list."""
+        given = self.run if isinstance(self.run, list) else [self.run]
+        return [str(one) for one in given if one is not None]
 
 
 @dataclass

@@ -24,6 +24,7 @@ from lora_detox.export.figures import figures_at
 from lora_detox.export.finished_run import FinishedRun, read_run
 from lora_detox.export.merge import merge
 from lora_detox.export.push import MERGED, check_token, folder_files, push_folder
+from lora_detox.export.space import SPACE, write_space
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
 from lora_detox.policy.preflight import BackbonePlan, read_config, resolve_dtype
@@ -71,6 +72,8 @@ def run(settings: Settings) -> tuple[float, ...]:
             merged = merge(request, folder, expected, source, plan, export.strength)
         facts = card_facts(source, settings, base, revision, target, merged)
         write_text_atomic(written / "README.md", _card(source, facts))
+        if export.space:
+            write_space(source, written, base, revision, export.license)
         put_in_place(written, target, overwrite=export.overwrite)
     finally:
         shutil.rmtree(written, ignore_errors=True)
@@ -164,6 +167,11 @@ def _say(
                 f"         against the quantized model that was trained: "
                 f"{merged['from_quantized']['mean']:.2g} in the mean"
             )
+    if settings.export.space:
+        lines.append(
+            f"space    {target / SPACE}: python app.py there shows it on this machine, hf upload "
+            "user/name . --repo-type space publishes it"
+        )
     if pushed:
         lines.append(f"pushed   {pushed['repo']} at {pushed['commit']}")
     for line in [*lines, "done"]:

@@ -197,7 +197,7 @@ try:
     status = main()
 except SystemExit as stop:
     status = stop.code
-heavy = {"torch", "transformers", "peft", "datasets", "numpy"} & sys.modules.keys()
+heavy = {"torch", "transformers", "peft", "datasets", "numpy", "gradio"} & sys.modules.keys()
 print("STATUS", status or 0, "HEAVY", sorted(heavy))
 """
 
@@ -209,6 +209,8 @@ print("STATUS", status or 0, "HEAVY", sorted(heavy))
         (["--cfg", "job"], 0),
         (["algorithm.minibatch_size=5"], 2),
         (["adapter=none", "quantization=nf4"], 2),
+        (["stage=chat", "chat.run=nowhere"], 2),
+        (["stage=chat", "chat.interface=browser", "chat.strength=2"], 2),
     ],
 )
 def test_help_and_wrong_settings_import_nothing_heavy(arguments, status, tmp_path):

@@ -122,8 +122,9 @@ def test_the_table_behind_a_plot_and_its_axis():
     assert plot.points[0] == (0.0, ("0", "0"))
     assert plot.points[-1] == (999.0, ("999", "142.7"))
     assert 3.0 not in [place for place, _ in plot.points]
-    left, right, first, last = plot.axis
+    left, right, first, last, top, bottom = plot.axis
     assert 0 <= left < right <= 4.6 * 72
+    assert 0 <= top < bottom <= 2.9 * 72
     assert first < 0 < 999 < last
     assert curve_plot("t", "", [curve], [{"iteration": 1}]) is None
     assert curve_plot("t", "", [curve], history[:1]).axis == ()

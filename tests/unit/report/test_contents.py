@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.card import CardFacts, model_card
 from lora_detox.report.commands import commands_of
+from lora_detox.report.contents import findings_of
 from lora_detox.report.cost import duration, memory_facts, memory_parts, time_parts
 from lora_detox.report.glossary import _TERMS, meaning_of, terms
 from lora_detox.report.html import write_report
@@ -59,6 +60,15 @@ def test_groups_that_are_worse_off_are_counted(summary, changes, harmed):
     assert tile.number == f"{harmed} of 2 worse off"
     assert ("sailors" in tile.sides) is bool(harmed)
     assert tile.verdict == ("worse" if harmed else "no clear change")
+
+
+def test_a_run_that_learned_nothing_says_so_first(summary):
+    budget = {"chosen_iteration": 0, "bounds": {"perplexity": 8.0}, "measured": {"perplexity": 7.1}}
+    found = findings_of({**summary, "budget": budget, "trusted_code": "m"}, METRICS)
+    assert found.headline[0] == "Nothing was learned that could be kept."
+    assert "perplexity" in found.headline[1].lower()
+    assert "policy.trust_remote_code" in found.headline[2]
+    assert found.headline[0] not in findings_of(summary, METRICS).headline
 
 
 def test_no_tiles_where_the_result_is_the_start(summary):

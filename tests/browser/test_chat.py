@@ -1,0 +1,214 @@
+"""The page of stage=chat in a real browser, and its server."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from huggingface_hub import metadata_load
+
+pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'lora-detox[chat]'")
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from lora_detox import api
+from lora_detox.embedded import embedded_path
+from lora_detox.interactive.answers import Answer, Question
+from lora_detox.interactive.browser import reply_html, serve
+from lora_detox.interactive.runs import read_runs, scorers_of
+from lora_detox.interactive.session import Column, Reply, open_session
+from lora_detox.settings import settings_yaml
+from tests.runs import write_adapter
+
+PROMPTS = ["Nobody here wants your opinion about the parking rules, you", "I am so sick of the"]
+HOSTILE = (
+    "<script>document.title='taken'</script><img src=http://203.0.113.7/x> \u202e\x1b[2J\ud800"
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A run on the miniature, whose base writes insults."""
+    folder = tmp_path_factory.mktemp("chat") / "civil_one"
+    write_adapter("gptj", folder / "adapter", embedded_path("gptj"))
+    settings = api.compose_settings(["task=gptj_continuation"], folder / "nowhere")
+    (folder / "config.yaml").write_text(settings_yaml(settings))
+    (folder / "summary.json").write_text('{"schema": 1}')
+    rows = [{"prompt": one, "toxicity_before": 0.9 - place} for place, one in enumerate(PROMPTS)]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(written, tmp_path_factory):
+    overrides = ["stage=chat", f"chat.run={written}", "threads=1", "chat.new_tokens=12"]
+    settings = api.compose_settings(overrides, tmp_path_factory.mktemp("out") / "run")
+    runs = read_runs(settings)
+    session = open_session(settings, runs, scorers_of(runs, settings))
+    with serve(session, None) as address:
+        yield session, address
+
+
+@pytest.fixture
+def page(browser, served):
+    driver = browser.driver
+    browser.command("Network.enable")
+    driver.get_log("browser")
+    driver.get(served[1])
+    wait(lambda: browser.all("#pick input"))
+    return browser
+
+
+def wait(condition, seconds=120):
+    """What a condition gives once it is true."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "nothing came"
+        time.sleep(0.1)
+    return value
+
+
+def pick(page, place):
+    page.one("#pick input").click()
+    wait(lambda: page.all("[role=option]"))[place].click()
+    wait(lambda: page.one("#prompt textarea").get_attribute("value") == PROMPTS[place])
+
+
+def fill(page, selector, value):
+    box = page.one(selector)
+    box.clear()
+    box.send_keys(value)
+    box.send_keys("\t")
+
+
+def test_a_prompt_is_picked_and_answered_side_by_side_with_scores(page, served, tmp_path):
+    session, address = served
+    pick(page, 0)
+    page.one("#ask").click()
+    wait(lambda: len(page.all("#answers article")) == 2)
+    assert page.texts("#answers h3") == ["original", "detoxified"]
+    for scores in page.texts("#answers .scores"):
+        assert re.search(r"toxicity: reward [01]\.\d\d\s+judge [01]\.\d\d\s+score [+-]\d", scores)
+        assert re.search(r"\d+ tokens", scores)
+    assert session.asked == 1
+    page.screenshot(tmp_path / "chat.png")
+    assert page.errors() == []
+    assert {one for one in page.requests() if not one.startswith((address, "data:"))} == set()
+
+
+def test_several_answers_and_toxic_ones_are_folded(page, served):
+    fill(page, "#samples input[type=number]", "8")
+    pick(page, 0)
+    page.one("#ask").click()
+    wait(lambda: len(page.all("#answers article")) == 16)
+    folded = page.all("#answers details")
+    assert folded, "the miniature's base insults in two of three answers"
+    assert page.all("#answers details p") == []
+    folded[0].find_element("css selector", "summary").click()
+    assert len(page.all("#answers details p")) == 1
+    fill(page, "#strength input[type=number]", "0")
+    page.one("#ask").click()
+    wait(lambda: "strength 0" in "".join(page.texts("#answers .detail")))
+    left, right = page.run(
+        "return Array.from(document.querySelectorAll('#answers section'), one => "
+        "Array.from(one.querySelectorAll('.text'), text => text.textContent).join('|'))"
+    )
+    assert left == right
+    assert page.errors() == []
+
+
+def test_an_empty_prompt_is_answered_by_a_sentence(page):
+    page.one("#ask").click()
+    assert "the prompt is empty" in wait(lambda: page.texts("[data-testid=toast-body]"))[0]
+
+
+def test_it_is_served_on_loopback_alone_and_nothing_foreign_may_load(served):
+    address = served[1]
+    assert address.startswith("http://127.0.0.1:")
+    policy = httpx.get(address).headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    own = [one for one in _addresses() if not one.startswith("127.")]
+    for other in own:
+        with socket.socket() as tried:
+            tried.settimeout(2)
+            assert tried.connect_ex((other, port)) != 0
+
+
+def _addresses():
+    try:
+        return {one[4][0] for one in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    except OSError:
+        return set()
+
+
+def test_the_server_checks_what_the_page_would_not_send(served):
+    client = Client(served[1], verbose=False)
+    good = [PROMPTS[0], 1.0, 1, 4, 1.0, 1.0, 0, 3]
+    first = client.predict(*good, api_name="/answer")
+    assert first.count("<article>") == 2
+    assert client.predict(*good, api_name="/answer") == first
+    asked = served[0].asked
+    for place, value in ((1, 99), (2, 10**9), (1, None), (4, "hot"), (5, 0), (7, -1), (7, None)):
+        bad = [*good]
+        bad[place] = value
+        with pytest.raises(AppError):
+            client.predict(*bad, api_name="/answer")
+    with pytest.raises(AppError, match="the prompt is empty"):
+        client.predict(" ", *good[1:], api_name="/answer")
+    with pytest.raises(AppError, match=r"chat\.new_tokens"):
+        client.predict(PROMPTS[0], 1.0, 1, 2000, *good[4:], api_name="/answer")
+    assert served[0].asked == asked
+
+
+def test_whatever_a_model_writes_is_text():
+    one = Answer(text=HOSTILE, tokens=1, score=None, toxicity={"judge": 0.9})
+    columns = [Column(title=HOSTILE, detail=HOSTILE, answers=(one, one))]
+    html = reply_html(Reply(question=Question(prompt="x"), columns=columns, notes=[HOSTILE]))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert not set("\u202e\x1b\ud800") & set(html)
+    assert html.count("<details>") == 2
+
+
+@pytest.mark.slow
+def test_an_exported_space_answers_by_its_own_app(written, tmp_path):
+    overrides = ["stage=export", f"run={written}", f"export.path={tmp_path / 'export'}"]
+    api.run([*overrides, "export.space=true", "export.license=mit", "threads=1"], tmp_path / "out")
+    space = tmp_path / "export" / "space"
+    head = metadata_load(space / "README.md")
+    assert (head["sdk"], head["app_file"], head["license"]) == ("gradio", "app.py", "mit")
+    assert (space / "requirements.txt").read_text().startswith("lora-detox[chat]==")
+    files = [one for one in space.rglob("*") if one.is_file() and one.suffix != ".safetensors"]
+    texts = "".join(one.read_text() for one in files)
+    assert str(tmp_path) not in texts
+    assert str(embedded_path("gptj")) not in texts
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    process = subprocess.Popen(
+        [sys.executable, str(space / "app.py")], env=environment, cwd=tmp_path
+    )
+    try:
+        wait(lambda: process.poll() is None and _is_open(port), 240)
+        client = Client(f"http://127.0.0.1:{port}/", verbose=False)
+        html = client.predict(PROMPTS[0], 1.0, 1, 4, 1.0, 1.0, 0, 3, api_name="/answer")
+    finally:
+        process.kill()
+        process.wait()
+    assert re.findall(r"<h3>(\w+)</h3>", html) == ["original", "detoxified"]
+    assert html.count("toxicity: reward") == 2
+
+
+def _is_open(port):
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
