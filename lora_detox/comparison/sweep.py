@@ -114,6 +114,31 @@ def sweep_numbers(candidates: Sequence[Candidate], comparison: Mapping[str, Any]
     }
 
 
+def sweep_verdict(numbers: Mapping[str, Any], toxicity: str) -> list[str]:
+    """Which configuration is least toxic in the mean over its seeds.
+
+    Args:
+        numbers: of `sweep_numbers`.
+        toxicity: the measure of toxicity.
+
+    Returns:
+        One sentence; none with one configuration, or where no configuration has several seeds.
+    """
+    configurations, spread = numbers["configurations"], numbers["seed_spread"]
+    if len(configurations) < 2 or spread is None:
+        return []
+    least, following = configurations[:2]
+    low, beside = (float(one[toxicity]["mean"]) for one in (least, following))
+    digits = names.METRICS[toxicity].digits
+    times = f", {(beside - low) / spread:.1f} standard deviations over seeds" if spread else ""
+    judged = " by the judge" if toxicity == names.JUDGE_TOXICITY else ""
+    return [
+        f"{least['name']} is the least toxic configuration: mean toxicity{judged} {low:.{digits}f} "
+        f"over {least['jobs']} jobs, {beside - low:.{digits}f} less than the next, "
+        f"{following['name']}{times}."
+    ]
+
+
 def sweep_sentences(numbers: Mapping[str, Any], toxicity: str) -> list[str]:
     """How large effects are beside the spread over seeds.
 

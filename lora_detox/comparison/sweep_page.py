@@ -9,7 +9,12 @@ from lora_detox.comparison.candidates import COMPARED, Candidate, read_run, with
 from lora_detox.comparison.compare import compare, side_by_side
 from lora_detox.comparison.jobs import Job, first_line, fixed_overrides, job_name, read_jobs
 from lora_detox.comparison.pairing import comparable_groups
-from lora_detox.comparison.sweep import named_by_overrides, sweep_numbers, sweep_sentences
+from lora_detox.comparison.sweep import (
+    named_by_overrides,
+    sweep_numbers,
+    sweep_sentences,
+    sweep_verdict,
+)
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names
 from lora_detox.report.compare import (
@@ -92,6 +97,7 @@ def _section(group: Sequence[Candidate], *, several: bool) -> tuple[Section, dic
         samples=answer_table(sides, rows, toxicity, names.METRICS),
         heading=f"{group[0].task}, {group[0].policy}" if several else "",
         sweep=sweep if len(candidates) > 1 else None,
+        lead=sweep_verdict(sweep, toxicity) if len(candidates) > 1 else (),
         sentences=sweep_sentences(sweep, toxicity) if len(candidates) > 1 else (),
     )
     return section, {**comparison, "sweep": sweep}

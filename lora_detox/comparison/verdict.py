@@ -27,6 +27,7 @@ def comparison_verdict(summary: Numbers) -> list[str]:
     sentences = [_least_sentence(summary)] if len(ranked) > 1 else []
     sentences.append(_start_sentence(summary, ranked[0]))
     sentences.append(_quality_sentence(summary, ranked[0]))
+    sentences.append(_worse_sentence(summary, ranked[0]))
     return [one for one in sentences if one]
 
 
@@ -86,14 +87,30 @@ def _quality_sentence(summary: Numbers, least: Numbers) -> str:
     return f"Its {in_text(metric.label)} {outcome}: {_level(least, key)}, {change_text}."
 
 
+def _worse_sentence(summary: Numbers, least: Numbers) -> str:
+    """What else got clearly worse: less toxicity is easily had by saying little, or one thing."""
+    mentioned = {names.TOXICITY, names.JUDGE_TOXICITY, summary["quality"]}
+    worse = [
+        f"{in_text(metric.label)} ({_level(least, key)}, {_signed(change['mean'], metric.digits)})"
+        for key, metric in names.METRICS.items()
+        if key not in mentioned and (change := least["change"].get(key))
+        if verdict(change, metric.better, metric.digits) == "worse"
+    ]
+    return f"Also clearly worse than at the start: {', '.join(worse)}." if worse else ""
+
+
 def _level(entry: Numbers, key: str) -> str:
     return number(entry["numbers"].get(key), names.METRICS[key].digits)
 
 
 def _interval(change: Numbers, digits: int) -> str:
-    low, high = (number(end, digits, signed=True) for end in change.get("ci95") or (None, None))
-    mean = number(change["mean"], digits, signed=True)
+    low, high = (_signed(end, digits) for end in change.get("ci95") or (None, None))
+    mean = _signed(change["mean"], digits)
     return mean if NOT_KNOWN in (low, high) else f"{mean}, 95 % interval {low} to {high}"
+
+
+def _signed(value: Any, digits: int) -> str:
+    return number(value, digits, signed=True)
 
 
 def _has_interval(change: Numbers) -> bool:

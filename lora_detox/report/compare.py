@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from lora_detox.report.compare_tables import (
+    Cells,
     configuration_table,
     effect_tables,
     measure_cells,
@@ -46,7 +47,8 @@ class Section:
         samples: what was answered, or None.
         heading: where a page has several sections.
         sweep: numbers over the seeds and parameters of a multirun.
-        sentences: what these come to.
+        lead: what stands before the verdict on the candidates.
+        sentences: what seeds and parameters come to.
         tables: further ones.
         plots: further ones.
         notes: further ones.
@@ -57,6 +59,7 @@ class Section:
     samples: SampleTable | None
     heading: str = ""
     sweep: Numbers | None = None
+    lead: Sequence[str] = ()
     sentences: Sequence[str] = ()
     tables: Sequence[Table] = ()
     plots: Sequence[Plot] = ()
@@ -144,7 +147,7 @@ def print_comparison(
     console = console or Console(highlight=False)
     comparison = section.comparison
     console.print()
-    for sentence in comparison["verdict"]:
+    for sentence in (*section.lead, *comparison["verdict"]):
         console.print(readable(sentence, console), style="bold")
     console.print(short_table(comparison, metrics, console))
     differing = settings_table(comparison)
@@ -209,7 +212,7 @@ def configuration_picture(
             for value in (one[quality], one[toxicity])
             for reach in [value["std"] or 0.0]
         )
-        label = f"{place} {one['name']}"
+        label = f"{place}. {one['name']}"
         curves[label] = [FrontierPoint(label=str(place), x=x, y=y)]
     labels = metrics[quality].label, metrics[toxicity].label
     plot = frontier_plot(
@@ -230,13 +233,17 @@ def _shown(section: Section, place: int, metrics: Metrics) -> dict[str, Any]:
     draws = section.draws_front
     picture = frontier_picture(comparison, metrics, section.heading) if draws else None
     plots = [picture] if picture else []
-    configurations: list[Table] = []
+    configurations: list[Cells] = []
     if sweep is not None:
         means = configuration_picture(sweep, comparison, metrics, section.heading)
         plots = [*([means] if means else []), *plots]
+        effects = effect_tables(sweep, comparison, metrics)
         configurations = [
-            configuration_table(sweep, comparison, metrics),
-            *(effect_tables(sweep, comparison, metrics) if len(sweep["effects"]) > 1 else []),
+            Cells.of(table)
+            for table in (
+                configuration_table(sweep, comparison, metrics),
+                *(effects if len(effects) > 1 else []),
+            )
         ]
     differing = settings_table(comparison)
     parts = [
@@ -253,7 +260,7 @@ def _shown(section: Section, place: int, metrics: Metrics) -> dict[str, Any]:
     return {
         "end": end,
         "heading": section.heading,
-        "sentences": [*comparison["verdict"], *section.sentences],
+        "sentences": [*section.lead, *comparison["verdict"], *section.sentences],
         "tone": comparison_tone(comparison),
         "tiles": _tiles(comparison, metrics),
         "ranking": ranking_cells(comparison, metrics),
@@ -325,7 +332,7 @@ def _ranked_points(
     at = [tuple(round(one["numbers"][key], 6) for key in keys) for one in entries]
     return [
         (
-            f"{place} {entry['name']}",
+            f"{place}. {entry['name']}",
             ", ".join(str(other + 1) for other, one in enumerate(at) if one == at[place - 1])
             if at.index(at[place - 1]) == place - 1
             else "",

@@ -52,6 +52,12 @@ class Cells:
     rows: Sequence[Sequence[Cell]]
     title: str
 
+    @classmethod
+    def of(cls, table: Table) -> "Cells":
+        """A table without colours."""
+        rows = [[Cell(text=text) for text in row] for row in table.rows]
+        return cls(columns=table.columns, rows=rows, title=table.title)
+
 
 def ranking_cells(comparison: Numbers, metrics: Metrics) -> Cells:
     """One row per candidate, the least toxic first.
@@ -74,7 +80,7 @@ def ranking_cells(comparison: Numbers, metrics: Metrics) -> Cells:
     columns += ["On the front"] if several and quality is not None else []
     rows = []
     for place, entry in enumerate(comparison["candidates"], 1):
-        lead = f"{place} {entry['name']}" if several else entry["name"]
+        lead = f"{place}. {entry['name']}" if several else entry["name"]
         row = [Cell(text=lead), *_level_and_change(entry, toxicity, metrics[toxicity])]
         if several:
             fraction = entry.get("least_in_draws")
@@ -117,7 +123,7 @@ def short_table(comparison: Numbers, metrics: Metrics, console: Console) -> Rich
             cells.append(_change(entry.get("difference"), metrics[toxicity], plain=True))
         if quality is not None:
             cells += _level_and_change(entry, quality, metrics[quality])
-        lead = f"{place} {entry['name']}" if several else entry["name"]
+        lead = f"{place}. {entry['name']}" if several else entry["name"]
         styled = [
             Text(f"{one.text}\n{one.small}", style=_STYLES.get(one.verdict, "")) for one in cells
         ]
@@ -183,7 +189,7 @@ def configuration_table(sweep: Numbers, comparison: Numbers, metrics: Metrics) -
     rows = []
     for place, one in enumerate(sweep["configurations"], 1):
         seeds = ", ".join(str(seed) for seed in one["seeds"])
-        row = [f"{place} {one['name']}", str(one["jobs"]), seeds]
+        row = [f"{place}. {one['name']}", str(one["jobs"]), seeds]
         row += [text for key in keys for text in _spreads(one[key], metrics[key].digits)]
         row += [] if len(keys) < 2 else ["yes" if one.get("front") else "no"]
         rows.append(row)

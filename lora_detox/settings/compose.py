@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_detox.choices import Stage
 from lora_detox.errors import SettingsError
 from lora_detox.settings.checks import check_settings
 from lora_detox.settings.groups import Settings
@@ -23,6 +24,12 @@ def register_schema() -> None:
     for key in open_keys():
         OmegaConf.set_struct(OmegaConf.select(schema, key), False)
     ConfigStore.instance().store(name="settings_schema", node=schema)
+    OmegaConf.register_new_resolver("folder_of", folder_of, replace=True)
+
+
+def folder_of(stage: object, task: str) -> str:
+    """Folder of conf/config.yaml's default run directory: the task; runs compared have many."""
+    return "compare" if stage == Stage.compare else task
 
 
 def settings_from(config: DictConfig) -> Settings:

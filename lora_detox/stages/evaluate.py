@@ -28,6 +28,7 @@ from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, prot
 from lora_detox.evaluation.scorer_agreement import models_agreement
 from lora_detox.evaluation.strengths import check_strengths, strengths_of
 from lora_detox.evaluation.summary import Answers, evaluation_summary, sample_rows
+from lora_detox.evaluation.table import evaluation_notes
 from lora_detox.machine import resolve_device, slow_dtype_note
 from lora_detox.metrics import names
 from lora_detox.policy.adapter import NO_ADAPTER
@@ -262,4 +263,5 @@ def _write(
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
     if not in_multirun():
         sentences = [sentence for one in sections for sentence in one.comparison["verdict"]]
-        print_table(sections[0].tables[0], [*sentences, *sections[0].notes], run_dir)
+        notes = evaluation_notes(summary, sets)
+        print_table(sections[0].tables[0], [*sentences, *notes], run_dir)

@@ -72,7 +72,7 @@ def test_candidates_stand_beside_each_other_with_intervals(browser, pages):
     page = browser.open(pages["compare"])
     ranked = page.texts("#ranking + .card tbody th")
     assert len(ranked) == 4
-    assert ranked[0].startswith("1 e: <script>")
+    assert ranked[0].startswith("1. e: <script>")
     cells = page.texts("#ranking + .card tbody tr:first-child td")
     assert cells[0] == "0.090"
     assert cells[1].split("\n")[1].startswith("[-0.4")

@@ -59,3 +59,7 @@ def test_a_name_that_was_given_is_kept_or_refused(tmp_path):
     assert done.returncode == 2
     assert "mine already holds another run (config.yaml)" in done.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["config.yaml"]
+
+
+def test_runs_that_are_compared_are_of_no_task(tmp_path):
+    assert names_of(tmp_path, "stage=compare", "runs=[a,b]") == ["runs/compare/then"]

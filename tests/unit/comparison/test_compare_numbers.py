@@ -9,6 +9,7 @@ import pytest
 
 from lora_detox.comparison.candidates import read_candidates
 from lora_detox.comparison.compare import compare, pareto_front, side_by_side
+from lora_detox.comparison.verdict import comparison_verdict
 from lora_detox.metrics.bootstrap import paired_interval
 from lora_detox.report.jsonl import plain
 from tests.finished import (
@@ -180,3 +181,16 @@ def test_the_front_against_every_pair():
 def test_the_front_of_a_comparison_weighs_quality(three):
     marks = {name: one["front"] for name, one in by_name(compared(*three)).items()}
     assert marks == {"low": True, "middle": True, "high": True}
+
+
+def test_the_verdict_names_what_else_got_worse(three):
+    comparison = compared(*three)
+    comparison["candidates"][0]["change"] = {
+        "distinct_2": {"mean": -0.2, "ci95": [-0.3, -0.1]},
+        "empty": {"mean": 0.01, "ci95": [-0.01, 0.02]},
+    }
+    (sentence,) = [one for one in comparison_verdict(comparison) if "Also" in one]
+    level = comparison["candidates"][0]["numbers"]["distinct_2"]
+    assert sentence == f"Also clearly worse than at the start: distinct-2 ({level:.3f}, -0.200)."
+    comparison["candidates"][0]["change"] = {}
+    assert not any("Also" in one for one in comparison_verdict(comparison))

@@ -13,6 +13,7 @@ from lora_detox.comparison.sweep import (
     named_by_overrides,
     sweep_numbers,
     sweep_sentences,
+    sweep_verdict,
     swept_values,
 )
 from lora_detox.comparison.sweep_page import write_sweep
@@ -78,6 +79,13 @@ def test_mean_and_spread_over_seeds_and_effects_by_hand(sweep):
     assert effect[0]["judge_toxicity"]["mean"] == pytest.approx(statistics.fmean(levels[:3]))
     assert best["front"]
     assert not worst["front"]  # the same perplexity
+    (verdict,) = sweep_verdict(numbers, "judge_toxicity")
+    mean, other = statistics.fmean(levels[3:]), statistics.fmean(levels[:3])
+    assert verdict == (
+        f"learning_rate=0.01 is the least toxic configuration: mean toxicity by the judge "
+        f"{mean:.3f} over 3 jobs, {other - mean:.3f} less than the next, learning_rate=0.001, "
+        f"{(other - mean) / pooled**0.5:.1f} standard deviations over seeds."
+    )
     sentences = sweep_sentences(numbers, "judge_toxicity")
     assert "standard deviation of 0.0" in sentences[0]
     assert sentences[1].startswith("algorithm.learning_rate: least toxic at 0.01 (mean 0.1")
@@ -88,6 +96,7 @@ def test_one_seed_is_no_spread(sweep):
     numbers = sweep_numbers(candidates, compare(candidates, 100))
     assert numbers["seed_spread"] is None
     assert numbers["configurations"][0]["judge_toxicity"]["std"] is None
+    assert sweep_verdict(numbers, "judge_toxicity") == []
     assert "the spread over seeds is not known" in sweep_sentences(numbers, "judge_toxicity")[0]
 
 
