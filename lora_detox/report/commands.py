@@ -35,12 +35,16 @@ def commands_of(summary: Mapping[str, Any], directory: Path) -> list[tuple[str, 
     if made and isinstance(summary.get("seed"), int):
         commands.append(("Another seed", again(summary, f"seed={summary['seed'] + 1}")))
     task = [f"task={summary['task']}"] if "task" in summary else []
-    evaluated = [*PROGRAM, "stage=evaluate", *task, f"evaluation.models=[{folder}]"]
-    return [
-        *commands,
-        ("Evaluate it again, beside other models", shlex.join(evaluated)),
-        ("Export the adapter", shlex.join([*PROGRAM, "stage=export", f"run={folder}"])),
-    ]
+    further = (
+        ("Try it out", ["stage=chat", f"chat.run={folder}"]),
+        (
+            "Evaluate it again, beside other models",
+            ["stage=evaluate", *task, f"evaluation.models=[{folder}]"],
+        ),
+        ("Set it beside other runs", ["stage=compare", f"runs=[{folder},OTHER]"]),
+        ("Export the adapter", ["stage=export", f"run={folder}"]),
+    )
+    return [*commands, *((what, shlex.join([*PROGRAM, *rest])) for what, rest in further)]
 
 
 def shown_folder(directory: Path) -> str:

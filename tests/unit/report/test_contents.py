@@ -126,6 +126,9 @@ def test_any_folder_is_read_back_by_the_shell_and_hydra(summary, name):
     trained = shlex.split(commands["Train on from its adapter"])[3:]
     values = {one.key_or_group: one.value() for one in parser.parse_overrides(trained)}
     assert str(values["policy.adapter"]) == f"{folder}/adapter"
+    asked = shlex.split(commands["Try it out"])[3:]
+    values = {one.key_or_group: one.value() for one in parser.parse_overrides(asked)}
+    assert str(values["chat.run"]) == str(folder)
     models = shlex.split(commands["Evaluate it again, beside other models"])[3:]
     values = {one.key_or_group: one.value() for one in parser.parse_overrides(models)}
     assert [str(one) for one in values["evaluation.models"]] == [str(folder)]
@@ -133,7 +136,10 @@ def test_any_folder_is_read_back_by_the_shell_and_hydra(summary, name):
 
 def test_a_run_from_python_has_no_command_that_made_it(summary):
     commands = dict(commands_of(summary, Path("/elsewhere/run")))
-    assert set(commands) == {"Evaluate it again, beside other models", "Export the adapter"}
+    assert list(commands) == [
+        *("Try it out", "Evaluate it again, beside other models"),
+        *("Set it beside other runs", "Export the adapter"),
+    ]
     assert commands["Export the adapter"].endswith("run=/elsewhere/run")
 
 
