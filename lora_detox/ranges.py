@@ -47,6 +47,10 @@ def not_negative(default: Any, unit: str = "") -> Any:
     return _ranged(default, Range(words="0 or more", least=0, unit=unit))
 
 
+MOST_TOKENS = 1_000_000
+"""Longest text that anything here is asked to hold, tokens; no model reads more."""
+
+
 def count(default: Any, unit: str = "", *, least: int = 1, most: int) -> Any:
     """A field for a count of work that nobody sees the end of beyond `most`."""
     return _ranged(default, Range(words=f"{least} to {most:,}", least=least, most=most, unit=unit))

@@ -16,7 +16,7 @@ from lora_detox.choices import (
 )
 from lora_detox.embedded import POLICY_NAMES
 from lora_detox.errors import SettingsError
-from lora_detox.ranges import MOST_STRENGTH, check_ranges
+from lora_detox.ranges import MOST_STRENGTH, MOST_TOKENS, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings
 from lora_detox.settings.decoding_checks import check_decodings
@@ -260,9 +260,12 @@ def _check_lengths(settings: Settings) -> None:
         ("generation.response_tokens", settings.generation.response_tokens, 1),
         ("data.query_tokens", settings.data.query_tokens, 1),
     ):
-        if value is not None and not (len(value) == 2 and least <= value[0] <= value[1]):
+        if value is None:
+            continue
+        if not (len(value) == 2 and least <= value[0] <= value[1] <= MOST_TOKENS):
             raise SettingsError(
-                f"{key}: got {value}, want [least, most] with {least} <= least <= most"
+                f"{key}: got {value}, want [least, most] with {least} <= least <= most <= "
+                f"{MOST_TOKENS:,}"
             )
     least = settings.generation.response_tokens[0]
     if settings.generation.min_new_tokens > least:

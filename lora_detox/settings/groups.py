@@ -22,7 +22,14 @@ from lora_detox.choices import (
     TermsCombine,
     Turns,
 )
-from lora_detox.ranges import count, fraction, not_negative, positive, positive_fraction
+from lora_detox.ranges import (
+    MOST_TOKENS,
+    count,
+    fraction,
+    not_negative,
+    positive,
+    positive_fraction,
+)
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.decoding import DecodingSettings
@@ -122,7 +129,7 @@ class DataSettings:
     skip: str | None = None
     prefixes: list[str] = field(default_factory=list)
     query_tokens: list[int] | None = None
-    max_query_tokens: int = positive(512, "tokens")
+    max_query_tokens: int = count(512, "tokens", most=MOST_TOKENS)
     split_seed: int = 0
     limit: int | None = positive(None, "rows")
     bad_row_limit: int = not_negative(100, "rows")
@@ -218,7 +225,7 @@ class EvaluationSettings:
     models: list[Any] = field(default_factory=list)
     prompts: int | None = positive(None)
     samples: int | None = count(None, "responses", most=10_000)
-    new_tokens: int | None = positive(None, "tokens")
+    new_tokens: int | None = count(None, "tokens", most=MOST_TOKENS)
     sets: dict[str, DataSettings] = field(default_factory=dict)
     strengths: list[float] = field(default_factory=list)
 
@@ -256,7 +263,7 @@ class PlanSettings:
 
     device: str | None = None
     memory_gib: float | None = positive(None, "GiB")
-    query_tokens: int | None = positive(None, "tokens")
+    query_tokens: int | None = count(None, "tokens", most=MOST_TOKENS)
     seconds: bool = True
 
 

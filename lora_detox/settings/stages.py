@@ -5,6 +5,7 @@ from typing import Any
 
 from lora_detox.choices import ClassifierTraining, Dtype, Interface, Schedule
 from lora_detox.ranges import (
+    MOST_TOKENS,
     between,
     count,
     fraction,
@@ -77,7 +78,7 @@ class SftSettings:
     max_grad_norm: float = positive(1.0)
     batch_size: int = positive(16)
     gradient_accumulation: int = positive(1)
-    max_response_tokens: int = positive(128, "tokens")
+    max_response_tokens: int = count(128, "tokens", most=MOST_TOKENS)
     log_every: int = positive(10, "optimizer steps")
 
 

@@ -100,7 +100,9 @@ def outcome_of(config, drawn, folder):
             named = names_a_key(refusal, drawn)
             return "refused at the start", None if named else refusal
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        whole = rows[-1]["iteration"] == result.algorithm.iterations
+        stopped = json.loads((folder / "summary.json").read_text())["stopped"]
+        asked = stopped in ("target", "budget")  # budget.target, budget.patience
+        whole = asked or rows[-1]["iteration"] == result.algorithm.iterations
         return "trained", None if whole else f"ended after {rows[-1]['iteration']}"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]

@@ -107,6 +107,7 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"data.split_fractions": [0.5, 0.5, 0.5]}, "data.split_fractions: got .* sum to 1"),
         ({"data.query_tokens": [5]}, "data.query_tokens: got"),
         ({"generation.response_tokens": [0, 4]}, "generation.response_tokens: got"),
+        ({"generation.response_tokens": [1, 2**40]}, "response_tokens: got .* most <= 1,000,000"),
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
         (
@@ -114,6 +115,7 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
             "start_rollouts: got .* want 0 to 1,000",
         ),
         ({"evaluation.validation_samples": 2**31}, "validation_samples: got .* want 1 to 10,000"),
+        ({"data.max_query_tokens": 2**63}, "data.max_query_tokens: got .* want 1 to 1,000,000"),
         ({"evaluation.resamples": 2**31}, "evaluation.resamples: got .* want 1 to 1,000,000"),
         ({"budget.fallback": [1.0, 0.5]}, "budget.fallback: got .* between 0 and 1"),
         ({"budget.fallback": [0.5, 0.9]}, "budget.fallback: got .* want falling numbers"),
