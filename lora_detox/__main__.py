@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import hydra
@@ -16,18 +17,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_detox import __version__
 from lora_detox.choices import Stage, TrainerKind
 from lora_detox.comparison.callback import end_sweeps
 from lora_detox.disk import disk_error
 from lora_detox.errors import DetoxError
 from lora_detox.run_lock import claimed
 from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
+from lora_detox.settings.from_run import resumed_config
 from lora_detox.settings.hints import Arguments, missing_option, read_arguments, refused
 from lora_detox.signals import Interrupted, how_to_go_on
 from lora_detox.stages import run_stage
 from lora_detox.visible import guard_standard_error, visible
 
 _NO_ADVICE = "To append to your config use "
+_JSON = "--json"
+_finished: list[Path] = []
+"""Folders of the runs of this process that ended well."""
 _NO_FILES = "\nConfig search path:"
 
 
@@ -51,7 +57,10 @@ def run(config: DictConfig) -> tuple[float, ...]:
         resume, fresh = bool(config.resume), _is_default_name(config)
         with claimed(Path(config.run_dir), fresh=fresh, resume=resume) as run_dir:
             config.run_dir = str(run_dir)
+            if resume:
+                config = resumed_config(config, list(HydraConfig.get().overrides.task))
             objectives = run_stage(settings_from(config))
+            _finished.append(run_dir)
     except DetoxError:
         _remove_if_empty(Path(config.run_dir))
         raise
@@ -78,6 +87,23 @@ def main() -> int:
     """Console entry; a known error ends with one message and exit status 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands errors on instead of printing them
     guard_standard_error()
+    status = _without_a_run(sys.argv[1:])
+    if status is not None:
+        return status
+    if _JSON not in sys.argv:
+        return _job()
+    sys.argv = [one for one in sys.argv if one != _JSON]
+    if {"-m", "--multirun"} & set(sys.argv):
+        return _fail(f"{_JSON}: prints the summary of one run; want no --multirun")
+    with redirect_stdout(sys.stderr):
+        status = _job()
+    if status == 0 and _finished:
+        sys.stdout.write((_finished[-1] / "summary.json").read_text(encoding="utf-8"))
+    return status
+
+
+def _job() -> int:
+    """Run what the command line asks for."""
     register_schema()
     if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
         return _fail("\n".join(sentences))
@@ -97,6 +123,24 @@ def main() -> int:
     finally:
         end_sweeps()  # of a multirun in which a job has failed: Hydra tells nobody of its end
     return 0
+
+
+def _without_a_run(arguments: list[str]) -> int | None:
+    """Answer `--version`, `--help` and `doctor`; None where a run is wanted."""
+    if "--version" in arguments:
+        sys.stdout.write(f"lora_detox {__version__}\n")
+        return 0
+    if {"--help", "-h"} & set(arguments):
+        from lora_detox.help_page import help_text  # noqa: PLC0415 (a run has no use for it)
+
+        sys.stdout.write(help_text(conf_dir(), arguments))
+        return 0
+    if arguments[:1] == ["doctor"]:
+        from lora_detox.doctor import examination  # noqa: PLC0415 (imports PyTorch)
+
+        sys.stdout.write(visible("".join(f"{line}\n" for line in examination())))
+        return 0
+    return None
 
 
 def _going_on(config: DictConfig, overrides: list[str]) -> str:

@@ -14,6 +14,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.json_text import parse_json
 from lora_detox.run_lock import claimed
 from lora_detox.settings import Settings, register_schema, settings_from
+from lora_detox.settings.from_run import resumed_config
 from lora_detox.settings.hints import Arguments
 from lora_detox.stages import run_stage
 
@@ -69,6 +70,8 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
     fresh = run_dir is None and not resume
     with claimed(Path(config.run_dir), fresh=fresh, resume=resume) as place:
         config.run_dir = str(place)
+        if resume:
+            config = resumed_config(config, overrides)
         run_stage(settings_from(config))
         text = (place / "summary.json").read_text(encoding="utf-8")
     summary: dict[str, Any] = parse_json(text)

@@ -1,6 +1,8 @@
 """Which models stage=evaluate is asked about, found out before any weight loads."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,30 @@ class EvaluatedModel:
         if self.path != settings.policy.path:  # whoever trusts one folder has not named the others
             changes["trust_remote_code"] = False
         return BackbonePlan(**{**vars(backbone_plan(settings, path)), **changes})
+
+
+@contextmanager
+def named_by_models(model: EvaluatedModel, settings: Settings) -> Iterator[None]:
+    """Within this context what is wrong with a model is said of the key that named it.
+
+    Args:
+        model: that is looked at.
+        settings: where `evaluation.models` is empty, the keys of `policy` named it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SettingsError: the same, of `evaluation.models` and the entry.
+    """
+    try:
+        yield
+    except SettingsError as error:
+        if not settings.evaluation.models:
+            raise
+        text = re.sub(r"^policy\.(path|adapter|revision)[:=] ?", "", str(error))
+        text = text.replace("policy.path=/path/to/folder", f"'{_KEY}=[/path/to/folder]'")
+        raise SettingsError(f"{_KEY}: {model.name}: {text}") from error
 
 
 def evaluated_models(settings: Settings) -> list[EvaluatedModel]:

@@ -12,6 +12,7 @@ from lora_detox.export.finished_run import FinishedRun
 from lora_detox.metrics import names
 from lora_detox.report.card import model_card
 from lora_detox.settings import Settings, settings_yaml
+from lora_detox.settings.from_run import sets_keys_alone
 from lora_detox.settings.stored import stored_json
 
 EXAMPLES = {
@@ -40,7 +41,10 @@ def own_overrides(run_dir: Path) -> dict[str, list[str]]:
     composed = HydraConfig.get()
     if not str(run_dir.resolve()).startswith(str(Path(composed.runtime.output_dir).resolve())):
         return {}  # of another run in this process
-    return {"overrides": list(composed.overrides.task)}
+    given = list(composed.overrides.task)
+    if "resume=true" in given and sets_keys_alone(given):
+        return {}  # goes on with the settings of its folder, and was begun by another command
+    return {"overrides": given}
 
 
 def run_card(settings: Settings, run_dir: Path, summary: dict[str, Any]) -> str:

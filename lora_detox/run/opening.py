@@ -52,7 +52,7 @@ def opening_lines(job: Job) -> list[str]:
         f"on {job.device}",
         f"adapter  {adapter}: {counts['trainable']:,} weights {role} "
         f"({100 * counts['trainable'] / counts['total']:.2f} %{head})",
-        f"update   {_soup(settings) or method_line(settings) or _update(settings)}",
+        f"update   {_method(job)}",
         f"data     {settings.data.path}: {job.data.report.describe()}",
         f"reward   {_scorer(job.reward)}",
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
@@ -103,9 +103,11 @@ def _first_line(settings: Settings) -> str:
     if settings.debug.tiny_model:
         return "Smoke run: the policy is a tiny random model, so the figures mean nothing."
     if settings.policy.path.startswith("embedded:"):
+        sft = settings.stage is Stage.sft
         return (
-            f"Miniature run: policy and data are the small ones inside the package. Real models: "
-            f"python -m lora_detox {_real_models(settings)}"
+            f"{'Supervised fine-tuning of the miniature' if sft else 'Miniature run'}: policy and "
+            "data are the small ones inside the package. Real models: python -m lora_detox "
+            f"{'stage=sft ' if sft else ''}{_real_models(settings)}"
         )
     if settings.stage is Stage.sft:
         return f"Supervised fine-tuning: task {settings.task.name}."
@@ -128,6 +130,25 @@ def _update(settings: Settings) -> str:
     if (group := algorithm.responses_per_prompt) > 1:
         size += f" ({algorithm.rollout_batch_size // group} prompts, {group} each)"
     return f"{algorithm.name}: {size}"
+
+
+def _method(job: Job) -> str:
+    """Who moves the weights of which adapter, and how much of what."""
+    settings = job.settings
+    return _soup(settings) or _fine_tuning(job) or method_line(settings) or _update(settings)
+
+
+def _fine_tuning(job: Job) -> str | None:
+    """What stage=sft does with which examples."""
+    sft = job.settings.sft
+    if job.settings.stage is not Stage.sft:
+        return None
+    length = f"{sft.epochs:g} epochs" if sft.max_steps is None else f"{sft.max_steps} steps"
+    batch = sft.batch_size * sft.gradient_accumulation
+    return (
+        f"supervised fine-tuning: {length} over {len(job.data.train):,} rows, {batch} to a step, "
+        f"learning rate {sft.learning_rate:g}"
+    )
 
 
 def _soup(settings: Settings) -> str | None:

@@ -35,6 +35,8 @@ RECORD, METRICS = "run.json", "metrics.jsonl"
 """Files of a checkpoint: what the run was begun with, and its rows so far."""
 _FREE = ("resume", "threads", "device", "run_dir", "tracker", "checkpoint")
 """Keys that may differ when a run is resumed: they change no number of it."""
+_RAISED = "algorithm.iterations"
+"""May be more than before."""
 _FREE_KEYS = ("reward.timeout", "judge.timeout")
 _TEMPORARY = re.compile(r"\.[\w.-]+\.\d+\.tmp")
 """Names of files that `write_text_atomic` has not finished."""
@@ -158,11 +160,15 @@ def _check_settings(settings: Settings, run_dir: Path, resumed: Resumed) -> None
                 f"written by a version that kept no copy; put the file back, {_ELSEWHERE}"
             )
         return
+    _say_raised(then, now)
     if changed := changes(then, now):
         raise SettingsError(
             f"resume=true, but {run_dir} was begun with other settings ({_named(changed)}); "
-            "give the same ones, or name another hydra.run.dir"
+            "give the same ones, none at all to go on with the run's own, or name another "
+            "hydra.run.dir"
         )
+    if written is not None and _RAISED in written:
+        written[_RAISED] = now[_RAISED]  # a run that was made longer may have ended before it wrote
     if written is not None and (changed := changes(then, written)):
         raise SettingsError(
             f"resume=true, but {file} is not what {resumed.checkpoint} was written with "
@@ -173,7 +179,8 @@ def _check_settings(settings: Settings, run_dir: Path, resumed: Resumed) -> None
 def changes(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Settings that differ between two runs, those left out that change no number.
 
-    A key that one of them does not know (it is of another version) has its default there.
+    More iterations than before are no difference: the run goes on to them. A key that one of them
+    does not know (it is of another version) has its default there.
 
     Args:
         then: dotted keys to values.
@@ -188,10 +195,27 @@ def changes(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
         if key.split(".")[0] in _FREE or key in _FREE_KEYS:
             continue
         unset = default.get(_IN_A_SET.sub("data.", key), MISSING)
+        if key == _RAISED and _is_raised(then, now):
+            continue
         if then.get(key, unset) != now.get(key, unset):
             old, new = (values.get(key, "unknown") for values in (then, now))
             differ.append(f"{key}: was {old}, now {new}")
     return differ
+
+
+def _is_raised(then: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """Whether a run is to go on beyond its end."""
+    old, new = then.get(_RAISED), now.get(_RAISED)
+    return isinstance(old, int) and isinstance(new, int) and new > old
+
+
+def _say_raised(then: Mapping[str, object], now: Mapping[str, object]) -> None:
+    if not _is_raised(then, now):
+        return
+    line = f"note     {_RAISED} was {then[_RAISED]}, now {now[_RAISED]}: the run goes on to it"
+    if now.get("algorithm.schedule") != "constant":
+        line += f"; algorithm.schedule={now.get('algorithm.schedule')} now ends there"
+    print_line(line)
 
 
 def _named(differ: list[str]) -> str:

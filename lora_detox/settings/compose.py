@@ -56,6 +56,9 @@ def settings_from(config: DictConfig) -> Settings:
     if not isinstance(settings, Settings):
         raise TypeError(f"the composed configuration is a {type(settings).__name__}, not Settings")
     _check_known(settings)
+    algorithm = settings.algorithm
+    if 0 < algorithm.minibatch_size < algorithm.microbatch_size:  # which is a bound, not a size
+        algorithm.microbatch_size = algorithm.minibatch_size
     check_settings(settings)
     return settings
 

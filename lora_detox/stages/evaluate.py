@@ -22,7 +22,7 @@ from lora_detox.environment import in_multirun, prepare_process, process_facts
 from lora_detox.evaluation.audit import AUDIT_FILE, audit_plan, audited
 from lora_detox.evaluation.audited_models import audit_prompt_set, audit_summary, is_audited
 from lora_detox.evaluation.evaluator import Evaluator
-from lora_detox.evaluation.models import EvaluatedModel, evaluated_models
+from lora_detox.evaluation.models import EvaluatedModel, evaluated_models, named_by_models
 from lora_detox.evaluation.page import evaluation_sections
 from lora_detox.evaluation.protocol import Numbers, PromptSet, prompt_sets, protocol_numbers
 from lora_detox.evaluation.scorer_agreement import models_agreement
@@ -68,7 +68,8 @@ def run(settings: Settings) -> tuple[float, ...]:
     plans = []
     for model in models:
         backbone = model.backbone(settings)
-        config = check_backbone(backbone, NO_ADAPTER)
+        with named_by_models(model, settings):
+            config = check_backbone(backbone, NO_ADAPTER)
         plans.append(plan_decoding(model.decoding, settings, backbone, config))
     check_strengths(models, settings)
     if slow := slow_dtype_note(settings.policy.dtype.value, device):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerState
 
 from lora_detox.choices import Stage
 from lora_detox.run.manifest import (
@@ -167,6 +167,8 @@ def train_from_newest(trainer: Any, settings: Settings) -> None:
     """
     newest = _newest(settings)
     folder = _checkpoint_folder(settings)
+    if newest is not None and _is_done(trainer, newest):
+        return
     try:
         with deferring() if settings.stage in _RESUMABLE else nullcontext():
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
@@ -180,6 +182,19 @@ def train_from_newest(trainer: Any, settings: Settings) -> None:
         steps = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         stop.where = f" after {steps}, kept in {folder}"
         raise stop
+
+
+def _is_done(trainer: Any, newest: Path) -> bool:
+    """Whether a checkpoint is that of the last step; its weights and state are taken then.
+
+    Asked to go on from its end, the trainer of Transformers takes another step.
+    """
+    state = TrainerState.load_from_json(str(newest / "trainer_state.json"))
+    if not 0 < state.max_steps <= state.global_step:
+        return False
+    trainer._load_from_checkpoint(str(newest))
+    trainer.state = state
+    return True
 
 
 def _checkpoint_folder(settings: Settings) -> Path:

@@ -206,6 +206,7 @@ print("STATUS", status or 0, "HEAVY", sorted(heavy))
     ("arguments", "status"),
     [
         (["--help"], 0),
+        (["--version"], 0),
         (["--cfg", "job"], 0),
         (["algorithm.minibatch_size=5"], 2),
         (["adapter=none", "quantization=nf4"], 2),

@@ -109,12 +109,14 @@ def test_every_command_of_a_page_is_one_that_works(path, tmp_path_factory, monke
         overrides = overrides_of(words)
         if overrides is None:
             check_other(words)
-        elif "--help" not in overrides:
+        elif not {"--help", "--version", "doctor"} & set(overrides):
             refusals = [refusal(tuple(job), folder) for job in jobs_of(overrides)]
             assert refusals == [None] * len(refusals), " ".join(words)
 
 
-ELSEWHERE = re.compile(r"(policy|data|reward|judge|stage)=|task=.*_real|resume=|--help|-m$")
+ELSEWHERE = re.compile(
+    r"(policy|data|reward|judge|stage)=|task=.*_real|resume=|--help|--version|doctor|-m$"
+)
 """What wants a model, data or a run that the package does not have; sweeps have tests of theirs."""
 SCALED = ("hydra.", "debug=", "seed=")
 """Overrides without which a command is the same at this size."""

@@ -174,6 +174,19 @@ def test_what_does_not_go_together_is_refused_by_its_key(settings, changes, mess
         check_settings(settings)
 
 
+@pytest.mark.parametrize(
+    ("given", "microbatch"),
+    [
+        (["algorithm.minibatch_size=4"], 4),
+        (["algorithm.minibatch_size=16", "algorithm.microbatch_size=32"], 16),
+        (["algorithm.minibatch_size=32"], 16),
+        (["algorithm.minibatch_size=8", "algorithm.microbatch_size=2"], 2),
+    ],
+)
+def test_the_microbatch_follows_a_smaller_minibatch(given, microbatch):
+    assert compose_settings(given, "run").algorithm.microbatch_size == microbatch
+
+
 @pytest.mark.parametrize("mark", ["summary.json", "metrics.jsonl", "checkpoints", "adapter"])
 def test_a_folder_with_a_run_is_only_for_resuming(settings, tmp_path, mark):
     folder = tmp_path / "run"
