@@ -9,6 +9,9 @@ from typing import Any
 from lora_detox.report.next_steps import PROGRAM, again
 from lora_detox.report.wording import keeps_start
 
+_OWN_LOOP = ("ppo", "rloo", "grpo", "reinforce")
+"""Algorithms whose runs can go on to more iterations."""
+
 
 def commands_of(summary: Mapping[str, Any], directory: Path) -> list[tuple[str, str]]:
     """What to type.
@@ -21,14 +24,16 @@ def commands_of(summary: Mapping[str, Any], directory: Path) -> list[tuple[str, 
         (what it is for, the line for a shell); a run from Python has no command that made it.
     """
     folder, adapter = (_as_value(shown_folder(one)) for one in (directory, directory / "adapter"))
-    commands = []
+    commands, resumed = [], [*PROGRAM, f"hydra.run.dir={folder}", "resume=true"]
     if made := _made_by(summary):
-        resumed = [*made, f"hydra.run.dir={folder}", "resume=true"]
-        commands += [
-            ("It was made by", shlex.join(made)),
-            ("It goes on after an interruption with", shlex.join(resumed)),
-        ]
-    if not keeps_start(summary) and not summary.get("soup") and made:
+        commands.append(("It was made by", shlex.join(made)))
+    iterations, is_trained = summary.get("iterations"), not summary.get("soup")
+    if is_trained:
+        commands.append(("It goes on after an interruption with", shlex.join(resumed)))
+    if is_trained and summary.get("algorithm") in _OWN_LOOP and isinstance(iterations, int):
+        longer = [*resumed, f"algorithm.iterations={2 * iterations}"]
+        commands.append(("It goes on to twice its iterations with", shlex.join(longer)))
+    if is_trained and not keeps_start(summary) and made:
         seed = summary.get("seed", 0)
         trained = [f"policy.adapter={adapter}", f"seed={seed}"]
         commands.append(("Train on from its adapter", again(summary, *trained)))

@@ -94,7 +94,11 @@ def test_commands_repeat_the_run_and_go_on_from_it(summary, tmp_path, monkeypatc
     line = f"python -m lora_detox task=flan_summary seed=3 {quoted}"
     assert commands["It was made by"] == line
     resumed = commands["It goes on after an interruption with"]
-    assert resumed == f"{line} hydra.run.dir=runs/mine resume=true"
+    assert resumed == "python -m lora_detox hydra.run.dir=runs/mine resume=true"
+    longer = commands["It goes on to twice its iterations with"]
+    assert longer == f"{resumed} algorithm.iterations=80"
+    supervised = dict(commands_of({**summary, "algorithm": "sft"}, folder))
+    assert "It goes on to twice its iterations with" not in supervised
     trained = commands["Train on from its adapter"]
     assert trained.endswith("policy.adapter=runs/mine/adapter seed=3")
     assert "seed=4" in commands["Another seed"]
@@ -137,6 +141,7 @@ def test_any_folder_is_read_back_by_the_shell_and_hydra(summary, name):
 def test_a_run_from_python_has_no_command_that_made_it(summary):
     commands = dict(commands_of(summary, Path("/elsewhere/run")))
     assert list(commands) == [
+        *("It goes on after an interruption with", "It goes on to twice its iterations with"),
         *("Try it out", "Evaluate it again, beside other models"),
         *("Set it beside other runs", "Export the adapter"),
     ]
