@@ -9,6 +9,7 @@ from lora_detox.disk import naming_disk_faults
 from lora_detox.fitting import naming_memory_faults, remembering
 from lora_detox.progress import phase
 from lora_detox.settings import Settings
+from lora_detox.settings.files import check_files
 from lora_detox.signals import Interrupted, listening, requeue
 
 
@@ -25,6 +26,7 @@ def run_stage(settings: Settings) -> tuple[float, ...]:
         DetoxError: see `run` of the stage.
         Interrupted: a signal has come; what can be kept is kept.
     """
+    check_files(settings)
     # While it is imported it speaks of kernels that a user can do nothing about.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     disk_faults = naming_disk_faults(Path(settings.run_dir))

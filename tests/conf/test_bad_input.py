@@ -116,6 +116,11 @@ COMPOSING = {
 BUILDING = {
     "device": (["device=banana"], "device=banana cannot be used here"),
     "missing file": (["data.path=none.jsonl"], "no such file or folder: none.jsonl.*data.path"),
+    "missing data": (["data.path=./none.jsonl"], "no such file .*: ./none.jsonl.*`data.path`"),
+    "missing test set": (["data.test_path=./none.jsonl"], "./none.jsonl.*`data.test_path`"),
+    "missing policy": (["policy.path=./none"], "policy.path: ./none: there is no such folder"),
+    "missing adapter": (["policy.adapter=/none/a"], "policy.adapter: /none/a: there is no such"),
+    "missing reward": (["reward.path=./none"], "./none: there is no such folder.*`reward.path`"),
     "empty data": (["data.path=empty.jsonl"], "empty.jsonl.*data.path"),
     "columns": (["data.path=other.jsonl"], "titel.*data.fields.prompt|data.fields.prompt.*titel"),
     "all filtered away": (["data.min_toxicity=0.99"], "0.99.*data.min_toxicity"),
@@ -211,6 +216,10 @@ print("STATUS", status or 0, "HEAVY", sorted(heavy))
         (["algorithm.minibatch_size=5"], 2),
         (["adapter=none", "quantization=nf4"], 2),
         (["stage=chat", "chat.run=nowhere"], 2),
+        (["data=local", "data.path=./nowhere.jsonl"], 2),
+        (["policy=local", "policy.path=/nowhere/t5"], 2),
+        (["policy.adapter=~/nowhere/adapter"], 2),
+        (["judge=local", "judge.path=./nowhere"], 2),
         (["stage=chat", "chat.interface=browser", "chat.strength=2"], 2),
     ],
 )
