@@ -11,7 +11,7 @@ from rich.console import Console
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from lora_detox.builders.data import load_data, prompt_template
-from lora_detox.builders.policy import model_path
+from lora_detox.builders.policy import EMBEDDED_PREFIX, model_path
 from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
@@ -68,7 +68,9 @@ def run(settings: Settings) -> tuple[float, ...]:
         prediction = predicted(settings)
     fits = prediction.total <= machine.available
     advice = [] if fits else advise(settings, predicted, machine.available)
-    result = plan_dict(settings, prediction, machine, advice, [*notes, *more])
+    result = plan_dict(
+        settings, prediction, machine, advice, [*notes, *more, *miniature_scorers(settings)]
+    )
     result |= seconds_dict(settings, config, path, query, machine)
     folder = Path(settings.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,6 +176,28 @@ def training_prompts(
         add_special_tokens=config.is_encoder_decoder,
     )
     return batch, tokenizer
+
+
+def miniature_scorers(settings: Settings) -> list[str]:
+    """Says that the scorers of a real policy are not counted, where those of the miniature are.
+
+    Args:
+        settings: composed and checked.
+
+    Returns:
+        A sentence, or none.
+    """
+    if settings.policy.path.startswith(EMBEDDED_PREFIX):
+        return []
+    scorers = (("reward", settings.reward), ("judge", settings.judge))
+    small = [key for key, one in scorers if (one.path or "").startswith(EMBEDDED_PREFIX)]
+    if not small:
+        return []
+    real = {"reward": "reward=roberta_dynabench", "judge": "judge=toxic_bert"}
+    return [
+        f"{' and '.join(small)} counted as the miniature's, a few MiB; a real one is not counted: "
+        f"add {' '.join(real[key] for key in small)}, or your own"
+    ]
 
 
 def seconds_dict(

@@ -12,7 +12,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.memory.advice import advise, candidates, changed
 from lora_detox.memory.predict import Machine, Prediction, predict, scorer_bytes
 from lora_detox.policy.preflight import BackbonePlan, read_config
-from lora_detox.stages.plan import longest_query, policy_config
+from lora_detox.stages.plan import longest_query, miniature_scorers, policy_config
 from tests.encoders import write_encoder
 
 pytestmark = pytest.mark.prediction
@@ -218,3 +218,24 @@ def test_the_stage_writes_its_plan_and_advice_that_fits(tmp_path, capsys):
     if not plan["fits"]:
         assert plan["advice"]
         assert plan["advice"][-1]["fits"] == (plan["advice"][-1]["total"] <= 0.6 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["policy=gpt_j_6b"], ["reward=roberta_dynabench", "judge=toxic_bert"]),
+        (["policy=gpt_j_6b", "judge=none"], ["reward=roberta_dynabench"]),
+        (["policy=gpt_j_6b", "reward=roberta_dynabench"], ["judge=toxic_bert"]),
+        (["policy=gpt_j_6b", "reward=roberta_dynabench", "judge=toxic_bert"], None),
+        ([], None),
+    ],
+)
+def test_a_plan_says_where_the_miniatures_scorers_stand_for_real_ones(overrides, named):
+    asked = ["task=gptj_continuation", "stage=plan", "plan.memory_gib=24", *overrides]
+    notes = miniature_scorers(compose_settings(asked, "run"))
+    if named is None:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert f"add {' '.join(named)}, or" in note
+        assert "is not counted" in note
