@@ -125,33 +125,48 @@ class CheckpointSelector:
         fallback: Sequence[float],
         extrapolation: Sequence[float] = (),
     ) -> Iterator[str]:
-        """Where training ended, try its update at other strengths; all inside are candidates.
+        """Training is over: try updates at other strengths; all states inside are candidates.
 
-        An end outside the budget is followed back until a state is inside, one inside is followed
-        further until a state is outside. Nothing happens where the end is the result anyway, or
-        has collapsed.
+        An end outside the budget is followed back until a state is inside. Then the best state of
+        training is followed further until one is outside. Nothing happens where the end is the
+        result anyway, or has collapsed.
 
         Args:
             done: iterations behind.
             measure: evaluates what the run would ship on validation prompts.
             fallback: fractions of the way from the start to the end, falling, in (0, 1).
-            extrapolation: rising, above 1.
+            extrapolation: strengths of the best state's update, rising, above 1.
 
         Yields:
             What each state is like, in words.
         """
         if self._ships_end or self.stopped == COLLAPSE or not self.budget.bounds:
             return
-        ended_outside = bool(self._outside)
-        for fraction in self._state.interpolate(fallback if ended_outside else extrapolation):
-            now = means_of(measure())
-            excess = self.compare(done, now, fraction)
-            self._between.append({"share": fraction, names.TOXICITY: now[names.TOXICITY]})
-            self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
-            toxicity = f"toxicity {now[names.TOXICITY]:.3f}"
-            yield f"{fraction:.0%} of the way: {toxicity}, " + (excess or "inside the budget")
-            if (excess is None) == ended_outside:
-                return
+        if self._outside:
+            for fraction in self._state.interpolate(fallback):
+                excess, message = self._try(done, fraction, measure)
+                yield f"{fraction:.0%} of the way: {message}"
+                if excess is None:
+                    break
+        best = self._chosen["chosen_iteration"]
+        if not best or self._chosen["chosen_share"] < 1:  # the start, or a bound is where that ends
+            return
+        self._state.put_back(_BEST)
+        for strength in self._state.interpolate(extrapolation):
+            excess, message = self._try(best, strength, measure)
+            yield f"iteration {best} at {strength:.0%} of its strength: {message}"
+            if excess is not None:
+                break
+
+    def _try(
+        self, done: int, fraction: float, measure: Callable[[], Mapping[str, Any]]
+    ) -> tuple[str | None, str]:
+        """Measure a state as a candidate: by how much it is outside, and both in words."""
+        now = means_of(measure())
+        excess = self.compare(done, now, fraction)
+        self._between.append({"share": fraction, names.TOXICITY: now[names.TOXICITY]})
+        self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
+        return excess, f"toxicity {now[names.TOXICITY]:.3f}, {excess or 'inside the budget'}"
 
     def load_best(self) -> None:
         """Training is over: take the best state inside the bounds; without any, the last."""

@@ -92,7 +92,7 @@ class TrainingState:
             write_parameters(self._adapter(), self._average.mean)
 
     def interpolate(self, fractions: Sequence[float]) -> Iterator[float]:
-        """Put what the run ships on the line from the start through now, point after point.
+        """Put what the run ships on the line from the start through what it is, point by point.
 
         Towards the start quality comes back sooner than toxicity does: Rame et al. 2024, "WARP",
         section 3.3 (linear interpolation towards the initialisation). Beyond now the update is

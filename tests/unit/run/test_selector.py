@@ -280,14 +280,19 @@ def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
     assert list(collapsed.selector.scale(3, Between(collapsed, []), fallback=[0.5])) == []
 
 
-def test_an_end_inside_is_followed_further_as_long_as_it_is_inside(tmp_path):
-    trial = Trial(tmp_path)
+WAYS = {"fallback": [0.5], "extrapolation": [1.25, 1.5, 2.0, 2.5]}
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_the_best_state_is_followed_further_as_long_as_it_is_inside(tmp_path, average):
+    trial = Trial(tmp_path, average=average)
     trial.turn(toxicity=0.5)
-    end = trial.now()
+    with trial.state.result():
+        best = trial.now()
+    trial.turn(toxicity=0.7)  # the end is inside too, and not the best
     measure = Between(trial, [20.0, 20.5, 99.0])
-    ways = {"fallback": [0.5], "extrapolation": [1.25, 1.5, 2.0, 2.5]}
-    messages = list(trial.selector.scale(1, measure, **ways))
-    assert messages[0] == "125% of the way: toxicity 0.200, inside the budget"
+    messages = list(trial.selector.scale(2, measure, **WAYS))
+    assert messages[0] == ("iteration 1 at 125% of its strength: toxicity 0.200, inside the budget")
     assert len(messages) == 3, "the first outside is the last that is tried"
     assert "outside the budget, perplexity" in messages[2]
     trained = [n for n, p in trial.policy.model.named_parameters() if p.requires_grad]
@@ -295,13 +300,47 @@ def test_an_end_inside_is_followed_further_as_long_as_it_is_inside(tmp_path):
     for strength, seen in zip((1.25, 1.5, 2.0), measure.seen, strict=True):
         begin = 0
         for name, size in zip(trained, sizes, strict=True):
-            factor = strength if "lora_B" in name else 1.0  # B starts at 0; A stays as it ended
+            factor = strength if "lora_B" in name else 1.0  # B starts at 0; A stays as it was
             part = slice(begin, begin + size)
-            torch.testing.assert_close(seen[part], factor * end[part], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(seen[part], factor * best[part], rtol=1e-5, atol=1e-6)
             begin += size
     trial.selector.load_best()
     assert torch.equal(trial.now()[:begin], measure.seen[0][:begin]), "the least toxic one inside"
-    assert trial.selector.outcome()["budget"]["chosen_share"] == 1.25
+    budget = trial.selector.outcome()["budget"]
+    assert (budget["chosen_iteration"], budget["chosen_share"]) == (1, 1.25)
+    assert [one["share"] for one in budget["between"]] == [1.25, 1.5, 2.0]
+
+
+def test_an_end_outside_leaves_the_best_state_to_be_followed(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.5)
+    best = trial.now()
+    trial.turn(toxicity=0.01, perplexity=99.0)
+
+    class Worse(Between):
+        def __call__(self):
+            return super().__call__() | {"toxicity": {"mean": 0.6 - 0.1 * len(self.seen)}}
+
+    measure = Worse(trial, [99.0, 20.0, 99.0])
+    messages = list(trial.selector.scale(2, measure, **WAYS))
+    assert messages[0].startswith("50% of the way: toxicity 0.500, outside the budget")
+    assert messages[1].startswith("iteration 1 at 125% of its strength: toxicity 0.400, inside")
+    assert messages[2].startswith("iteration 1 at 150% of its strength: toxicity 0.300, outside")
+    adapter = sum(p.numel() for p in trial.policy.adapter_parameters())
+    assert not torch.equal(measure.seen[1][:adapter], best[:adapter])
+    trial.selector.load_best()
+    assert torch.equal(trial.now()[:adapter], measure.seen[1][:adapter])
+
+
+def test_the_start_and_a_state_on_the_way_back_are_not_followed_further(tmp_path):
+    start = Trial(tmp_path / "start")
+    start.turn(toxicity=0.9)
+    assert start.selector.outcome()["budget"]["chosen_iteration"] == 0
+    assert list(start.selector.scale(1, Between(start, []), **WAYS)) == []
+    back = Trial(tmp_path / "back")
+    back.turn(toxicity=0.05, perplexity=30.0)
+    assert len(list(back.selector.scale(1, Between(back, [20.0]), **WAYS))) == 1
+    assert back.selector.outcome()["budget"]["chosen_share"] == 0.5
 
 
 def test_the_end_is_the_result_where_it_is_asked_for(tmp_path):
