@@ -80,6 +80,8 @@ def between(default: Any, least: float, most: float, unit: str = "") -> Any:
     return _ranged(default, Range(words=words, least=least, most=most, unit=unit))
 
 
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-4, 1e4
+"""Logits over a smaller temperature leave the range of single precision."""
 MOST_STRENGTH = 100.0
 """Largest strength of an adapter, either way; beyond it nothing is left of the base."""
 

@@ -10,7 +10,14 @@ from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.strength import at_strength
 from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.prompts.rows import PromptRow
-from lora_detox.ranges import between, check_ranges, count, not_negative, positive_fraction
+from lora_detox.ranges import (
+    LEAST_TEMPERATURE,
+    between,
+    check_ranges,
+    count,
+    not_negative,
+    positive_fraction,
+)
 from lora_detox.rollout import generate_responses
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings
@@ -50,14 +57,19 @@ class Question:
     top_k: int = not_negative(0)
     seed: int = between(0, 0, MOST_SEED)
 
+    @property
+    def _greedy(self) -> bool:
+        """At 0, and so near to it that logits over it would not be numbers."""
+        return self.temperature < LEAST_TEMPERATURE
+
     def sampling(self, min_new_tokens: int) -> Sampling:
         """The distribution that tokens are drawn from."""
         return Sampling(
-            temperature=self.temperature or 1.0,
+            temperature=1.0 if self._greedy else self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
             min_new_tokens=min(min_new_tokens, self.new_tokens),
-            greedy=self.temperature == 0,
+            greedy=self._greedy,
         )
 
 

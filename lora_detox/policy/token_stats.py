@@ -54,12 +54,14 @@ def nucleus(logits: Float[Tensor, "N V"], top_p: float) -> Bool[Tensor, "N V"]:
         top_p: probability to reach, in (0, 1].
 
     Returns:
-        True at the smallest set that reaches probability `top_p` (Holtzman et al. 2020).
+        True at the smallest set that reaches probability `top_p` (Holtzman et al. 2020), which
+        the likeliest token always belongs to, also where `top_p` is 0 in the dtype of the logits.
     """
     ordered, order = logits.sort(dim=-1, descending=True)
     probabilities = ordered.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before < top_p)
+    kept = probabilities.cumsum(dim=-1) - probabilities < top_p
+    kept[:, :1] = True
+    return torch.zeros_like(kept).scatter(-1, order, kept)
 
 
 def token_logprobs(

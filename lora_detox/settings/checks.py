@@ -20,6 +20,7 @@ from lora_detox.ranges import MOST_STRENGTH, MOST_TOKENS, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings
 from lora_detox.settings.decoding_checks import check_decodings
+from lora_detox.settings.files import check_names
 from lora_detox.settings.groups import Settings
 from lora_detox.settings.plain import flat
 from lora_detox.settings.preflight import (
@@ -55,6 +56,7 @@ def check_settings(settings: Settings) -> None:
         SettingsError: with what was got, what is wanted and the key to change.
     """
     check_ranges(settings)
+    check_names(settings)
     if settings.task.miniature not in POLICY_NAMES:
         raise SettingsError(
             f"task.miniature: got {settings.task.miniature!r}, want {' or '.join(POLICY_NAMES)}"

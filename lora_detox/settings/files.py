@@ -2,13 +2,38 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from lora_detox.choices import Stage
 from lora_detox.errors import DataError, ScorerError, SettingsError
 from lora_detox.settings.groups import Settings
+from lora_detox.settings.plain import flat
 
 _LOCAL = (".", "/", "~")
+_LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take, at most."""
+_PATHS = frozenset(
+    (
+        "path",
+        "validation_path",
+        "test_path",
+        "encoder",
+        "adapter",
+        "audit",
+        "audit_texts",
+        "words",
+        "examples",
+        "function",
+        "run",
+        "runs",
+        "soup",
+        "ensemble",
+        "models",
+        "test_sets",
+    )
+)
+"""Keys whose values, or what is in them, are paths or hub ids."""
 _TRAIN = (Stage.detox, Stage.soup, Stage.sft)
 _READ_DATA = (*_TRAIN, Stage.reward_model, Stage.evaluate)
 
@@ -46,6 +71,39 @@ def check_files(settings: Settings) -> None:
                     f"{path}: there is no such folder; want a classifier's folder or hub id: "
                     f"change `{key}.path`"
                 )
+
+
+def check_names(settings: Settings) -> None:
+    """No path has a name that is longer than file systems take.
+
+    Args:
+        settings: as composed.
+
+    Raises:
+        SettingsError: with the key.
+    """
+    for key, value in flat(asdict(settings)).items():
+        names = key.split(".")
+        if not _PATHS & set(names[-2:]):
+            continue
+        for one in _texts(value):
+            longest = max(len(part.encode(errors="replace")) for part in one.split("/"))
+            if longest > _LONGEST_NAME:
+                raise SettingsError(
+                    f"{key}: got {one[:40]}..., a path with a name of {longest} bytes; want at "
+                    f"most {_LONGEST_NAME} between two slashes"
+                )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts in a value, in its lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, dict):
+        yield from _texts(list(value.values()))
 
 
 def _data_paths(settings: Settings) -> Iterator[tuple[str, str | None]]:

@@ -23,7 +23,10 @@ from lora_detox.choices import (
     Turns,
 )
 from lora_detox.ranges import (
+    LEAST_TEMPERATURE,
+    MOST_TEMPERATURE,
     MOST_TOKENS,
+    between,
     count,
     fraction,
     not_negative,
@@ -192,7 +195,7 @@ class GenerationSettings:
     """conf/generation: how responses are sampled."""
 
     response_tokens: list[int] = MISSING
-    temperature: float = positive(1.0)
+    temperature: float = between(1.0, LEAST_TEMPERATURE, MOST_TEMPERATURE)
     top_k: int = not_negative(0)
     top_p: float = positive_fraction(1.0)
     min_new_tokens: int = not_negative(0, "tokens")

@@ -110,6 +110,7 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"generation.response_tokens": [1, 2**40]}, "response_tokens: got .* most <= 1,000,000"),
         ({"generation.min_new_tokens": 21}, "generation.min_new_tokens=21 exceeds the least"),
         ({"generation.top_p": 0}, "generation.top_p: got 0"),
+        ({"generation.temperature": 1e-30}, "generation.temperature: got .* 0.0001 to 10000"),
         (
             {"budget.controller.start_rollouts": 2**31},
             "start_rollouts: got .* want 0 to 1,000",

@@ -51,6 +51,16 @@ def test_the_nucleus_by_hand(top_p, kept):
     assert int(left.sum()) == kept
 
 
+@pytest.mark.parametrize("top_p", [3e-207, 1e-46, 1e-12])
+def test_the_likeliest_token_stays_however_small_the_nucleus(top_p):
+    logits = torch.tensor([[0.1, 2.0, -1.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+    left = sampling_logits(logits, torch.tensor([0, 0]), Sampling(top_p=top_p), (EOS,))
+    assert left.isfinite().sum(dim=1).tolist() == [1, 1]
+    assert left[0].argmax() == 1
+    drawn = draw(left.log_softmax(dim=-1), torch.tensor([0.0, 0.999]), greedy=False)
+    assert drawn.tolist() == left.argmax(dim=-1).tolist()
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
