@@ -13,7 +13,7 @@ from lora_detox.classic import AutoModelForCausalLMWithValueHead
 from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.evaluation.models import evaluated_models
 from lora_detox.export.reload import load_plain
-from lora_detox.memory.predict import _scorer_config
+from lora_detox.memory.predict import scorer_config
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
@@ -71,7 +71,7 @@ def encoder(path):
 
 
 def counted(path):
-    _scorer_config(path, api.compose_settings([]).reward, "reward")
+    scorer_config(path, api.compose_settings([]).reward, "reward")
 
 
 def start_of_reward_model(path):
