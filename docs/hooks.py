@@ -164,9 +164,10 @@ def _name_link(match: re.Match[str], here: str, files: Files) -> str:
 
 
 def _results_of_readme() -> str:
-    """What the README says came out, without its heading."""
+    """What the README says came out, without its heading, its links as a page of docs/ has them."""
     readme = (TOP / "README.md").read_text(encoding="utf-8")
-    return readme.split("## What came out\n")[1].split("\n## ")[0]
+    section = readme.split("## What came out\n")[1].split("\n## ")[0]
+    return section.replace("](docs/", "](").replace("](recipes/", "](../recipes/")
 
 
 def _is_outside(page: str) -> bool:
