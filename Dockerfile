@@ -1,6 +1,6 @@
 # For a machine with an NVIDIA GPU and its container toolkit:
 #   docker build --tag lora_detox .
-#   docker run --gpus all --volume "$PWD/runs:/work/runs" lora_detox task=flan_summary
+#   docker run --gpus all --volume "$PWD/runs:/home/user/runs" lora_detox task=flan_summary
 # Without a GPU: --build-arg BASE=ubuntu:24.04
 ARG BASE=nvidia/cuda:12.8.1-base-ubuntu24.04
 FROM ${BASE}
@@ -11,7 +11,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 RUN python3 -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH HF_HOME=/work/cache/huggingface LORA_DETOX_CACHE=/work/cache/lora_detox
+ENV PATH=/opt/venv/bin:$PATH HF_HOME=/home/user/cache/huggingface LORA_DETOX_CACHE=/home/user/cache/lora_detox
 
 WORKDIR /opt/lora_detox
 # PyTorch first and alone: this layer is large and changes least
@@ -22,9 +22,9 @@ COPY conf conf
 COPY lora_detox lora_detox
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
-RUN useradd --create-home user && mkdir --parents /work/runs /work/cache && chown --recursive user /work
+RUN useradd --create-home user && mkdir --parents /home/user/runs /home/user/cache && chown --recursive user:user /home/user
 USER user
-WORKDIR /work
-VOLUME ["/work/runs", "/work/cache"]
+WORKDIR /home/user
+VOLUME ["/home/user/runs", "/home/user/cache"]
 ENTRYPOINT ["lora-detox"]
 CMD ["task=flan_summary"]
