@@ -25,7 +25,8 @@ BUDGET = [
     "budget.controller.margin=1",
     "budget.controller.start_rollouts=6",
     "budget.controller.damping=10",
-    "budget.controller.relevance_gain=3.0",
+    "budget.controller.multipliers={relevance: 2}",  # one rollout knows relevance to 6.5 % alone
+    "budget.controller.relevance_gain=0.5",
     "budget.controller.distinct_2_gain=2.0",
 ]
 """What a training on SmolLM2 may cost."""
