@@ -20,6 +20,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt torch
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY conf conf
 COPY lora_detox lora_detox
+COPY hydra_plugins hydra_plugins
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
 RUN useradd --create-home user && mkdir --parents /home/user/runs /home/user/cache && chown --recursive user:user /home/user

@@ -25,7 +25,13 @@ from lora_detox.errors import DetoxError
 from lora_detox.run_lock import claimed
 from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
 from lora_detox.settings.from_run import resumed_config
-from lora_detox.settings.hints import Arguments, missing_option, read_arguments, refused
+from lora_detox.settings.hints import (
+    Arguments,
+    missing_option,
+    missing_plugin,
+    read_arguments,
+    refused,
+)
 from lora_detox.signals import Interrupted, how_to_go_on
 from lora_detox.stages import run_stage
 from lora_detox.visible import guard_standard_error, visible
@@ -47,7 +53,8 @@ def conf_dir() -> Path:
 def conf_groups() -> dict[str, list[str]]:
     """Groups of conf/, each with its options."""
     folders = sorted(path for path in conf_dir().iterdir() if path.is_dir())
-    return {path.name: sorted(one.stem for one in path.glob("*.yaml")) for path in folders}
+    groups = {path.name: sorted(one.stem for one in path.glob("*.yaml")) for path in folders}
+    return {name: options for name, options in groups.items() if options}  # conf/hydra has groups
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -183,7 +190,8 @@ def explain(error: Exception, overrides: list[str]) -> str:
         if key in "".join(parts) and (close := closest_keys(key, names)) and key not in close:
             close.sort(key=lambda one: not one.startswith(f"{stage}."))  # the stage's own first
             parts.append(f"{key}: did you mean {', '.join(close)}?")
-    return "\n".join([*parts, *missing_option(overrides, message, groups)])
+    parts += [*missing_option(overrides, message, groups), *missing_plugin(message)]
+    return "\n".join(parts)
 
 
 def _key_of(override: str) -> str:

@@ -24,6 +24,10 @@ class DivergenceError(DetoxError):
     """Training left the region where its numbers mean anything."""
 
 
+class PrunedError(DetoxError):
+    """A trial of a study that earlier trials had left no prospects, so that it was ended."""
+
+
 class DiskError(DetoxError):
     """A file that could not be written: a full, read-only or vanished disk, or an obstacle."""
 

@@ -34,6 +34,7 @@ _EXAMPLES = (
     ("stage=export run=runs/DIR", "a folder for the hub, checked"),
     ("stage=plan task=flan_summary_real", "will it fit, and how long will it take?"),
     ("-m task=flan_summary seed=1,2", "two runs"),
+    ("-m hydra/sweeper=optuna 'algorithm.kl.coef=interval(0.02,0.5)'", "a study by Optuna"),
 )
 _WIDEST = 110
 

@@ -17,6 +17,11 @@ from lora_detox.settings.stored import stored_json
 
 RECORDS = ".jobs"
 """Folder of the records within that of the sweep."""
+UNENDED = (
+    "did not end by itself: its process was killed, or the machine was (out of memory?), or it "
+    "still runs"
+)
+"""The error of a job that has begun and not ended."""
 _FIRST_LINE = 300
 """Characters of an error."""
 
@@ -30,7 +35,8 @@ class Job:
         folder: of its run.
         stage: that it ran.
         overrides: of its command line.
-        error: why it failed; None where it did not.
+        error: why it failed, or was pruned; None where it came to its end.
+        pruned: a trial of a study that was ended early, which is no failure.
     """
 
     number: int
@@ -38,6 +44,7 @@ class Job:
     stage: str
     overrides: tuple[str, ...]
     error: str | None = None
+    pruned: bool = False
 
 
 def write_job(sweep: Path, job: Job) -> None:
@@ -84,6 +91,8 @@ def job_line(job: Job, fixed: frozenset[str] = frozenset()) -> str:
         first line of the error.
     """
     begin = f"{job_name(job, fixed)}:"
+    if job.pruned:
+        return f"{begin} {first_line(job.error or 'pruned')}"
     if job.error is not None:
         return f"{begin} failed, {first_line(job.error)}"
     results = _results(Path(job.folder)) if job.stage in COMPARED else []

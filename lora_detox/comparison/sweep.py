@@ -1,15 +1,21 @@
 """What the jobs of a multirun come to: spread over seeds, effects of parameters, the front."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scipy.stats import spearmanr
+
 from lora_detox.comparison.candidates import Candidate
 from lora_detox.comparison.compare import pareto_front
 from lora_detox.metrics import names
+from lora_detox.report.wording import in_text
 
 SEED = "seed"
+_LEAST_DRAWN = 9
+"""Values of a key from which on they may be draws of an interval."""
 
 Numbers = dict[str, Any]
 
@@ -78,8 +84,10 @@ def sweep_numbers(candidates: Sequence[Candidate], comparison: Mapping[str, Any]
 
     Returns:
         `configurations` (jobs that differ in nothing but the seed), the least toxic first;
-        `effects` (key -> one entry per value, over all jobs that have it); `seed_spread` (standard
-        deviation of toxicity within configurations, None without several seeds).
+        `effects` (key -> one entry per value, over all jobs that have it); `correlations` (of keys
+        with a number of its own in nearly every job: key -> measure -> Spearman's rank
+        correlation); `seed_spread` (standard deviation of toxicity within configurations, None
+        without several seeds).
     """
     entries = {one["name"]: one for one in comparison["candidates"]}
     swept = swept_values(one.overrides for one in candidates)
@@ -99,6 +107,7 @@ def sweep_numbers(candidates: Sequence[Candidate], comparison: Mapping[str, Any]
     ]
     configurations.sort(key=lambda one: float(one[measures[0]]["mean"]))
     _mark_front(configurations, measures)
+    drawn = [key for key in keys if _is_drawn(swept[key], len(candidates))]
     effects = {
         key: [
             {"value": value, **_over([entries[one.name] for one in having], measures)}
@@ -106,10 +115,21 @@ def sweep_numbers(candidates: Sequence[Candidate], comparison: Mapping[str, Any]
             if (having := [one for one in candidates if _value(one, key) == value])
         ]
         for key in keys
+        if key not in drawn
     }
     return {
         "configurations": configurations,
         "effects": effects,
+        "correlations": {
+            key: {
+                measure: _rank_correlation(
+                    [float(_value(one, key)) for one in candidates],
+                    [float(entries[one.name]["numbers"][measure]) for one in candidates],
+                )
+                for measure in measures
+            }
+            for key in drawn
+        },
         "seed_spread": _seed_spread(configurations, measures[0]),
     }
 
@@ -164,7 +184,32 @@ def sweep_sentences(numbers: Mapping[str, Any], toxicity: str) -> list[str]:
             f"{key}: least toxic at {best} (mean {low:.{digits}f}), most at {worst} "
             f"({high:.{digits}f}){times}."
         )
+    for key, correlations in numbers["correlations"].items():
+        words = [
+            f"{correlation:+.2f} with {in_text(names.METRICS[measure].label)}"
+            for measure, correlation in correlations.items()
+            if correlation is not None
+        ]
+        if words:
+            sentences.append(f"{key}: rank correlation over the jobs {', '.join(words)}.")
     return sentences
+
+
+def _is_drawn(values: Sequence[str], jobs: int) -> bool:
+    """Whether nearly every job has a number of its own, so that a mean per value says nothing."""
+    if len(values) < _LEAST_DRAWN or 2 * len(values) < jobs:
+        return False
+    try:
+        return all(math.isfinite(float(value)) for value in values)
+    except ValueError:
+        return False
+
+
+def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's; None where one of them is the same everywhere."""
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return None
+    return float(spearmanr(first, second).statistic)
 
 
 def _over(entries: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> Numbers:

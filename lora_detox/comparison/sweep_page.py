@@ -15,6 +15,7 @@ from lora_detox.comparison.sweep import (
     sweep_sentences,
     sweep_verdict,
 )
+from lora_detox.comparison.trials import Study, read_study
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names
 from lora_detox.report.compare import (
@@ -42,7 +43,9 @@ def write_sweep(folder: Path) -> None:
     jobs = [one for one in read_jobs(folder) if one.stage in COMPARED]
     fixed = fixed_overrides(folder)
     failed = [
-        f"{job_name(one, fixed)}: {first_line(one.error)}" for one in jobs if one.error is not None
+        f"{job_name(one, fixed)}: {first_line(one.error)}"
+        for one in jobs
+        if one.error is not None and not one.pruned
     ]
     candidates, unread = _candidates([one for one in jobs if one.error is None], fixed)
     failed += unread
@@ -54,7 +57,11 @@ def write_sweep(folder: Path) -> None:
         section, numbers = _section(group, several=len(groups) > 1)
         sections.append(section)
         stored.append(numbers)
+    if (study := read_study(folder)) is not None:
+        sections[0] = _with_study(sections[0], study)
+    pruned = sum(one.pruned for one in jobs)
     ended = f"{len(jobs)} jobs" + (f", {len(failed)} of them failed" if failed else "")
+    ended += f", {pruned} pruned" if pruned else ""
     write_comparison(
         folder / PAGE,
         title=f"multirun of {ended}",
@@ -70,6 +77,16 @@ def write_sweep(folder: Path) -> None:
         print_comparison(section, names.METRICS, folder / PAGE)
     for line in failed:
         print_line(f"failed   {line}")
+
+
+def _with_study(section: Section, study: Study) -> Section:
+    """A section that begins with the study by which its jobs were chosen."""
+    return replace(
+        section,
+        sentences=[*section.sentences, *study.sentences],
+        plots=[*section.plots, *study.plots],
+        tables=[*study.tables, *section.tables],
+    )
 
 
 def _candidates(jobs: Sequence[Job], fixed: frozenset[str]) -> tuple[list[Candidate], list[str]]:

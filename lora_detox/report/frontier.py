@@ -37,13 +37,15 @@ class FrontierCurve:
 
     Attributes:
         label: in the legend.
-        points: joined by lines.
+        points: of it.
         colour: None takes the next one.
+        joined: by lines.
     """
 
     label: str
     points: Sequence[FrontierPoint]
     colour: str | None = None
+    joined: bool = True
 
 
 STRENGTHS = "Numbers beside the points are strengths of the adapter; bars are 95 % intervals."
@@ -77,6 +79,7 @@ def frontier_plot(
             elinewidth=1.0,
             marker="o",
             ms=4,
+            linestyle="-" if curve.joined else "none",
             label=_plain(_short(curve.label)),
         )
         for point in curve.points:

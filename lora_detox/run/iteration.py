@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lora_detox.comparison.pruning import prune_if_hopeless
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import kl, names
 from lora_detox.metrics.quality import RolloutQuality
@@ -203,6 +204,9 @@ def after_iteration(
         iteration: from 0.
         row: of metrics.jsonl; `error` where the iteration diverged.
         progress: is told.
+
+    Raises:
+        PrunedError: this is a trial of a study, and earlier trials leave it no prospects.
     """
     done, every, unlearned = iteration + 1, job.settings.evaluation.every, None
     equal = row.pop(EQUAL_SCORES, False)
@@ -220,5 +224,7 @@ def after_iteration(
             progress.message(line)
     progress.update(done, row)
     at_end = done == job.plan.iterations or job.selector.stopped is not None
+    if not at_end and error is None:
+        prune_if_hopeless(done, row.get("evaluation"))
     if is_due(job.settings.checkpoint, done, job.state.saved_at, at_end=at_end):
         job.save(done)

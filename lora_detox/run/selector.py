@@ -12,6 +12,8 @@ from lora_detox.update import Budget, CollapseGuard
 COLLAPSE, OUTSIDE, TARGET = "collapse", "budget", "target"
 """Values of `stopped`, beside "iterations"."""
 _BEST, _GOOD = "best", "good"
+_VALIDATION = "validation"
+"""Key of the summary: means on validation prompts of the state that is the result."""
 
 
 class CheckpointSelector:
@@ -51,10 +53,12 @@ class CheckpointSelector:
         self._rollbacks: list[dict[str, Any]] = []
         self._between: list[dict[str, float]] = []
         self._outside = 0
+        self._latest: dict[str, float] = {}
 
     def begin(self, evaluation: Mapping[str, Any]) -> None:
         """Learn what the start is like on validation prompts, and keep it."""
         self._start = means_of(evaluation)
+        self._latest = self._start
         self._choose(0)
         if self.budget.bounds:
             self._state.keep_as(_BEST, 0, to_go_on=False)
@@ -83,6 +87,7 @@ class CheckpointSelector:
                 return self.roll_back(done, wrong, row)
         if now is None:
             return None
+        self._latest = now
         self.budget.correct(now, self._start)
         if self.guard is not None:
             self._state.keep_as(_GOOD, done)
@@ -177,14 +182,16 @@ class CheckpointSelector:
 
     def outcome(self) -> dict[str, Any]:
         """What the summary says of all this."""
-        outcome: dict[str, Any] = {"stopped": self.stopped}
+        chosen = {key: value for key, value in self._chosen.items() if key != _VALIDATION}
+        shipped = self._chosen.get(_VALIDATION, {}) if self.budget.bounds else self._latest
+        outcome: dict[str, Any] = {"stopped": self.stopped, _VALIDATION: shipped}
         if self.budget.bounds:
             limits = {n: b.limit(self._start.get(n, 0.0)) for n, b in self.budget.bounds.items()}
             measured = set(self._start) | {names.REF_KL}
             outcome["budget"] = {
                 "bounds": {n: limit for n, limit in limits.items() if n in measured and limit >= 0},
                 "start": {n: v for n, v in self._start.items() if n in limits},
-                **self._chosen,
+                **chosen,
                 "between": self._between,
                 "multipliers": {n: c.multiplier for n, c in self.budget.constraints.items()},
             }
@@ -201,6 +208,7 @@ class CheckpointSelector:
             "chosen_share": fraction,
             **{n: now[n] for n in (names.TOXICITY, names.JOINT) if n in now},
             "measured": {n: now[n] for n in self.budget.bounds if n in now},
+            _VALIDATION: dict(now),
         }
 
     def compare(self, done: int, now: Mapping[str, float], fraction: float = 1.0) -> str | None:
@@ -235,6 +243,7 @@ class CheckpointSelector:
         return {
             "start": self._start,
             "chosen": self._chosen,
+            "latest": self._latest,
             "rollbacks": self._rollbacks,
             "outside": self._outside,
             "stopped": self.stopped,
@@ -243,6 +252,7 @@ class CheckpointSelector:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the state of a checkpoint."""
         self._start, self._chosen = dict(state["start"]), dict(state["chosen"])
+        self._latest = dict(state.get("latest", {}))  # which checkpoints of before have not
         self._rollbacks, self._outside = list(state["rollbacks"]), state["outside"]
         self.stopped = state["stopped"]
 

@@ -32,6 +32,8 @@ Groups = Mapping[str, Sequence[str]]
 """Groups of conf/, each with its options."""
 _NOTHING = ("none", "None", "NONE", "nil", "Nil")
 _NO = (*_NOTHING, "no", "No", "false", "False", "disabled")
+_PLUGINS = {"joblib": "sweeps", "submitit": "sweeps", "ray": "ray"}
+"""Launchers of Hydra's, each with the extra that brings it."""
 _DASHED = re.compile(r"--?([a-z_]+)([a-zA-Z0-9_.@/]*)(=.*)?", re.DOTALL)
 
 
@@ -120,6 +122,23 @@ def missing_option(overrides: Sequence[str], message: str, groups: Groups) -> li
             want = alike if alike in options else _off(options)
             sentences.append(f"{text}: want {group}={want}")
     return sentences
+
+
+def missing_plugin(message: str) -> list[str]:
+    """What an error of Hydra's about a launcher or a sweeper wants.
+
+    Args:
+        message: Hydra's error.
+
+    Returns:
+        One sentence where a plugin is missing, or a sweeper was needed.
+    """
+    for option, extra in _PLUGINS.items():
+        if f"hydra/launcher/{option}" in message:
+            return [f"hydra/launcher: {option} is an extra: pip install 'lora_detox[{extra}]'"]
+    if "does not support sweep type" in message:
+        return ["an interval is chosen from by a study: add hydra/sweeper=optuna"]
+    return []
 
 
 def _spaces_around_equals(overrides: Sequence[str]) -> str | None:

@@ -36,7 +36,9 @@ def test_the_wheel_holds_what_runs_need_and_nothing_else(unpacked):
         if path.is_file() and "__pycache__" not in path.parts:
             assert (package / path.relative_to(ROOT / "lora_detox")).is_file(), path
     tops = {path.name for path in unpacked.iterdir()}
-    assert {t for t in tops if not t.endswith(".dist-info")} == {"lora_detox"}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"lora_detox", "hydra_plugins"}
+    plugins = {path.name for path in (unpacked / "hydra_plugins").iterdir()}
+    assert plugins == {"lora_detox_optuna"}  # a namespace without __init__.py
     licences = list(unpacked.glob("*.dist-info/licenses/LICENSE"))
     assert len(licences) == 1
     kinds = {path.suffix for path in unpacked.rglob("*") if path.is_file()}

@@ -20,6 +20,7 @@ from lora_detox.settings import known_keys, settings_yaml
 from lora_detox.settings.compose import open_keys
 from tests.docs.pages import FILES, PAGES, TOP, commands_of, name_of
 from tests.runs import SMOKE
+from tests.sweeps import values_of
 
 COMMANDS = {path: commands_of(path) for path in [*PAGES, *FILES]}
 WITH_COMMANDS = [path for path, commands in COMMANDS.items() if commands]
@@ -41,14 +42,11 @@ def overrides_of(words):
 
 def jobs_of(overrides):
     """The first and the last job of a sweep, or the one job."""
-    plain = [word for word in overrides if not word.startswith(("-", "hydra."))]
+    plain = [word for word in overrides if not word.startswith(("-", "hydra.", "hydra/"))]
     if not {"-m", "--multirun"} & set(overrides):
         return [plain]
-    values = [one.partition("=")[2].split(",") for one in plain]
-    keys = [one.partition("=")[0] for one in plain]
-    return [
-        [f"{key}={some[end]}" for key, some in zip(keys, values, strict=True)] for end in (0, -1)
-    ]
+    values = [values_of(one) for one in plain]
+    return [[some[end] for some in values] for end in (0, -1)]
 
 
 def write_finished(folder, overrides):

@@ -12,6 +12,7 @@ import pytest
 
 from lora_detox.api import compose_settings
 from tests.runs import TASKS, write_run
+from tests.sweeps import values_of
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SCRIPTS = sorted(RECIPES.glob("*/run.sh"))
@@ -67,7 +68,7 @@ def test_every_run_of_a_script_composes(script, shared, tmp_path):
     runs = [words for _, name, *words in commands if name == "lora_detox"]
     assert runs
     for words in runs:
-        overrides = [word for word in words if not word.startswith(("-", "hydra."))]
+        overrides = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
         for run in (Path(word[4:]) for word in overrides if word.startswith("run=")):
             (architecture,) = (one for one, task in TASKS.items() if run.name.endswith(task))
             write_run(run, architecture)  # export wants a finished run
@@ -77,9 +78,3 @@ def test_every_run_of_a_script_composes(script, shared, tmp_path):
             settings = compose_settings(composed)
             assert settings.policy.dtype.value == "auto"
             assert settings.seed == 3
-
-
-def values_of(word):
-    """An override of a sweep with each of its values."""
-    key, values = word.split("=", 1)
-    return [f"{key}={value}" for value in values.split(",")]
