@@ -114,6 +114,9 @@ def _panel(axes: Axes, results: Numbers, split: str) -> None:
             str(one["number"]), place, xytext=(4, 3), textcoords="offset points", fontsize=8
         )
     axes.plot(results["start"][split][1], results["start"][split][0], "k+", ms=12, label="start")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.25)
 
 

@@ -82,7 +82,8 @@ def check_other(words):
         assert set(targets) <= set(known), words
     elif words[0] == "bash":
         assert (TOP / words[1]).is_file(), words
-        compose_settings(words[2:], "nowhere")
+        own = [word for word in words[2:] if not word.startswith("hydra.")]
+        compose_settings(own, "nowhere")
     elif words[0] == "pytest":
         assert all((TOP / word).exists() for word in words[1:] if not word.startswith("-")), words
     elif words[1] == "-m" and words[2].startswith(("recipes.", "tests.")):
