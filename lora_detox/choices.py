@@ -20,6 +20,13 @@ class Stage(StrEnum):
     chat = "chat"
 
 
+class RolloutEngine(StrEnum):
+    """Who samples the responses of training."""
+
+    local = "local"
+    vllm = "vllm"
+
+
 class TaskKind(StrEnum):
     """What the policy is for, which decides the quality metric."""
 

@@ -24,6 +24,10 @@ class DivergenceError(DetoxError):
     """Training left the region where its numbers mean anything."""
 
 
+class RolloutError(DetoxError):
+    """A server of responses that cannot be reached, refuses, or answers what cannot be used."""
+
+
 class PrunedError(DetoxError):
     """A trial of a study that earlier trials had left no prospects, so that it was ended."""
 

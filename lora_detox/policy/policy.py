@@ -341,13 +341,15 @@ class LoraPolicy:
 
     def save(self, adapter_directory: Path, head_directory: Path) -> None:
         """Write the adapter in PEFT's format, and beside it the value head where there is one."""
-        self.model.save_pretrained(
-            adapter_directory, safe_serialization=True, selected_adapters=["default"]
-        )
-        (adapter_directory / "README.md").unlink(missing_ok=True)  # a blank form
+        self.save_adapter(adapter_directory)
         self.tokenizer.save_pretrained(adapter_directory)
         if self.value_head is not None:
             self.value_head.save(head_directory)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter alone in PEFT's format."""
+        self.model.save_pretrained(folder, safe_serialization=True, selected_adapters=["default"])
+        (folder / "README.md").unlink(missing_ok=True)  # a blank form
 
     def decode_texts(
         self, response_ids: Int[Tensor, "B R"], response_mask: Bool[Tensor, "B R"]

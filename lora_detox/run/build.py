@@ -16,6 +16,7 @@ from lora_detox.builders import controls as control
 from lora_detox.builders.data import EncodedPrompts, encode_prompts, load_data
 from lora_detox.builders.lengths import check_run
 from lora_detox.builders.policy import adapter_plan, backbone_plan, policy_path
+from lora_detox.builders.rollout import check_server, generate_of, uses_server
 from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers, load_word_list
 from lora_detox.builders.training import (
     Plan,
@@ -49,6 +50,7 @@ from lora_detox.run.opening import announce, announce_kind
 from lora_detox.run.origin import Resumed, begun_with, file_digest, find_resumed, rows_of
 from lora_detox.run.record import RunRecord
 from lora_detox.run.room import check_room
+from lora_detox.run.sampler import Sampler
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
 from lora_detox.scores import Encoder, prefix_credit
@@ -145,6 +147,7 @@ def build_job(settings: Settings) -> Job:
         base_checksum=base,
         adapter_checksum=adapter_checksum,
         controls=controls,
+        sampler=_sampler(settings, policy),
         update=update,
         evaluator=_evaluator(settings, policy, scorers, plan, clock, references=references),
         state=state,
@@ -218,6 +221,7 @@ def _checked_model(settings: Settings) -> tuple[BackbonePlan, AdapterPlan, Pretr
     check_scorers(settings)
     config = check_backbone(backbone, adapter)
     check_trainer_fits(settings, encoder_decoder=bool(config.is_encoder_decoder))
+    check_server(settings, encoder_decoder=bool(config.is_encoder_decoder))
     return backbone, adapter, config
 
 
@@ -269,6 +273,17 @@ def _prefix_credit(
         return earned.to(rollout.logprobs.device)
 
     return credit
+
+
+def _sampler(settings: Settings, policy: LoraPolicy) -> Sampler:
+    if not uses_server(settings):
+        return Sampler()
+    rollout = settings.rollout
+    return Sampler(
+        generate=generate_of(settings, policy),
+        most_gap=rollout.most_gap,
+        most_ratio=rollout.most_ratio,
+    )
 
 
 def _update(settings: Settings, policy: LoraPolicy, plan: Plan, controls: Controls) -> PpoUpdate:

@@ -23,6 +23,7 @@ from lora_detox.prompts import PromptSets, repeat_prompts
 from lora_detox.run.controls import Controls
 from lora_detox.run.origin import Resumed
 from lora_detox.run.record import RunRecord
+from lora_detox.run.sampler import Sampler
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
 from lora_detox.scores import Encoder, score_prompts
@@ -51,6 +52,7 @@ class Job:
         base_checksum: digest of the frozen weights before training.
         adapter_checksum: a number that changes when any adapter weight does, before training.
         controls: everything that moves between iterations.
+        sampler: who samples the responses of training.
         update: holds the optimizer.
         evaluator: fixed scorers, sampling and seeds.
         state: everything that training changes, saved and put back.
@@ -75,6 +77,7 @@ class Job:
     base_checksum: str
     adapter_checksum: float
     controls: Controls
+    sampler: Sampler
     update: PpoUpdate
     evaluator: Evaluator
     state: TrainingState

@@ -33,6 +33,7 @@ from lora_detox.settings.preflight import (
 )
 from lora_detox.settings.probe_texts import probe_texts
 from lora_detox.settings.reward_checks import check_reward_terms
+from lora_detox.settings.rollout_checks import check_rollout
 
 HELD_BY = {
     "perplexity": "perplexity",
@@ -81,6 +82,7 @@ def check_settings(settings: Settings) -> None:
     if settings.stage is Stage.compare:
         check_runs(settings.runs)
     _check_trainer(settings)
+    check_rollout(settings)
     _check_plan(settings)
     check_packages(settings)
     check_run_dir(settings)

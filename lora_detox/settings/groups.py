@@ -36,6 +36,7 @@ from lora_detox.ranges import (
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings, GuardSettings
 from lora_detox.settings.decoding import DecodingSettings
+from lora_detox.settings.rollout import RolloutSettings
 from lora_detox.settings.stages import (
     ChatSettings,
     ExportSettings,
@@ -294,6 +295,7 @@ class Settings:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     sft: SftSettings = field(default_factory=SftSettings)

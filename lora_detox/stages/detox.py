@@ -11,7 +11,7 @@ from lora_detox.advantages import estimate_advantages
 from lora_detox.choices import TrainerKind
 from lora_detox.errors import DivergenceError
 from lora_detox.progress import TrainingProgress
-from lora_detox.rollout import collect_rollout, generate_responses
+from lora_detox.rollout import collect_rollout
 from lora_detox.run.build import open_job
 from lora_detox.run.finish import evaluate_start, finish
 from lora_detox.run.iteration import (
@@ -83,7 +83,9 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     plan, policy, controls, seed = job.plan, job.policy, job.controls, job.seed(iteration)
     prompts = job.prompts(iteration)
     with job.timed("generate", iteration):
-        responses = generate_responses(policy, prompts, plan.sampling, **plan.generation, seed=seed)
+        responses = job.sampler.generate(
+            policy, prompts, plan.sampling, **plan.generation, seed=seed
+        )
     with job.timed("reference", iteration):
         rollout = collect_rollout(
             policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
@@ -96,10 +98,12 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     advantages = estimate_advantages(
         rollout, score, kl_coef, plan.advantages, token_bonus, controls.baseline
     )
+    advantages = job.sampler.weighted(advantages, rollout, responses)
     with job.timed("update", iteration):
         stats = job.update.step(rollout, advantages, iteration)
     records = IterationRecords(rollout, responses, scores, quality, kl_coef, stats)
     row = iteration_row(iteration, records) | controls.columns() | job.clock.columns()
+    row |= job.sampler.columns(rollout, responses)
     check_alive(row)
     controls.observe(quality.measures, stats, len(prompts.texts))
     row[EQUAL_SCORES] = bool((scores.score == scores.score[0]).all())
