@@ -17,7 +17,10 @@ _TASKS = {
     True: ("summarization", "Summarization", "AutoModelForSeq2SeqLM"),
     False: ("text-generation", "Text generation", "AutoModelForCausalLM"),
 }
-_IN_INDEX = ("toxicity", "judge_toxicity", "rouge1", "rouge2", "rougeL", "perplexity", "distinct_2")
+IN_INDEX = ("toxicity", "judge_toxicity", "rouge1", "rouge2", "rougeL", "perplexity", "distinct_2")
+"""Metrics that the card's metadata has."""
+SCORER_OF = {"toxicity": "reward", "judge_toxicity": "judge"}
+"""Roles of the scorers that measure some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class CardFacts:
         merged: what merging changed in the logits; None where nothing was merged.
         strength: of the adapter, as it is in the weights.
         measured: whether the figures are of this strength; else they are of strength 1.
+        serving: programs, whether they serve the adapter (yes, no, unknown), and how or why not.
     """
 
     name: str
@@ -51,6 +55,7 @@ class CardFacts:
     merged: Mapping[str, Any] | None = None
     strength: float = 1.0
     measured: bool = True
+    serving: Sequence[tuple[str, str, str]] = ()
 
 
 def model_card(
@@ -110,6 +115,7 @@ def card_data(
         language="en" if _is_english(summary) else None,
         datasets=[facts.data] if facts.data_on_hub else None,
         tags=["lora", "detoxification", "lora_detox", "peft"],
+        base_model_relation="adapter",
         model_name=facts.name,
         eval_results=_eval_results(facts, summary, metrics) or None,
     )
@@ -133,12 +139,12 @@ def _eval_results(
     task, task_name, _ = _TASKS[facts.encoder_decoder]
     scorers = summary.get("scorers") or {}
     results = []
-    for key in _IN_INDEX:
+    for key in IN_INDEX:
         for side in ("before", "after"):
             value = mean_of((summary.get(side) or {}).get(key))
             if value is None or key not in metrics:
                 continue
-            scorer = {"toxicity": "reward", "judge_toxicity": "judge"}.get(key, "")
+            scorer = SCORER_OF.get(key, "")
             by = f" by {scorers[scorer]}" if scorer in scorers else ""
             results.append(
                 EvalResult(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def check_export(run: str | None, export: ExportSettings) -> None:
         is_id = value is None or is_hub_id(value, with_owner=True)
         if not is_id and not (key == "base_model" and "/" not in str(value)):
             raise SettingsError(f"export.{key}: got {value!r}, want a hub id as user/name")
+    if export.license is not None and not _LICENSE.fullmatch(export.license):
+        raise SettingsError(
+            f"export.license: got {export.license!r}, want an identifier of the hub, as in "
+            "apache-2.0, mit or cc-by-nc-4.0"
+        )
+    if export.gguf and importlib.util.find_spec("gguf") is None:
+        raise SettingsError(
+            "export.gguf: the package gguf is not installed; pip install 'lora-detox[gguf]', or "
+            "export.gguf=false"
+        )
     _check_export_folder(folder, export)
     whole_package = export.space and not export.repo_id and _is_miniature(folder)
     if (export.repo_id or export.space) and export.base_model is None and not whole_package:
@@ -119,6 +130,9 @@ def check_export(run: str | None, export: ExportSettings) -> None:
             )
 
 
+_LICENSE = re.compile(r"[a-z0-9]+([.+-][a-z0-9]+)*")
+
+
 def _is_miniature(run: Path) -> bool:
     """Whether a run's base is a miniature of this package, which every installation has."""
     stored = stored_settings(run / "config.yaml", "run", _WHOLE)
@@ -126,7 +140,15 @@ def _is_miniature(run: Path) -> bool:
     return bool(stored["policy"].get("path") == "embedded:policy" and not tiny)
 
 
-EXPORTED = ("README.md", "adapter_config.json", "adapter_model.safetensors", "merged/", "space/")
+EXPORTED = (
+    "README.md",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter.gguf",
+    ".eval_results/",
+    "merged/",
+    "space/",
+)
 """What stage=export writes, folders with a slash."""
 
 

@@ -34,6 +34,7 @@ class ExportSettings:
     base_model: str | None = None
     base_revision: str | None = None
     merge: bool = False
+    gguf: bool = False
     strength: float = strength(1.0)
     repo_id: str | None = None
     revision: str | None = None

@@ -22,14 +22,18 @@ from lora_detox.export.adapter import (
 from lora_detox.export.facts import card_facts
 from lora_detox.export.figures import figures_at
 from lora_detox.export.finished_run import FinishedRun, read_run
+from lora_detox.export.gguf_adapter import plan_gguf, write_gguf
 from lora_detox.export.merge import merge
+from lora_detox.export.plain_lora import stored_adapter
 from lora_detox.export.push import MERGED, check_token, folder_files, push_folder
+from lora_detox.export.serving import Place, as_rows, serving_places
 from lora_detox.export.space import SPACE, write_space
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
 from lora_detox.policy.preflight import BackbonePlan, read_config, resolve_dtype
 from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 from lora_detox.report.card import CardFacts, model_card
+from lora_detox.report.eval_results import EVAL_RESULTS, eval_results_yaml
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.settings import Settings, settings_yaml
 from lora_detox.visible import readable
@@ -56,6 +60,9 @@ def run(settings: Settings) -> tuple[float, ...]:
     target = Path(export.path).expanduser() if export.path else source.folder / "export"
     plan = unquantized_base(source, settings)
     config = read_config(plan, "run")
+    stored = stored_adapter(source.adapter)
+    gguf = plan_gguf(stored, config) if export.gguf else None
+    places = serving_places(stored, config, merged=export.merge, gguf=export.gguf)
     commit = cached_commit(plan)
     revision = export.base_revision or plan.revision or (None if export.base_model else commit)
     base = export.base_model or source.base
@@ -71,15 +78,21 @@ def run(settings: Settings) -> tuple[float, ...]:
             folder = written / MERGED
             merged = merge(request, folder, expected, source, plan, export.strength)
         facts = card_facts(source, settings, base, revision, target, merged)
-        write_text_atomic(written / "README.md", _card(source, facts))
+        if gguf is not None:
+            write_gguf(written, gguf, facts.name)
+        rows_of_card = [(place.where, place.works, place.how) for place in places]
+        _write_card(source, replace(facts, serving=rows_of_card), written, export.repo_id)
         if export.space:
             write_space(source, written, base, revision, export.license)
         put_in_place(written, target, overwrite=export.overwrite)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     pushed = _send(target, settings, console)
-    _record(settings, target, difference, merged, pushed)
+    _record(settings, target, difference, merged, pushed, places)
     _say(console, settings, target, difference, merged, pushed)
+    _say_places(console, places)
+    _say_missing(console, settings, source)
+    console.print("done")
     return (difference,)
 
 
@@ -98,11 +111,16 @@ def _how_to_load(
     }
 
 
-def _card(source: FinishedRun, facts: CardFacts) -> str:
+def _write_card(source: FinishedRun, facts: CardFacts, written: Path, repo_id: str | None) -> None:
     """The card, with the figures of the exported strength where it was evaluated."""
     figures = figures_at(source, facts.strength)
     measured = replace(facts, measured=facts.strength == 1 or figures is not None)
-    return model_card(measured, {**source.summary, **(figures or {})}, names.METRICS)
+    summary = {**source.summary, **(figures or {})}
+    write_text_atomic(written / "README.md", model_card(measured, summary, names.METRICS))
+    results = eval_results_yaml(measured, summary, names.METRICS, repo_id)
+    if results is not None:
+        (written / EVAL_RESULTS).parent.mkdir()
+        write_text_atomic(written / EVAL_RESULTS, results)
 
 
 def _send(target: Path, settings: Settings, console: Console) -> dict[str, str] | None:
@@ -111,9 +129,11 @@ def _send(target: Path, settings: Settings, console: Console) -> dict[str, str] 
         return None
     if export.dry_run:
         where = f"{export.repo_id}, branch {export.revision or 'the default one'}"
-        console.print(readable(f"dry run: would send to {where}:", console), soft_wrap=True)
-        for name, size in folder_files(target):
-            console.print(readable(f"  {size:>12,} bytes  {name}", console), soft_wrap=True)
+        files = [f"  {size:>12,} bytes  {name}" for name, size in folder_files(target)]
+        card = (target / "README.md").read_text(encoding="utf-8").splitlines()
+        lines = [f"dry run: would send to {where}:", *files, "README.md:"]
+        for line in [*lines, *(f"  {one}".rstrip() for one in card)]:
+            console.print(readable(line, console), soft_wrap=True, markup=False)
         return None
     return push_folder(target, export)
 
@@ -124,6 +144,7 @@ def _record(
     difference: float,
     merged: dict[str, Any] | None,
     pushed: dict[str, str] | None,
+    places: list[Place],
 ) -> None:
     run_dir = Path(settings.run_dir)
     summary: dict[str, Any] = {
@@ -134,6 +155,7 @@ def _record(
         "strength": settings.export.strength,
         "files": dict(folder_files(target)),
         "logit_difference": difference,
+        "serving": as_rows(places),
         "versions": versions(),
     }
     optional = {"merged": merged, "pushed": pushed}
@@ -174,5 +196,30 @@ def _say(
         )
     if pushed:
         lines.append(f"pushed   {pushed['repo']} at {pushed['commit']}")
-    for line in [*lines, "done"]:
+    for line in lines:
         console.print(readable(line, console), soft_wrap=True)
+
+
+def _say_places(console: Console, places: list[Place]) -> None:
+    """Where the adapter can be served, one line for each program."""
+    for number, place in enumerate(places):
+        head = "serving" if number == 0 else ""
+        line = f"{head:<8} {place.where:<26} {place.works:<8} {place.how}"
+        console.print(readable(line, console), soft_wrap=True, markup=False)
+
+
+def _say_missing(console: Console, settings: Settings, source: FinishedRun) -> None:
+    """What the card lacks that a reader of the hub asks for, with the keys that give it."""
+    export = settings.export
+    lacks = {
+        "export.license": "the card states no licence, as in export.license=apache-2.0"
+        if export.license is None
+        else None,
+        "export.base_model": f"the card names the folder {Path(source.base).name} as the base; "
+        "give the base's hub id, as in export.base_model=google/flan-t5-base"
+        if export.base_model is None and Path(source.base).exists()
+        else None,
+    }
+    for key, what in lacks.items():
+        if what is not None:
+            console.print(readable(f"note     {key}: {what}", console), soft_wrap=True)

@@ -3,8 +3,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFReader
 from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -264,3 +266,61 @@ def test_an_adapter_that_changed_its_base_is_exported_at_strength_1_alone(finish
     overrides = ["stage=export", f"run={finished}", "export.strength=0.5"]
     with pytest.raises(SettingsError, match="exported at strength 1: init_lora_weights=pissa"):
         api.run(overrides, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_gguf_is_written_beside_the_adapter_and_serving_is_told(tmp_path, capsys):
+    finished = write_run(tmp_path / "finished", "t5")
+    overrides = ["stage=export", f"run={finished}", "export.gguf=true", "export.strength=0.5"]
+    summary = api.run([*overrides, "threads=1"], tmp_path / "out")
+    file = finished / "export" / "adapter.gguf"
+    assert summary["files"]["adapter.gguf"] == file.stat().st_size
+    values = {one.name: np.asarray(one.data) for one in GGUFReader(file).tensors}
+    adapter = load_file(finished / "adapter" / "adapter_model.safetensors")
+    name = "base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_{}.weight"
+    a, b = (adapter[name.format(part)].numpy() for part in "AB")
+    written = values["enc.blk.0.attn_q.weight.lora_b"] @ values["enc.blk.0.attn_q.weight.lora_a"]
+    np.testing.assert_allclose(written, 0.5 * b @ a, rtol=1e-4, atol=1e-7)
+
+    places = {one["where"]: (one["works"], one["how"]) for one in summary["serving"]}
+    assert places["vLLM"] == ("no", "it has no encoder-decoders such as t5")
+    assert places["llama.cpp"] == ("yes", "-m BASE.gguf --lora adapter.gguf")
+    console = capsys.readouterr().out
+    assert "serving  Transformers + PEFT" in console
+    assert "note     export.base_model: the card names the folder tiny_model" in console
+    card = (finished / "export" / "README.md").read_text()
+    assert "| vLLM | no | it has no encoder-decoders such as t5 |" in card
+
+
+def test_gguf_of_a_model_that_llama_cpp_does_not_run_is_refused(finished, tmp_path):
+    overrides = ["stage=export", f"run={finished}", "export.gguf=true"]
+    with pytest.raises(SettingsError, match=r"export\.gguf: model type gptj, want one of gemma"):
+        api.run(overrides, tmp_path / "out")
+    assert not (finished / "export").exists()
+
+
+@pytest.mark.parametrize("architecture", ["gptj", "t5"])
+def test_the_lines_of_the_card_load_the_export(tmp_path, monkeypatch, capsys, architecture):
+    """The card names folders by their last names alone, so it is read where these lie."""
+    finished = write_run(tmp_path / "finished", architecture)
+    api.run(["stage=export", f"run={finished}", "threads=1"], tmp_path / "out")
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "tiny_model").symlink_to(finished / "tiny_model")
+    (place / "finished").symlink_to(finished / "export")
+    monkeypatch.chdir(place)
+    card = (finished / "export" / "README.md").read_text()
+    lines = card.partition("```python\n")[2].partition("```")[0]
+    capsys.readouterr()
+    names = {}
+    exec(lines, names)
+    assert capsys.readouterr().out.strip()
+    kind = {"gptj": "GPTJForCausalLM", "t5": "T5ForConditionalGeneration"}[architecture]
+    assert type(names["model"].base_model.model).__name__ == kind
+
+
+@pytest.mark.parametrize("text", ["Apache 2.0", "apache_2.0", "mit,"])
+def test_what_is_no_licence_of_the_hub(written, text):
+    overrides = ["stage=export", f"run={written}", f"export.license='{text}'"]
+    with pytest.raises(SettingsError, match=r"export\.license: got .*as in apache-2\.0"):
+        api.compose_settings(overrides)
