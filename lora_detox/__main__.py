@@ -6,6 +6,7 @@ Nothing heavy is imported before the composed settings have been checked.
 import os
 import re
 import sys
+import tempfile
 import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -21,8 +22,9 @@ from lora_detox import __version__
 from lora_detox.choices import Stage, TrainerKind
 from lora_detox.comparison.callback import end_sweeps
 from lora_detox.disk import disk_error
-from lora_detox.errors import DetoxError
-from lora_detox.run_lock import claimed
+from lora_detox.errors import DetoxError, SettingsError
+from lora_detox.processes import joined, processes
+from lora_detox.run_lock import claimed_together
 from lora_detox.settings import closest_keys, register_schema, renamed, settings_from
 from lora_detox.settings.from_run import resumed_config
 from lora_detox.settings.hints import (
@@ -62,14 +64,16 @@ def run(config: DictConfig) -> tuple[float, ...]:
     """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
     try:
         resume, fresh = bool(config.resume), _is_default_name(config)
-        with claimed(Path(config.run_dir), fresh=fresh, resume=resume) as run_dir:
+        with claimed_together(Path(config.run_dir), fresh=fresh, resume=resume) as run_dir:
             config.run_dir = str(run_dir)
             if resume:
                 config = resumed_config(config, list(HydraConfig.get().overrides.task))
             objectives = run_stage(settings_from(config))
-            _finished.append(run_dir)
+            if processes().is_first:
+                _finished.append(run_dir)
     except DetoxError:
-        _remove_if_empty(Path(config.run_dir))
+        if processes().is_first:
+            _remove_if_empty(Path(config.run_dir))
         raise
     except Interrupted as stop:
         overrides = list(HydraConfig.get().overrides.task)
@@ -112,10 +116,13 @@ def main() -> int:
 def _job() -> int:
     """Run what the command line asks for."""
     register_schema()
-    if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
-        return _fail("\n".join(sentences))
     try:
-        run()
+        with joined(command_line=True):
+            if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
+                raise SettingsError("\n".join(sentences))
+            if processes().size > 1:
+                _as_one_of_many()
+            run()
     except Interrupted as stop:
         sys.stderr.write(visible(f"{stop}\n"))
         return stop.exit_code
@@ -130,6 +137,21 @@ def _job() -> int:
     finally:
         end_sweeps()  # of a multirun in which a job has failed: Hydra tells nobody of its end
     return 0
+
+
+def _as_one_of_many() -> None:
+    """Where several processes are one run: no multirun, and one folder.
+
+    Raises:
+        SettingsError: a multirun, whose jobs every process would begin.
+    """
+    if {"-m", "--multirun"} & set(sys.argv) or any("hydra.mode=" in one for one in sys.argv):
+        raise SettingsError(
+            f"--multirun with {processes().size} processes: each would begin every job of the "
+            "sweep; want one process, and jobs that a launcher starts (docs/sweeping.md)"
+        )
+    if not processes().is_first:  # Hydra makes a folder; that of the run is the first one's
+        sys.argv.append(f"hydra.run.dir={tempfile.gettempdir()}")
 
 
 def _without_a_run(arguments: list[str]) -> int | None:

@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_detox.__main__ import conf_dir, explain, trapped
 from lora_detox.errors import SettingsError
 from lora_detox.json_text import parse_json
-from lora_detox.run_lock import claimed
+from lora_detox.processes import joined
+from lora_detox.run_lock import claimed_together
 from lora_detox.settings import Settings, register_schema, settings_from
 from lora_detox.settings.from_run import resumed_config
 from lora_detox.settings.hints import Arguments
@@ -54,6 +55,8 @@ def _composed(overrides: list[str], run_dir: str | Path | None) -> DictConfig:
 def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, Any]:
     """Run a stage and return its summary.json.
 
+    Where a launcher has started several processes, each calls this and they are one run.
+
     Args:
         overrides: as on the command line.
         run_dir: where the run is written; None for runs/TASK/TIME, with -2, -3, ... at its end
@@ -65,14 +68,15 @@ def run(overrides: list[str], run_dir: str | Path | None = None) -> dict[str, An
     Raises:
         DetoxError: whatever the command line would report.
     """
-    config = _composed(overrides, run_dir)
-    resume = bool(config.resume)
-    fresh = run_dir is None and not resume
-    with claimed(Path(config.run_dir), fresh=fresh, resume=resume) as place:
-        config.run_dir = str(place)
-        if resume:
-            config = resumed_config(config, overrides)
-        run_stage(settings_from(config))
-        text = (place / "summary.json").read_text(encoding="utf-8")
+    with joined() as us:
+        config = _composed(overrides, run_dir)
+        resume = bool(config.resume)
+        fresh = run_dir is None and not resume
+        with claimed_together(Path(config.run_dir), fresh=fresh, resume=resume) as place:
+            config.run_dir = str(place)
+            if resume:
+                config = resumed_config(config, overrides)
+            run_stage(settings_from(config))
+            text = us.first(lambda: (place / "summary.json").read_text(encoding="utf-8"))
     summary: dict[str, Any] = parse_json(text)
     return summary

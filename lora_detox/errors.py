@@ -42,3 +42,7 @@ class OutOfMemoryError(DetoxError):
 
 class ExportError(DetoxError):
     """A result that could not be written or does not read back as it was written."""
+
+
+class ProcessError(DetoxError):
+    """Another of the processes that run one job has failed, or is gone."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lora_detox.errors import SettingsError
+from lora_detox.processes import local_rank, processes
 
 # Machine tuning. "Tiles" are CPUs with AMX, which multiply bf16 in tiles. In brackets stands where
 # a number was measured: a decision (docs/decisions), or a recipe (recipes/benchmarks, memory_plan).
@@ -112,14 +113,23 @@ def resolve_device(device: str) -> torch.device:
     """The device that "auto" means here: this process's GPU where there is one, else the CPU.
 
     Args:
-        device: "auto", or a device as torch names it.
+        device: "auto", or a device as torch names it; of several processes each takes a GPU of its
+            own.
 
     Returns:
         The device.
 
     Raises:
-        SettingsError: torch knows no such device, or this machine has none.
+        SettingsError: torch knows no such device, or this machine has none, or not enough.
     """
+    several = processes().size > 1
+    if several and device.startswith("cuda:"):
+        raise SettingsError(
+            f"device={device} with {processes().size} processes: each takes a GPU of its own; want "
+            "auto, cuda or cpu, and CUDA_VISIBLE_DEVICES to choose among the GPUs"
+        )
+    if several and device in ("auto", "cuda") and torch.cuda.is_available():
+        return _own_gpu(torch.cuda.device_count())
     if device != "auto":
         try:
             named = torch.device(device)
@@ -132,8 +142,20 @@ def resolve_device(device: str) -> torch.device:
             ) from error
         return named
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", local_rank())
     return torch.device("cpu")
+
+
+def _own_gpu(count: int) -> torch.device:
+    """The GPU of this one of several processes, out of so many on this machine."""
+    own = local_rank()
+    if own >= count:
+        raise SettingsError(
+            f"this machine has fewer GPUs ({count}) than processes (at least {own + 1}): want one "
+            "GPU for each (--nproc_per_node), or device=cpu"
+        )
+    torch.cuda.set_device(own)  # for whatever says "cuda" alone
+    return torch.device("cuda", own)
 
 
 def gains_by_bf16(device: torch.device, hidden_size: int) -> bool:

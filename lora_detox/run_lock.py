@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ from typing import Any
 
 from lora_detox.errors import SettingsError
 from lora_detox.json_text import parse_json
+from lora_detox.processes import processes
 
 try:
     import fcntl
@@ -115,6 +116,23 @@ def claimed(folder: Path, *, fresh: bool = False, resume: bool = False) -> Itera
         _release(place, descriptor)
         if made and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
+
+
+@contextmanager
+def claimed_together(folder: Path, *, fresh: bool = False, resume: bool = False) -> Iterator[Path]:
+    """Hold the folder for all processes of a run; see `claimed`.
+
+    Args:
+        folder: that the first process takes; what the others were named does not matter.
+        fresh: as in `claimed`.
+        resume: as in `claimed`.
+
+    Yields:
+        The folder that the first process holds.
+    """
+    mine = claimed(folder, fresh=fresh, resume=resume) if processes().is_first else None
+    with mine or nullcontext(folder) as place:
+        yield processes().gather(place)[0]
 
 
 def check_writable(folder: Path) -> None:

@@ -67,10 +67,18 @@ class _Listener:
 
 
 _listeners: list[_Listener] = []
+_silent = [False]
+
+
+def stay_silent(silent: bool) -> None:
+    """Whether it is left to another process of the run to say that a signal has come."""
+    _silent[0] = silent
 
 
 def _say(line: str) -> None:
     """Write to standard error; what `print` was in the midst of stays whole."""
+    if _silent[0]:
+        return
     try:
         os.write(2, line.encode())
     except OSError:  # a terminal that has hung up

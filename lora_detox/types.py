@@ -76,7 +76,7 @@ class Rollout:
         response_texts: B decoded responses without special tokens.
         minibatches: row indices by minibatch and microbatch; the same microbatches serve here and
             in the update, so that a backbone whose numbers depend on the batch (int8) agrees with
-            itself.
+            itself. Of several processes each has its own rows here.
         full_kl: exact KL(policy || reference) at each position [B, R], nats; only for the
             `full` penalty.
         frozen: what training cannot change of the rows, by minibatch and microbatch; None keeps

@@ -8,6 +8,7 @@ from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.preflight import BackbonePlan
+from lora_detox.processes import processes
 from lora_detox.settings import PolicySettings, Settings
 
 EMBEDDED_PREFIX = "embedded:"
@@ -49,7 +50,8 @@ def policy_path(settings: Settings) -> str:
         miniature = embedded_path(settings.task.miniature)
         most = max(settings.generation.response_tokens[1], settings.sft.max_response_tokens)
         tokens = settings.data.max_query_tokens + most
-        return str(write_tiny_policy(miniature, Path(settings.run_dir), tokens))
+        run_dir = Path(settings.run_dir)
+        return str(processes().first(lambda: write_tiny_policy(miniature, run_dir, tokens)))
     return model_path(settings.policy.path, settings)
 
 

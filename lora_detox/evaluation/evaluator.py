@@ -15,6 +15,7 @@ from lora_detox.metrics.bleu import bleu
 from lora_detox.metrics.diversity import copied
 from lora_detox.metrics.measure import measure_responses
 from lora_detox.metrics.rewriting import rewrite_columns
+from lora_detox.processes import processes
 from lora_detox.progress import phase
 from lora_detox.rollout import Generate, Responses, generate_responses
 from lora_detox.scores import Encoder, score_prompts
@@ -166,8 +167,10 @@ class Evaluator:
             outputs = self.policy.respond(*batch, with_entropy=False)
             logprobs[rows.cpu()] = outputs.logprobs.cpu()
 
-        for rows in lengths.argsort(descending=True, stable=True).split(self.batch_size):
+        own = processes().share(lengths.argsort(descending=True, stable=True))
+        for rows in filter(len, own.split(self.batch_size)):
             fitted(PASSES, rows, read)
+        processes().fill(own, logprobs)
         return logprobs
 
 

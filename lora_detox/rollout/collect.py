@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lora_detox.fitting import PASSES, fitted, rows_at_once
+from lora_detox.processes import processes
 from lora_detox.rollout.generation import Responses
 from lora_detox.rollout.passes import Passes, partition_rows
 from lora_detox.signals import end_if_asked
@@ -43,7 +44,8 @@ def collect_rollout(
         full_kl: also take the exact KL at each position, for the `full` penalty.
 
     Returns:
-        The rollout; every float tensor is 0 at padding.
+        The rollout; every float tensor is 0 at padding. Its minibatches have the rows that this
+        process reads, its tensors those of all.
     """
     minibatches = partition_rows(
         prompts.query_mask.sum(dim=1),
@@ -69,6 +71,8 @@ def collect_rollout(
 
     done = [[one for rows in m for one in fitted(PASSES, rows, read)] for m in minibatches]
     device = responses.ids.device
+    own = torch.tensor([row for m in done for rows, _ in m for row in rows.tolist()]).long()
+    processes().fill(own, *filled.values())
     return Rollout(
         prompts=prompts,
         response_ids=responses.ids,
@@ -77,7 +81,7 @@ def collect_rollout(
         minibatches=tuple(tuple(rows for rows, _ in m) for m in done),
         full_kl=filled["full_kl"].to(device) if full_kl else None,
         frozen=tuple(tuple(kept for _, kept in m) for m in done),
-        noise_kl=noise or 0.0,
+        noise_kl=processes().gather(noise)[0] or 0.0,
         **{name: filled[name].to(device) for name in _NUMBERS},
     )
 

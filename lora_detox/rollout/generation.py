@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lora_detox.fitting import GENERATION, fitted
+from lora_detox.processes import processes
 from lora_detox.rollout.sampling import sample_responses
 from lora_detox.types import Policy, PromptBatch, Sampling
 
@@ -68,10 +69,11 @@ def generate_responses(
             output-length sampler of the GPT-J detox script); equal ends fix it.
         batch_size: rows that are written together, fewer where memory runs out; sorted by query
             length first, so that a batch wastes little on padding.
-        seed: of all draws; row i gets the same numbers whatever the batch size.
+        seed: of all draws; row i gets the same numbers whatever the batch size, and whichever of
+            several processes writes it.
 
     Returns:
-        Responses in the order of the prompts.
+        Responses in the order of the prompts, in every process all of them.
     """
     count, (low, high) = len(prompts.texts), response_tokens
     device = prompts.query_ids.device
@@ -82,6 +84,7 @@ def generate_responses(
     mask = torch.zeros((count, high), dtype=torch.bool, device=device)
     logprobs = torch.zeros((count, high), device=device)
     order = prompts.query_mask.sum(dim=1).argsort(descending=True, stable=True)
+    own = processes().share(order)
 
     def write(rows: Tensor) -> None:
         columns = prompts.query_mask[rows].any(dim=0)
@@ -96,8 +99,9 @@ def generate_responses(
         )
 
     with policy.merged():
-        for rows in order.split(batch_size):
+        for rows in filter(len, own.split(batch_size)):
             fitted(GENERATION, rows, write)
+    processes().fill(own, ids, mask, logprobs)
     width = max(1, int(mask.any(dim=0).sum()))
     ids, mask, logprobs = ids[:, :width], mask[:, :width], logprobs[:, :width]
     texts = policy.decode_texts(ids, mask)

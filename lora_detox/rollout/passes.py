@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lora_detox.machine import GPU_OVERHEAD, pass_overhead
+from lora_detox.processes import processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +88,17 @@ def partition_rows(
         seed: of the shuffle.
 
     Returns:
-        Row indices by minibatch and microbatch; every row occurs once.
+        Row indices by minibatch and microbatch; every row occurs once, of several processes in one
+        of them. A minibatch of which this process has no row is empty.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(query_lengths), generator=generator).to(query_lengths.device)
     lengths, minibatches = query_lengths + response_lengths, []
     for rows in order.split(minibatch_size):
         longest_first = rows[lengths[rows].argsort(descending=True, stable=True)]
+        longest_first = processes().share(longest_first)
         sizes = passes.cut(
             query_lengths[longest_first].tolist(), response_lengths[longest_first].tolist()
         )
-        minibatches.append(longest_first.split(sizes))
+        minibatches.append(longest_first.split(sizes) if sizes else ())
     return tuple(minibatches)

@@ -40,15 +40,16 @@ from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.policy.words import word_starts
+from lora_detox.processes import processes
 from lora_detox.progress import phase
 from lora_detox.prompts import PromptSets
-from lora_detox.run.checksums import base_checksum, trained_checksum
+from lora_detox.run.checksums import base_checksum, check_alike, trained_checksum
 from lora_detox.run.controls import Controls, PrefixCredit
 from lora_detox.run.job import Job
 from lora_detox.run.manifest import TRAINER_PREFIX, number_of
 from lora_detox.run.opening import announce, announce_kind
 from lora_detox.run.origin import Resumed, begun_with, file_digest, find_resumed, rows_of
-from lora_detox.run.record import RunRecord
+from lora_detox.run.record import NoRecord, RunRecord
 from lora_detox.run.room import check_room
 from lora_detox.run.sampler import Sampler
 from lora_detox.run.selector import CheckpointSelector
@@ -77,7 +78,7 @@ def open_job(settings: Settings) -> Iterator[Job]:
     try:
         job = build_job(settings)
     except DetoxError:
-        if not had_tiny_policy:
+        if not had_tiny_policy and processes().is_first:
             remove_tiny_policy(run_dir)
         raise
     try:
@@ -104,7 +105,8 @@ def build_job(settings: Settings) -> Job:
     """
     clock, run_dir = Clock(), Path(settings.run_dir)
     prepare_process(settings.threads)
-    resumed = find_resumed(settings)
+    with processes().in_turn():
+        resumed = find_resumed(settings)
     torch.manual_seed(settings.seed)
     device = resolve_device(settings.device)
     clock.peak = partial(peak_memory, device)
@@ -123,6 +125,7 @@ def build_job(settings: Settings) -> Job:
     adapter_checksum, base = trained_checksum(policy), base_checksum(policy)
     parts = _parts(settings, policy, base, adapter_checksum, scorers)
     resumed.check("parts", parts)
+    check_alike({**rows, **parts, "device": device.type, "adapter": adapter_checksum})
     record = begun_with(settings, data=rows, parts=parts)
     references = any(encoded.validation.references)
     controls = _controls(settings, policy, reward, references=references)
@@ -130,7 +133,8 @@ def build_job(settings: Settings) -> Job:
     state = _state(settings, policy, update, controls, clock)
     check_room(settings, state.checkpoint_bytes())
     selector = _selector(settings, state, controls)
-    first_iteration = _resume(settings, resumed, state, selector)
+    with processes().in_turn():
+        first_iteration = _resume(settings, resumed, state, selector)
     job = Job(
         settings=settings,
         run_dir=run_dir,
@@ -152,7 +156,9 @@ def build_job(settings: Settings) -> Job:
         evaluator=_evaluator(settings, policy, scorers, plan, clock, references=references),
         state=state,
         selector=selector,
-        records=RunRecord(settings, run_dir, first_iteration, resumed, record),
+        records=RunRecord(settings, run_dir, first_iteration, resumed, record)
+        if processes().is_first
+        else NoRecord(),
         resumed=resumed,
         first_iteration=first_iteration,
     )
@@ -208,6 +214,7 @@ def _parts(
 
 
 def _load_policy(settings: Settings, backbone: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
+    torch.set_rng_state(processes().gather(torch.get_rng_state())[0])  # of the adapter's draws
     with phase(f"loading {settings.policy.path}"):
         policy = load_policy(backbone, adapter)
     policy.static_cache = settings.generation.static_cache

@@ -24,6 +24,7 @@ from lora_detox.evaluation.scorer_agreement import scorer_agreement, training_of
 from lora_detox.fitting import kept_sizes
 from lora_detox.metrics import names
 from lora_detox.metrics.summary import change, summarise, word_rules
+from lora_detox.processes import processes
 from lora_detox.report.console import print_result
 from lora_detox.report.fairness import fairness_lines
 from lora_detox.report.html import write_report
@@ -45,14 +46,14 @@ from lora_detox.types import Evaluation
 from lora_detox.visible import readable
 
 
-class Start(NamedTuple):
-    """Test prompts answered by the policy as it starts, and audit prompts where there are any."""
+class Answered(NamedTuple):
+    """Test prompts answered by the policy, and audit prompts where there are any."""
 
     evaluation: Evaluation
     audit: Evaluation | None
 
 
-def evaluate_start(job: Job) -> Start:
+def evaluate_start(job: Job) -> Answered:
     """Test, audit and validation prompts answered by the policy as it starts.
 
     Args:
@@ -77,11 +78,13 @@ def evaluate_start(job: Job) -> Start:
         validation = job.validate()
         job.record({"iteration": 0, "evaluation": validation})
         job.selector.begin(validation)
-    return Start(evaluation, audit)
+    return Answered(evaluation, audit)
 
 
-def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> tuple[float, ...]:
-    """Write adapter, value head, samples, summary and report; print the table.
+def finish(
+    job: Job, start: Answered, outcome: Mapping[str, Any] | None = None
+) -> tuple[float, ...]:
+    """Measure the result; the first process writes the run directory and prints the table.
 
     Args:
         job: after training.
@@ -91,16 +94,29 @@ def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> 
     Returns:
         The sweep objectives: toxicity after, quality lost.
     """
-    run_dir, settings, before = job.run_dir, job.settings, start.evaluation
     after = job.evaluator(job.encoded.test, "evaluating the result")
     audit = audited(job.evaluator, job.encoded.audit, "auditing the result")
-    with written_whole(run_dir) as part:
-        job.policy.save(part / "adapter", part)
+    if processes().is_first:
+        with written_whole(job.run_dir) as part:
+            job.policy.save(part / "adapter", part)
     fairness = _fairness(job, start, after, audit)
-    summary = plain({**_summary(job, before, after), **fairness, **(outcome or {})})
-    samples = write_samples(run_dir / "samples.jsonl", before, after)
-    if job.audit.keeps_answers and start.audit is not None and audit is not None:
-        write_rows(run_dir / AUDIT_FILE, audit_rows(start.audit, audit))
+    whole = {**_summary(job, start.evaluation, after), **fairness, **(outcome or {})}
+    summary = plain(whole)
+    if processes().is_first:
+        _write(job, start, Answered(after, audit), summary)
+    toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
+    lost = summary["after"].get(names.PERPLEXITY)
+    gained = summary["after"].get(names.JOINT, summary["after"].get(names.ROUGEL, 0.0))
+    quality = -gained if lost is None else lost
+    return (toxicity["mean"], quality)
+
+
+def _write(job: Job, start: Answered, end: Answered, summary: dict[str, Any]) -> None:
+    """Samples, report, card and summary; the adapter is there."""
+    run_dir, settings = job.run_dir, job.settings
+    samples = write_samples(run_dir / "samples.jsonl", start.evaluation, end.evaluation)
+    if job.audit.keeps_answers and start.audit is not None and end.audit is not None:
+        write_rows(run_dir / AUDIT_FILE, audit_rows(start.audit, end.audit))
     write_report(
         run_dir / "report.html",
         summary=summary,
@@ -113,11 +129,6 @@ def finish(job: Job, start: Start, outcome: Mapping[str, Any] | None = None) -> 
     write_json_atomic(run_dir / "summary.json", summary)  # last: a run with it is whole
     if not in_multirun():
         _print(summary, samples, run_dir)
-    toxicity = summary["after"].get(names.JUDGE_TOXICITY) or summary["after"][names.TOXICITY]
-    lost = summary["after"].get(names.PERPLEXITY)
-    gained = summary["after"].get(names.JOINT, summary["after"].get(names.ROUGEL, 0.0))
-    quality = -gained if lost is None else lost
-    return (toxicity["mean"], quality)
 
 
 def _print(summary: dict[str, Any], samples: list[dict[str, Any]], run_dir: Path) -> None:
@@ -136,7 +147,7 @@ def _print(summary: dict[str, Any], samples: list[dict[str, Any]], run_dir: Path
 
 
 def _fairness(
-    job: Job, start: Start, after: Evaluation, audit: Evaluation | None
+    job: Job, start: Answered, after: Evaluation, audit: Evaluation | None
 ) -> dict[str, Any]:
     """The entry `fairness`; none where nothing could be audited."""
     entry = model_fairness(
@@ -173,6 +184,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "words": word_rules((before, after)),
         "ref_kl": sum(kl) / len(kl),
         "iterations": job.plan.iterations,
+        "processes": processes().size,
         "stopped": RAN_TO_THE_END,
         "scorers": scorers,
         "scorer_agreement": {
@@ -182,7 +194,9 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "parameters": {
             **job.policy.count_parameters(),
             "base_dtype": str(job.policy.backbone.dtype).removeprefix("torch."),
-            "base_unchanged": base_checksum(job.policy) == job.base_checksum,
+            "base_unchanged": all(
+                processes().gather(base_checksum(job.policy) == job.base_checksum)
+            ),
             "base_checksum": job.base_checksum,
         },
         **({"rows_at_once": halved} if halved else {}),

@@ -20,9 +20,10 @@ from lora_detox.metrics.summary import summarise
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import LINE_EVERY_SECONDS, phase
 from lora_detox.prompts import PromptSets, repeat_prompts
+from lora_detox.run.checksums import check_drift
 from lora_detox.run.controls import Controls
 from lora_detox.run.origin import Resumed
-from lora_detox.run.record import RunRecord
+from lora_detox.run.record import NoRecord, RunRecord
 from lora_detox.run.sampler import Sampler
 from lora_detox.run.selector import CheckpointSelector
 from lora_detox.run.state import TrainingState
@@ -57,7 +58,7 @@ class Job:
         evaluator: fixed scorers, sampling and seeds.
         state: everything that training changes, saved and put back.
         selector: which state is the result.
-        records: metrics.jsonl and the trackers.
+        records: metrics.jsonl and the trackers, of the first process alone.
         resumed: what a resumed run goes on from.
         first_iteration: iterations that a resumed run has behind it.
     """
@@ -82,7 +83,7 @@ class Job:
     evaluator: Evaluator
     state: TrainingState
     selector: CheckpointSelector
-    records: RunRecord
+    records: RunRecord | NoRecord
     resumed: Resumed
     first_iteration: int
 
@@ -128,13 +129,16 @@ class Job:
 
     def validate(self) -> dict[str, Any]:
         """What the run would ship now on validation prompts, with its KL to the reference."""
+        check_drift(self.policy)
         with self.state.result():
             evaluation = self.evaluator(self.encoded.validation, "evaluating on validation prompts")
         both = {key: evaluation.per_response[key] for key in (names.REF_KL, names.REF_KL_K3)}
         return summarise(evaluation) | {key: sum(kl) / len(kl) for key, kl in both.items()}
 
     def save(self, done: int) -> Path:
-        """Write the checkpoint of so many iterations, if it is not the last one written."""
+        """Have the first process write the checkpoint of so many iterations, unless it has been."""
+        if isinstance(self.records, NoRecord):
+            return self.state.place(done)
         with self.clock("checkpoint"):
             return self.state.save(done, self.selector, self.records.files())
 

@@ -1,10 +1,13 @@
 """The first lines of a run: what it is, with which parts, and how to get the real thing."""
 
+import os
+
 import torch
 
 from lora_detox.builders.policy import trusted_code
 from lora_detox.choices import Stage, TaskKind, TrainerKind
 from lora_detox.machine import slow_dtype_note
+from lora_detox.processes import processes
 from lora_detox.report.console import print_line
 from lora_detox.report.wording import trust_notes
 from lora_detox.run.job import Job
@@ -58,6 +61,7 @@ def opening_lines(job: Job) -> list[str]:
         f"judge    {_scorer(job.judge or 'none: only the reward measures toxicity')}",
         *([] if job.encoder is None else [f"encoder  {job.encoder.encoder_id}"]),
         f"run      {job.run_dir}",
+        *_processes(settings),
     ]
     lines += notes(job)
     if job.first_iteration:
@@ -121,6 +125,25 @@ def _real_models(settings: Settings) -> str:
     if name in SENTIMENT_TASKS:
         return f"task={name} policy=gpt2 data=imdb reward=imdb_sentiment judge=none"
     return f"task={REAL_TASKS[settings.task.kind]}"
+
+
+def _processes(settings: Settings) -> list[str]:
+    """How many processes there are, where there are several, and where some have nothing to do."""
+    count, rows = processes().size, settings.algorithm.minibatch_size
+    if count == 1:
+        return []
+    lines = [f"shared   by {count} processes: rollout, scoring and update"]
+    if rows < count:
+        lines.append(
+            f"note     algorithm.minibatch_size={rows} with {count} processes: in an update "
+            f"{count - rows} of them have nothing to do"
+        )
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "PrecisionType.NO"):
+        lines.append(
+            f"note     accelerate's mixed_precision={precision} is not read; policy.dtype decides"
+        )
+    return lines
 
 
 def _update(settings: Settings) -> str:

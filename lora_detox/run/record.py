@@ -12,6 +12,23 @@ from lora_detox.settings import Settings, settings_yaml
 from lora_detox.types import Evaluation
 
 
+class NoRecord:
+    """What a process keeps that is not the first of its run: nothing."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """The first process writes the same row."""
+
+    def keep_start(self, evaluation: Evaluation, audit: Evaluation | None) -> None:
+        """The first process keeps the same evaluations."""
+
+    def files(self) -> dict[str, bytes]:
+        """The first process has them."""
+        return {}
+
+    def close(self) -> None:
+        """There are no files."""
+
+
 class RunRecord:
     """Rows of a run, to metrics.jsonl and every tracker.
 

@@ -195,6 +195,10 @@ class TrainingState:
             self._average.take(kept.average or kept.parameters, kept.observed)
         set_optimizer(self.optimizer, kept.optimizer, self._groups)
 
+    def place(self, done: int) -> Path:
+        """The folder of the checkpoint after `done` iterations."""
+        return self.folder / f"{RUN_PREFIX}{done:06d}"
+
     def save(self, done: int, selector: Stateful, files: Mapping[str, bytes] | None = None) -> Path:
         """Write a checkpoint after `done` iterations, if it is not the last one written.
 
@@ -264,7 +268,7 @@ class TrainingState:
                 f"version needs ({type(error).__name__}: {error}); resume with the version that "
                 "wrote it, or name another hydra.run.dir"
             ) from error
-        self._saved = (done, self.folder / f"{RUN_PREFIX}{done:06d}")
+        self._saved = (done, self.place(done))
         return done
 
     def _take(self, state: dict[str, Any], extra: Mapping[str, Tensor], selector: Stateful) -> None:

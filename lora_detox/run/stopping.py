@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lora_detox.errors import OutOfMemoryError
+from lora_detox.errors import DetoxError, OutOfMemoryError, ProcessError
 from lora_detox.fitting import naming_memory_faults
 from lora_detox.run.job import Job
 from lora_detox.settings import CheckpointSettings
@@ -15,7 +15,8 @@ from lora_detox.signals import Interrupted, end_if_asked, is_listening
 def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
     """One iteration; a signal ends it between two minibatches, and writes a checkpoint.
 
-    Memory that runs out even with a single row ends it in the same way.
+    Memory that runs out even with a single row ends it in the same way, and so does another process
+    of the run that has failed or is gone.
 
     An iteration that was not finished is dropped: all that it changed is taken back, and a resumed
     run does it again with the same draws.
@@ -30,6 +31,7 @@ def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
     Raises:
         Interrupted: once the checkpoint is written, with its place.
         OutOfMemoryError: likewise.
+        ProcessError: likewise.
     """
     if not is_listening():
         yield
@@ -40,7 +42,7 @@ def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
             yield
         done = iteration + 1
         end_if_asked()
-    except OutOfMemoryError as error:
+    except (OutOfMemoryError, ProcessError) as error:
         take_back()
         raise _with_checkpoint(job, iteration, error) from error
     except Interrupted as stop:
@@ -58,6 +60,8 @@ def kept_when_stopped(job: Job, iteration: int) -> Iterator[None]:
 def kept_at_end(job: Job) -> Iterator[None]:
     """What comes after training; where memory runs out, a checkpoint keeps what was learned.
 
+    So it does where another process of the run has failed or is gone.
+
     Args:
         job: whose iterations are done.
 
@@ -66,24 +70,26 @@ def kept_at_end(job: Job) -> Iterator[None]:
 
     Raises:
         OutOfMemoryError: once the checkpoint is written, with its place.
+        ProcessError: likewise.
     """
     take_back = job.state.hold(job.selector)
     try:
         with naming_memory_faults():
             yield
-    except OutOfMemoryError as error:
+    except (OutOfMemoryError, ProcessError) as error:
         take_back()
         raise _with_checkpoint(job, job.plan.iterations, error) from error
 
 
-def _with_checkpoint(job: Job, done: int, error: OutOfMemoryError) -> OutOfMemoryError:
+def _with_checkpoint(job: Job, done: int, error: OutOfMemoryError | ProcessError) -> DetoxError:
     """Keep what is done, and say where."""
     if done == 0:
-        return OutOfMemoryError(f"{error}. Nothing had been learned yet")
+        return type(error)(f"{error}. Nothing had been learned yet")
     kept = job.save(done)
-    return OutOfMemoryError(
+    memory = " where there is more memory" if isinstance(error, OutOfMemoryError) else ""
+    return type(error)(
         f"{error}. Iteration {done} of {job.plan.iterations} is kept in {kept}: resume=true goes "
-        "on from there where there is more memory"
+        f"on from there{memory}"
     )
 
 

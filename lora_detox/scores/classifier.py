@@ -11,10 +11,17 @@ from torch import Tensor
 from lora_detox.errors import DetoxError, ScorerError
 from lora_detox.fitting import Batches, fitted, is_out_of_memory
 from lora_detox.machine import CPU_BATCH_TOKENS
+from lora_detox.processes import processes
 from lora_detox.progress import advance
 from lora_detox.scores.heads import ClassifierHead, ScoreOutput, checked_output, read_head
 from lora_detox.scores.loading import check_classifier, identify, load_classifier, resolve_dtype
-from lora_detox.scores.windows import TokenWindow, WindowBatch, Windower, window_length
+from lora_detox.scores.windows import (
+    TokenWindow,
+    WindowBatch,
+    Windower,
+    by_length,
+    window_length,
+)
 from lora_detox.special_tokens import embedding_rows
 from lora_detox.types import Scores
 
@@ -165,10 +172,13 @@ class ClassifierScorer:
     @torch.inference_mode()
     def _window_logits(self, windows: Sequence[TokenWindow]) -> Float[Tensor, "W L"]:
         logits = torch.empty(len(windows), len(self._head.id2label))
-        for batch in self._windower.batches(windows, self._batch_size, self._batch_tokens):
+        own = processes().share(by_length(windows))
+        mine = [windows[place] for place in own]
+        for batch in self._windower.batches(mine, self._batch_size, self._batch_tokens):
             rows = range(len(batch.window_indices))
             for part, read in fitted(self._batches, rows, partial(self._read, batch)):
-                logits[batch.part(part).window_indices] = read
+                logits[[own[at] for at in batch.part(part).window_indices.tolist()]] = read
+        processes().fill(torch.tensor(own).long(), logits)
         return logits
 
     def _read(self, batch: WindowBatch, rows: range) -> Float[Tensor, "W L"]:

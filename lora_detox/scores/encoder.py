@@ -17,6 +17,7 @@ from lora_detox.fitting import Batches, fitted, is_out_of_memory
 from lora_detox.json_text import parse_json
 from lora_detox.machine import CPU_BATCH_TOKENS, scorer_dtype
 from lora_detox.model_files import NO_CODE
+from lora_detox.processes import processes
 from lora_detox.progress import advance
 from lora_detox.scores.loading import (
     ModelKeys,
@@ -29,7 +30,7 @@ from lora_detox.scores.loading import (
     read_model_config,
     resolve_model,
 )
-from lora_detox.scores.windows import WindowBatch, Windower, window_length
+from lora_detox.scores.windows import WindowBatch, Windower, by_length, window_length
 from lora_detox.special_tokens import embedding_rows
 
 
@@ -226,14 +227,17 @@ class Encoder:
     def _pooled(self, texts: Sequence[str]) -> Float[Tensor, "U D"]:
         windows = self._windower.windows(texts)
         firsts = list({one.text_index: one for one in reversed(windows)}.values())[::-1]
-        pooled: list[Tensor] = [torch.empty(0)] * len(firsts)
-        for batch in self._windower.batches(firsts, self._batch_size, self._batch_tokens):
+        own = processes().share(by_length(firsts))
+        mine = [firsts[place] for place in own]
+        pooled: dict[int, Tensor] = {}
+        for batch in self._windower.batches(mine, self._batch_size, self._batch_tokens):
             everything = range(len(batch.window_indices))
             parts = fitted(self._batches, everything, partial(self._read, batch))
             rows = [row for _, read in parts for row in read]
             for place, row in zip(batch.window_indices.tolist(), rows, strict=True):
-                pooled[place] = row
-        return torch.stack(pooled)
+                pooled[own[place]] = row.clone()
+        everyone = [one for part in processes().gather(pooled) for one in part.items()]
+        return torch.stack([row for _, row in sorted(everyone, key=lambda one: one[0])])
 
     def _read(self, batch: WindowBatch, rows: range) -> Float[Tensor, "W D"]:
         """Pooled states of some windows of a batch, on the CPU."""

@@ -13,6 +13,7 @@ import torch
 
 from lora_detox.errors import ScorerError
 from lora_detox.fitting import Batches, fitted
+from lora_detox.processes import processes
 from lora_detox.scores.calling import call_function
 from lora_detox.scores.contract import accepted_columns, check_takes_columns
 from lora_detox.types import Scorer, Scores
@@ -70,7 +71,8 @@ class FunctionScorer:
     def score(self, prompts: list[str], responses: list[str], **columns: Sequence[Any]) -> Scores:
         """Call the function once, with the columns of the rows as keywords, as TRL does.
 
-        Where memory runs out it is called with half of the rows at a time, and so on.
+        Where memory runs out it is called with half of the rows at a time, and so on. Of several
+        processes the first calls it, with all rows.
 
         Args:
             prompts: B prompt texts.
@@ -88,8 +90,8 @@ class FunctionScorer:
         toxic = self._companion.score(prompts, responses, **taken)
         keywords = columns if self._takes_columns else {}
         texts = {"prompts": list(prompts), "completions": list(responses)}
-        parts = fitted(self._batches, _Arguments({**texts, **keywords}), self._call)
-        values = [value for _, returned in parts for value in returned]
+        arguments = _Arguments({**texts, **keywords})
+        values = processes().first(lambda: self._values(arguments))
         if len(values) != len(responses) or not all(math.isfinite(value) for value in values):
             raise ScorerError(
                 f"the reward function {self._name} returned {len(values)} numbers "
@@ -103,6 +105,10 @@ class FunctionScorer:
             parts={self._name: score, **toxic.parts},
             scorer_id=self.scorer_id,
         )
+
+    def _values(self, arguments: "_Arguments") -> list[float]:
+        parts = fitted(self._batches, arguments, self._call)
+        return [value for _, returned in parts for value in returned]
 
     def _call(self, arguments: "_Arguments") -> list[float]:
         of_function = self._function, arguments.columns, self._name

@@ -94,6 +94,11 @@ def position_limit_of(model: Any) -> int | None:
     return min(limits, default=None)
 
 
+def by_length(windows: Sequence[TokenWindow]) -> list[int]:
+    """Places of windows, the longest first, equal ones in their order."""
+    return sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
+
+
 class Windower:
     """Cuts texts into overlapping windows of at most `length` tokens.
 
@@ -152,7 +157,7 @@ class Windower:
         Yields:
             Each window in exactly one batch.
         """
-        order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].ids), i))
+        order = by_length(windows)
         pad_id = self._tokenizer.pad_token_id or 0
         first = 0
         while first < len(order):

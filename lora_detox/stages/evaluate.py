@@ -38,6 +38,7 @@ from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import check_backbone, read_config
 from lora_detox.policy.strength import at_strength
 from lora_detox.policy.tokenizer import load_tokenizer
+from lora_detox.processes import processes
 from lora_detox.progress import phase
 from lora_detox.prompts import fixed_batches, repeat_prompts
 from lora_detox.report.compare import write_comparison
@@ -101,11 +102,13 @@ def run(settings: Settings) -> tuple[float, ...]:
         **evaluation_summary(settings, numbers, sets, results),
         **audit_summary(results, audit, (reward, judge)),
         "scorers": scorers,
+        "processes": processes().size,
         "seconds": {"total": clock.elapsed(), **clock.total},
         **process_facts(device),
     }
     summary["scorer_agreement"] = models_agreement(summary["models"], settings)
-    _write(settings, plain(summary), sets, results, keeps_answers=audit.keeps_answers)
+    if processes().is_first:
+        _write(settings, plain(summary), sets, results, keeps_answers=audit.keeps_answers)
     last = summary["models"][-1]["sets"]["in_distribution"]
     toxicity = last.get(names.JUDGE_TOXICITY) or last[names.TOXICITY]
     lost = last.get(names.PERPLEXITY)

@@ -1,39 +1,33 @@
 """PPO epochs over one rollout: accumulate microbatches, check, step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from lora_detox.fitting import PASSES, attempt, rows_at_once
+from lora_detox.processes import processes
 from lora_detox.signals import end_if_asked
 from lora_detox.types import (
     Advantages,
-    FrozenStates,
     Policy,
     Rollout,
     Sampling,
     UpdateStats,
     moved_kl,
 )
-from lora_detox.update.ppo_loss import PpoLoss, TokenBatch, ppo_loss, ref_kl_loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Microbatch:
-    """Rows that go through the model together.
-
-    Attributes:
-        rows: of the rollout [b].
-        frozen: keeper of what training cannot change of them; None keeps nothing.
-        tokens: their response tokens.
-    """
-
-    rows: Tensor
-    frozen: FrozenStates | None
-    tokens: int
+from lora_detox.update.gradients import add_up_gradients
+from lora_detox.update.minibatches import (
+    FIELDS,
+    Microbatch,
+    Minibatch,
+    Sums,
+    Totals,
+    minibatches_of,
+)
+from lora_detox.update.ppo_loss import TokenBatch, ppo_loss, ref_kl_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,32 +43,7 @@ class PpoPlan:
     target_kl: float | None
 
 
-FIELDS = tuple(one.name for one in fields(PpoLoss))
 _POLICY, _VALUE, _RATIO = (FIELDS.index(name) for name in ("policy", "value", "ratio"))
-
-
-class _Totals:
-    """Running sums of one update, in fp64 on the policy's device: the host does not wait for them.
-
-    `losses` are those of `ppo_loss` by FIELDS, `entropy` is in nats, `tokens` are known beforehand,
-    `steps` counts the optimizer steps that were taken, `norm` is the sum of their gradient norms.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.losses = torch.zeros(len(FIELDS), dtype=torch.float64, device=device)
-        self.entropy, self.steps, self.norm = self.losses.new_zeros(3).unbind()
-        self.tokens = 0
-
-    def add(self, losses: Tensor, entropy: Tensor, tokens: int) -> None:
-        """Of one microbatch."""
-        self.losses = self.losses + losses
-        self.entropy = self.entropy + entropy
-        self.tokens += tokens
-
-    @property
-    def means(self) -> Tensor:
-        """The losses by token."""
-        return self.losses / max(self.tokens, 1)
 
 
 class PpoUpdate:
@@ -111,14 +80,15 @@ class PpoUpdate:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.learning_rate_at(iteration)
         generator = torch.Generator().manual_seed(iteration)
-        torch.manual_seed(iteration)  # dropout has no generator of its own, and must resume alike
-        minibatches, totals = _minibatches(rollout), _Totals(rollout.response_mask.device)
+        # Dropout has no generator of its own, and must resume alike; other rows, other draws.
+        torch.manual_seed(iteration + (processes().rank << 32))
+        minibatches, totals = minibatches_of(rollout), Totals(rollout.response_mask.device)
         ratio_errors: list[Tensor] = []
         epochs, early_stopped = 0, False
         with self.policy.training():
             for _ in range(self.plan.ppo_epochs):
                 epochs += 1
-                epoch = _Totals(rollout.response_mask.device)
+                epoch = Totals(rollout.response_mask.device)
                 for index in torch.randperm(len(minibatches), generator=generator).tolist():
                     error = self._minibatch(
                         rollout,
@@ -133,7 +103,7 @@ class PpoUpdate:
                     break
         return self._stats(totals, ratio_errors[0], rollout, epochs, early_stopped=early_stopped)
 
-    def _moved_too_far(self, epoch: _Totals, noise_kl: float) -> bool:
+    def _moved_too_far(self, epoch: Totals, noise_kl: float) -> bool:
         limit = self.plan.target_kl
         if limit is None:
             return False
@@ -143,18 +113,18 @@ class PpoUpdate:
         self,
         rollout: Rollout,
         advantages: Advantages,
-        microbatches: list[_Microbatch],
-        running: tuple[_Totals, _Totals],
+        minibatch: Minibatch,
+        running: tuple[Totals, Totals],
         *,
         first: bool,
     ) -> Tensor:
         """Accumulate a minibatch's gradient, take one step or none; its largest ratio error."""
-        own, errors = _Totals(rollout.response_mask.device), []
-        sums = self._accumulate(rollout, advantages, microbatches, with_entropy=first)
-        for microbatch, (losses, entropy, error) in zip(microbatches, sums, strict=True):
-            errors.append(error)
+        own = Totals(rollout.response_mask.device)
+        sums = self._accumulate(rollout, advantages, minibatch, with_entropy=first)
+        sums = self._over_processes(sums, minibatch.tokens, rollout.response_mask.device)
+        for part in sums:
             for one in (own, *running):
-                one.add(losses, entropy, microbatch.tokens)
+                one.add(part.losses, part.entropy, part.tokens)
         norm, means = self._clip_gradients(), own.means
         finite = norm.isfinite() & means[_POLICY].isfinite() & means[_VALUE].isfinite()
         bad = ~finite | (means[_RATIO] > self.plan.ratio_threshold)
@@ -162,31 +132,45 @@ class PpoUpdate:
         totals, _ = running
         totals.steps = totals.steps + ~bad
         totals.norm = totals.norm + torch.where(bad, 0.0, norm.double())
-        return torch.stack(errors).max()
+        return torch.stack([part.error for part in sums]).max()
+
+    def _over_processes(self, sums: list[Sums], tokens: int, device: torch.device) -> list[Sums]:
+        """Gradient and sums of the whole minibatch, as one part; with one process as they are."""
+        us, count = processes(), len(FIELDS) + 1
+        if us.size == 1:
+            return sums
+        add_up_gradients(self.policy.trainable_parameters())
+        numbers = torch.zeros(count + us.size, dtype=torch.float64, device=device)
+        for part in sums:
+            numbers[:count] += torch.cat([part.losses, part.entropy[None]])
+        if sums:  # each process has a place of its own, so that no maximum has to travel
+            numbers[count + us.rank] = torch.stack([part.error for part in sums]).max()
+        us.add_up(numbers)
+        losses, entropy, errors = numbers.split([len(FIELDS), 1, us.size])
+        return [Sums(losses=losses, entropy=entropy[0], error=errors.max(), tokens=tokens)]
 
     def _accumulate(
         self,
         rollout: Rollout,
         advantages: Advantages,
-        microbatches: list[_Microbatch],
+        minibatch: Minibatch,
         *,
         with_entropy: bool,
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The gradient of a minibatch, and what `_microbatch` says of each of its parts.
+    ) -> list[Sums]:
+        """The gradient of this process's rows, and what `_microbatch` says of each part of them.
 
         Where memory runs out, the list becomes one of smaller microbatches, and the minibatch
         begins anew: without gradients, with the same draws.
         """
-        tokens = sum(one.tokens for one in microbatches)
-        device = rollout.response_mask.device
+        microbatches, device = minibatch.parts, rollout.response_mask.device
         draws = _draws(device)
         while True:
             microbatches[:] = [part for one in microbatches for part in self._cut(one, rollout)]
             self.optimizer.zero_grad(set_to_none=True)
-            sums: list[tuple[Tensor, Tensor, Tensor]] = []
+            sums: list[Sums] = []
             for one in microbatches:
                 end_if_asked()
-                work = partial(self._microbatch, rollout, advantages, one, tokens)
+                work = partial(self._microbatch, rollout, advantages, one, minibatch.tokens)
                 done = attempt(PASSES, len(one.rows), partial(work, with_entropy=with_entropy))
                 if done is None:
                     break
@@ -195,13 +179,13 @@ class PpoUpdate:
                 return sums
             _draw_again(draws, device)
 
-    def _cut(self, microbatch: _Microbatch, rollout: Rollout) -> list[_Microbatch]:
+    def _cut(self, microbatch: Microbatch, rollout: Rollout) -> list[Microbatch]:
         """The same rows in parts that fit into memory, as far as that is known."""
         size = rows_at_once(PASSES, len(microbatch.rows))
         if size == len(microbatch.rows):
             return [microbatch]
         return [
-            _Microbatch(
+            Microbatch(
                 rows=rows,
                 frozen=None if microbatch.frozen is None else self.policy.frozen_states(),
                 tokens=int(rollout.response_mask[rows].sum()),
@@ -225,15 +209,12 @@ class PpoUpdate:
         self,
         rollout: Rollout,
         advantages: Advantages,
-        microbatch: _Microbatch,
+        microbatch: Microbatch,
         minibatch_tokens: int,
         *,
         with_entropy: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Forward and backward of some rows, weighted by their part of the minibatch's tokens.
-
-        Sums of the losses by FIELDS and of the entropy, and the largest ratio error.
-        """
+    ) -> Sums:
+        """Forward and backward of some rows, weighted by their part of the minibatch's tokens."""
         plan, prompts, rows = self.plan, rollout.prompts, microbatch.rows
         outputs = self.policy.respond(
             prompts.query_ids[rows],
@@ -263,7 +244,12 @@ class PpoUpdate:
         (objective / minibatch_tokens).backward()
         drift = (outputs.logprobs.detach() - batch.logprobs) * batch.mask
         losses = torch.stack([getattr(loss, name).detach() for name in FIELDS]).double()
-        return losses, outputs.entropy.sum().double(), (drift.exp() - 1).abs().max()
+        return Sums(
+            losses=losses,
+            entropy=outputs.entropy.sum().double(),
+            error=(drift.exp() - 1).abs().max(),
+            tokens=microbatch.tokens,
+        )
 
     def _clip_gradients(self) -> Tensor:
         """The gradient norm before clipping; a list, as an iterator would be empty next time."""
@@ -273,7 +259,7 @@ class PpoUpdate:
 
     def _stats(
         self,
-        totals: _Totals,
+        totals: Totals,
         ratio_error: Tensor,
         rollout: Rollout,
         epochs: int,
@@ -315,21 +301,3 @@ def _draw_again(draws: tuple[Tensor, Tensor | None], device: torch.device) -> No
     torch.set_rng_state(on_cpu)
     if on_gpu is not None:
         torch.cuda.set_rng_state(on_gpu, device)
-
-
-def _minibatches(rollout: Rollout) -> list[list[_Microbatch]]:
-    """The microbatches of each minibatch; the host waits once for all token counts."""
-    lengths = rollout.response_mask.sum(dim=1)
-    sums = [lengths[rows].sum() for minibatch in rollout.minibatches for rows in minibatch]
-    counts = iter(torch.stack(sums).tolist())
-    return [
-        [
-            _Microbatch(
-                rows=rows,
-                frozen=None if rollout.frozen is None else rollout.frozen[index][place],
-                tokens=next(counts),
-            )
-            for place, rows in enumerate(minibatch)
-        ]
-        for index, minibatch in enumerate(rollout.minibatches)
-    ]

@@ -13,6 +13,7 @@ PAGES = [
 """Log and decisions are history: they name the commands of their day."""
 FILES = sorted((TOP / "conf").rglob("*.yaml"))
 PROGRAMS = ("python", "make", "bash", "lora-detox", "pytest", "git", "pip", "hf", "accelerate")
+LAUNCHERS = (["torchrun"], ["accelerate", "launch"])
 _SPAN = re.compile(r"`([^`]+)`")
 _VARIABLE = re.compile(r"[A-Z_]+=\S*")
 
@@ -57,4 +58,6 @@ def commands_of(path):
 def _without_variables(words):
     """A command without `NAME=value` before it and the folder of its program."""
     first = next((n for n, word in enumerate(words) if not _VARIABLE.fullmatch(word)), len(words))
-    return [word.removeprefix(".venv/bin/") for word in words[first:]]
+    words = [word.removeprefix(".venv/bin/") for word in words[first:]]
+    launched = any(words[: len(one)] == one for one in LAUNCHERS) and "-m" in words
+    return ["python", *words[words.index("-m") :]] if launched else words
