@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_detox.metrics.diversity import symbols
+
 RESAMPLES = 2000
 CORPUS = ("distinct_2", "common_openings", "self_bleu")
 """Measures of all responses together, which have no interval."""
@@ -89,7 +91,6 @@ _NAMES = {
     "nll": "reference_nll",
     "tokens": "response_tokens",
     "rougeL": "rougeL",
-    "symbols": "symbols",
     "relevance": "relevance",
 }
 
@@ -114,6 +115,7 @@ def read(folder: Path) -> dict[str, Judged]:
         texts = [row["response"] for row in of_set]
         columns["words"] = np.array([len(text.split()) for text in texts], dtype=float)
         columns["digits"] = np.array([_digits(text) for text in texts])
+        columns["symbols"] = np.array([symbols(text) for text in texts])
         corpus = {key: numbers[key] for key in CORPUS[1:] if key in numbers}
         sets[data] = Judged(columns=columns, distinct_2=numbers["distinct_2"], corpus=corpus)
     return sets

@@ -14,7 +14,6 @@ def write_judged(folder, level):
             "judge_toxicity": level,
             "reference_nll": 30.0,
             "response_tokens": 10,
-            "symbols": 0.0,
             "relevance": 0.2,
         }
         for place in range(40)
