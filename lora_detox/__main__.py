@@ -42,6 +42,8 @@ _NO_ADVICE = "To append to your config use "
 _JSON = "--json"
 _finished: list[Path] = []
 """Folders of the runs of this process that ended well."""
+_LAUNCHERS = ("joblib", "submitit", "ray")
+"""Packages whose errors come from processes of jobs."""
 _NO_FILES = "\nConfig search path:"
 
 
@@ -117,6 +119,14 @@ def _job() -> int:
     """Run what the command line asks for."""
     register_schema()
     try:
+        return _status_of_run()
+    finally:
+        end_sweeps()  # of a multirun in which a job has failed: Hydra tells nobody of its end
+
+
+def _status_of_run() -> int:
+    """Run, and say what went wrong in one message where it is known."""
+    try:
         with joined(command_line=True):
             if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
                 raise SettingsError("\n".join(sentences))
@@ -126,17 +136,23 @@ def _job() -> int:
     except Interrupted as stop:
         sys.stderr.write(visible(f"{stop}\n"))
         return stop.exit_code
+    except KeyboardInterrupt:  # while a launcher waits for jobs in other processes
+        return Interrupted("SIGINT").exit_code
     except DetoxError as error:
-        return _fail(str(error))
+        message = str(error)
     except (HydraException, OmegaConfBaseException) as error:  # a missing option is an OSError too
-        return _fail(explain(error, sys.argv[1:]))
+        message = explain(error, sys.argv[1:])
     except OSError as error:
         if traceback.extract_tb(error.__traceback__)[-1].name != "mkdir":
             raise  # not the folder of the run, which Hydra makes
-        return _fail(str(disk_error(Path(str(error.filename)), error)))
-    finally:
-        end_sweeps()  # of a multirun in which a job has failed: Hydra tells nobody of its end
-    return 0
+        message = str(disk_error(Path(str(error.filename)), error))
+    except Exception as error:
+        if (lost := lost_job(error)) is None:
+            raise
+        message = lost
+    else:
+        return 0
+    return _fail(message)
 
 
 def _as_one_of_many() -> None:
@@ -170,6 +186,19 @@ def _without_a_run(arguments: list[str]) -> int | None:
         sys.stdout.write(visible("".join(f"{line}\n" for line in examination())))
         return 0
     return None
+
+
+def lost_job(error: Exception) -> str | None:
+    """What to say of a launcher whose job ended without an answer; None for another error."""
+    launcher = type(error).__module__.partition(".")[0]
+    if launcher not in _LAUNCHERS:
+        return None
+    first = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"a job of the sweep was lost with its process, as when memory runs out ({launcher}: "
+        f"{first}); sweep.html has those that have ended, and stage=compare runs=[FOLDER] writes "
+        "it again"
+    )
 
 
 def _going_on(config: DictConfig, overrides: list[str]) -> str:

@@ -8,6 +8,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter_kinds import kind_of
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.stored_adapter import read_stored
+from lora_detox.processes import processes
 from lora_detox.rollout import Generate, VllmRollouts, VllmServer, generate_responses
 from lora_detox.settings import Settings
 
@@ -35,6 +36,11 @@ def check_server(settings: Settings, *, encoder_decoder: bool) -> None:
             f"rollout=vllm with policy.path={settings.policy.path}: T5, BART and other "
             "encoder-decoders are not in vLLM, which reads prompt and response as one text; want "
             "rollout=local, or a decoder-only policy"
+        )
+    if (size := processes().size) > 1:
+        raise SettingsError(
+            f"rollout=vllm: this run has {size} processes, of which each would sample all "
+            "responses; want one process, and the GPUs for the server (--tensor-parallel-size)"
         )
     stored = adapter_path(settings.policy.adapter, settings)
     if stored is not None and (reason := _refused(stored)):

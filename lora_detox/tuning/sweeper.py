@@ -177,11 +177,12 @@ def _kept(folder: Path) -> Iterator[None]:
     """A signal ends the study; say how to go on with it."""
     try:
         yield
-    except Interrupted as stop:
+    except KeyboardInterrupt as error:  # not always ours: a launcher may wait for other processes
+        stop = error if isinstance(error, Interrupted) else Interrupted("SIGINT")
         stop.where = (
             f"; the study is kept in {folder}: type its command again with hydra.sweep.dir={folder}"
         )
-        raise
+        raise stop from None
 
 
 def _outcome(result: JobReturn, options: StudyOptions) -> tuple[tuple[float, float], Any]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lora_detox.__main__ import lost_job
 from lora_detox.comparison.jobs import read_jobs
 from tests.runs import ONE_RUN
 
-pytestmark = [pytest.mark.training, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[3]
 
 TELLS_ITS_GPU = """
@@ -25,6 +25,24 @@ def score(completions, **columns):
 """
 
 
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("joblib.externals.loky.process_executor", "TerminatedWorkerError"),
+        ("submitit.core.utils", "UncompletedJobError"),
+    ],
+)
+def test_a_job_that_was_killed_is_told_in_one_sentence(package, name):
+    killed = getattr(pytest.importorskip(package), name)("killed\nand much more")
+    sentence = lost_job(killed)
+    assert "lost with its process" in sentence
+    assert "killed" in sentence
+    assert "much more" not in sentence
+    assert lost_job(ValueError("a fault of ours")) is None
+
+
+@pytest.mark.training
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "plugin"), [("processes", "joblib_launcher"), ("jobs", "submitit_launcher")]
 )
