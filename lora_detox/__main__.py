@@ -127,12 +127,7 @@ def _job() -> int:
 def _status_of_run() -> int:
     """Run, and say what went wrong in one message where it is known."""
     try:
-        with joined(command_line=True):
-            if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
-                raise SettingsError("\n".join(sentences))
-            if processes().size > 1:
-                _as_one_of_many()
-            run()
+        _run_together()
     except Interrupted as stop:
         sys.stderr.write(visible(f"{stop}\n"))
         return stop.exit_code
@@ -153,6 +148,16 @@ def _status_of_run() -> int:
     else:
         return 0
     return _fail(message)
+
+
+def _run_together() -> None:
+    """Check what was typed and run it, as one of several processes where there are several."""
+    with joined(command_line=True):
+        if sentences := trapped(read_arguments(sys.argv[1:], conf_groups())):
+            raise SettingsError("\n".join(sentences))
+        if processes().size > 1:
+            _as_one_of_many()
+        run()
 
 
 def _as_one_of_many() -> None:
