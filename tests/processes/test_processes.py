@@ -147,8 +147,11 @@ def test_a_signal_to_one_process_ends_all_and_the_run_goes_on(fault, alone, tmp_
     job = {"overrides": [*FEW, "checkpoint.every=0"], "folder": str(run), "fault": fault}
     ended = launch_jobs(tmp_path, job)
     assert ended.returncode != 0
-    said = "stopped by SIGTERM" if fault == "SIGTERM" else "another of the 2 processes is gone"
-    assert ended.stderr.count(said) == 1
+    # The launcher tells the others to end when one is killed: whichever they notice first, once.
+    sentences = ["stopped by SIGTERM"]
+    if fault == "SIGKILL":
+        sentences.append("another of the 2 processes is gone")
+    assert sum(map(ended.stderr.count, sentences)) == 1
     assert [one.name for one in (run / "checkpoints").iterdir()] == ["iteration_000001"]
     api.run(["resume=true"], run)
     assert largest_difference(alone / "few", run) < 1e-5
