@@ -246,3 +246,18 @@ class TrainerKind(StrEnum):
     def is_trl(self) -> bool:
         """Whether a trainer of TRL does it, which takes decoder-only models alone."""
         return self.value.startswith("trl_")
+
+
+class TrialSampler(StrEnum):
+    """How Optuna chooses the next trial of a study."""
+
+    tpe = "tpe"
+    nsga2 = "nsga2"
+    random = "random"
+
+
+class TrialPrompts(StrEnum):
+    """Prompts by which the trials of a study are judged."""
+
+    validation = "validation"
+    test = "test"

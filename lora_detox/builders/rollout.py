@@ -5,10 +5,9 @@ from pathlib import Path
 from lora_detox.builders.policy import adapter_path
 from lora_detox.choices import RolloutEngine, Stage
 from lora_detox.errors import SettingsError
-from lora_detox.policy.adapter_kinds import kind_of
+from lora_detox.policy.plain_lora import more_than_factors
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.stored_adapter import read_stored
-from lora_detox.processes import processes
 from lora_detox.rollout import Generate, VllmRollouts, VllmServer, generate_responses
 from lora_detox.settings import Settings
 
@@ -37,13 +36,8 @@ def check_server(settings: Settings, *, encoder_decoder: bool) -> None:
             "encoder-decoders are not in vLLM, which reads prompt and response as one text; want "
             "rollout=local, or a decoder-only policy"
         )
-    if (size := processes().size) > 1:
-        raise SettingsError(
-            f"rollout=vllm: this run has {size} processes, of which each would sample all "
-            "responses; want one process, and the GPUs for the server (--tensor-parallel-size)"
-        )
     stored = adapter_path(settings.policy.adapter, settings)
-    if stored is not None and (reason := _refused(stored)):
+    if stored is not None and (reason := more_than_factors(read_stored(stored))):
         raise SettingsError(
             f"policy.adapter: {stored}: vLLM takes plain LoRA alone, this has {reason}; want "
             "rollout=local"
@@ -75,15 +69,3 @@ def generate_of(settings: Settings, policy: LoraPolicy) -> Generate:
 
 def _server(settings: Settings) -> VllmServer:
     return VllmServer(settings.rollout.url, settings.rollout.timeout)
-
-
-def _refused(stored: str) -> str:
-    """What of a stored adapter is no plain LoRA; empty for one that is."""
-    config = read_stored(stored)
-    if (kind := kind_of(config)) != "LORA":
-        return f"{kind} weights"
-    if getattr(config, "use_dora", False):
-        return "the magnitudes of DoRA"
-    if getattr(config, "bias", "none") != "none":
-        return "biases"
-    return "whole modules (modules_to_save)" if getattr(config, "modules_to_save", None) else ""

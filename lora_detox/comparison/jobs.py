@@ -17,6 +17,8 @@ from lora_detox.settings.stored import stored_json
 
 RECORDS = ".jobs"
 """Folder of the records within that of the sweep."""
+STUDY = "study.json"
+"""File of a sweep that is a study: its trials."""
 UNENDED = (
     "did not end by itself: its process was killed, or the machine was (out of memory?), or it "
     "still runs"

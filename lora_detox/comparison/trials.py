@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_detox.comparison.jobs import first_line
+from lora_detox.comparison.jobs import STUDY, first_line
 from lora_detox.comparison.objectives import objective_measures
 from lora_detox.errors import DetoxError
 from lora_detox.metrics import names
@@ -15,7 +15,6 @@ from lora_detox.report.tables import Table
 from lora_detox.report.wording import in_text, number
 from lora_detox.settings.stored import stored_json
 
-STUDY = "study.json"
 _STATES = {"complete": "complete", "pruned": "pruned", "fail": "failed", "running": "not ended"}
 _NOT_KNOWN = float("nan")
 _MOST_LABELS = 30

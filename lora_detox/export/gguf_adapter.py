@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import PretrainedConfig
 
 from lora_detox.errors import ExportError, SettingsError
-from lora_detox.export.plain_lora import StoredAdapter, beyond_plain_lora, stored_adapter
+from lora_detox.policy.plain_lora import StoredAdapter, beyond_plain_lora, stored_adapter
 
 GGUF_ADAPTER = "adapter.gguf"
 """Its name beside adapter_model.safetensors."""

@@ -6,7 +6,7 @@ from typing import Literal
 from transformers import PretrainedConfig
 
 from lora_detox.export.gguf_adapter import gguf_refusal
-from lora_detox.export.plain_lora import StoredAdapter, beyond_plain_lora, one_scaling
+from lora_detox.policy.plain_lora import StoredAdapter, beyond_plain_lora, one_scaling
 
 Works = Literal["yes", "no", "unknown"]
 

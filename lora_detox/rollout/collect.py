@@ -54,36 +54,66 @@ def collect_rollout(
         passes=replace(passes, rows=rows_at_once(PASSES, passes.rows)),
         seed=seed,
     )
-    filled = {name: torch.zeros(responses.mask.shape) for name in (*_NUMBERS, "full_kl")}
-    noise: float | None = None  # of the first microbatch
-
-    def read(rows: Tensor) -> FrozenStates:
-        nonlocal noise
-        end_if_asked()
-        kept = policy.frozen_states()
-        ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
-        batch = (*ids, responses.mask[rows], sampling, kept)
-        numbers = _numbers_of(policy, batch, full_kl=full_kl)
-        noise = noise_kl(policy, batch, numbers["logprobs"]) if noise is None else noise
-        for name, values in numbers.items():
-            filled[name][rows.cpu()] = values.cpu()
-        return kept
-
+    read = _Reading(policy, prompts, responses, sampling, full_kl=full_kl)
     done = [[one for rows in m for one in fitted(PASSES, rows, read)] for m in minibatches]
+    read.share()
     device = responses.ids.device
-    own = torch.tensor([row for m in done for rows, _ in m for row in rows.tolist()]).long()
-    processes().fill(own, *filled.values())
     return Rollout(
         prompts=prompts,
         response_ids=responses.ids,
         response_mask=responses.mask,
         response_texts=responses.texts,
         minibatches=tuple(tuple(rows for rows, _ in m) for m in done),
-        full_kl=filled["full_kl"].to(device) if full_kl else None,
+        full_kl=read.filled["full_kl"].to(device) if full_kl else None,
         frozen=tuple(tuple(kept for _, kept in m) for m in done),
-        noise_kl=processes().gather(noise)[0] or 0.0,
-        **{name: filled[name].to(device) for name in _NUMBERS},
+        noise_kl=processes().gather(read.noise)[0] or 0.0,
+        **{name: read.filled[name].to(device) for name in _NUMBERS},
     )
+
+
+class _Reading:
+    """What is read of the rows of this process, one microbatch a call.
+
+    `filled` has the numbers of all rows by name, 0 where none is read; `noise` is that of the first
+    microbatch, None before it; `rows` were read by this process.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: PromptBatch,
+        responses: Responses,
+        sampling: Sampling,
+        *,
+        full_kl: bool,
+    ) -> None:
+        self.policy, self.prompts, self.responses = policy, prompts, responses
+        self.sampling, self.full_kl = sampling, full_kl
+        shape = responses.mask.shape
+        self.filled = {name: torch.zeros(shape) for name in (*_NUMBERS, "full_kl")}
+        self.noise: float | None = None
+        self.rows: list[Tensor] = []
+
+    def __call__(self, rows: Tensor) -> FrozenStates:
+        """Read some rows; what of them the update need not compute again."""
+        end_if_asked()
+        policy, prompts, responses = self.policy, self.prompts, self.responses
+        kept = policy.frozen_states()
+        ids = (prompts.query_ids[rows], prompts.query_mask[rows], responses.ids[rows])
+        batch = (*ids, responses.mask[rows], self.sampling, kept)
+        numbers = _numbers_of(policy, batch, full_kl=self.full_kl)
+        if self.noise is None:
+            self.noise = noise_kl(policy, batch, numbers["logprobs"])
+        places = rows.cpu()
+        for name, values in numbers.items():
+            self.filled[name][places] = values.cpu()
+        self.rows.append(places)
+        return kept
+
+    def share(self) -> None:
+        """Give all processes the numbers of all rows."""
+        none = torch.zeros(0, dtype=torch.long)  # where this process has no rows
+        processes().fill(torch.cat([none, *self.rows]), *self.filled.values())
 
 
 def rollout_of_start(prompts: PromptBatch, responses: Responses) -> Rollout:

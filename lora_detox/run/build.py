@@ -77,6 +77,7 @@ def open_job(settings: Settings) -> Iterator[Job]:
     had_tiny_policy = has_tiny_policy(run_dir)
     try:
         job = build_job(settings)
+        announce(job)
     except DetoxError:
         if not had_tiny_policy and processes().is_first:
             remove_tiny_policy(run_dir)
@@ -103,7 +104,7 @@ def build_job(settings: Settings) -> Job:
     Raises:
         DetoxError: whatever is wrong with settings, data or models.
     """
-    clock, run_dir = Clock(), Path(settings.run_dir)
+    clock = Clock()
     prepare_process(settings.threads)
     with processes().in_turn():
         resumed = find_resumed(settings)
@@ -113,31 +114,21 @@ def build_job(settings: Settings) -> Job:
     backbone, adapter, config = _checked_model(settings)
     announce_kind(settings, device)
     plan = plan_of(settings, resolve_dtype(backbone, config))
-    data = load_data(settings)
-    rows = rows_of(data)
-    resumed.check("data", rows)
-    audit = audit_plan(settings)
-    encoded = _encoded(settings, data, backbone, config, audit)
-    with phase("loading reward and judge"):
-        scorers = (*load_scorers(settings, device), load_encoder(settings, device))
-    reward, judge, encoder = scorers
+    data, rows, audit, encoded = _read_data(settings, resumed, backbone, config)
+    reward, judge, encoder = scorers = _scorers(settings, device)
     policy = _load_policy(settings, backbone, adapter)
     adapter_checksum, base = trained_checksum(policy), base_checksum(policy)
     parts = _parts(settings, policy, base, adapter_checksum, scorers)
-    resumed.check("parts", parts)
-    check_alike({**rows, **parts, "device": device.type, "adapter": adapter_checksum})
-    record = begun_with(settings, data=rows, parts=parts)
+    _check_begin(resumed, rows, parts, policy, adapter_checksum)
     references = any(encoded.validation.references)
     controls = _controls(settings, policy, reward, references=references)
     update = _update(settings, policy, plan, controls)
     state = _state(settings, policy, update, controls, clock)
-    check_room(settings, state.checkpoint_bytes())
     selector = _selector(settings, state, controls)
-    with processes().in_turn():
-        first_iteration = _resume(settings, resumed, state, selector)
-    job = Job(
+    first_iteration = _resume(settings, resumed, state, selector)
+    return Job(
         settings=settings,
-        run_dir=run_dir,
+        run_dir=Path(settings.run_dir),
         device=device,
         clock=clock,
         plan=plan,
@@ -156,24 +147,28 @@ def build_job(settings: Settings) -> Job:
         evaluator=_evaluator(settings, policy, scorers, plan, clock, references=references),
         state=state,
         selector=selector,
-        records=RunRecord(settings, run_dir, first_iteration, resumed, record)
-        if processes().is_first
-        else NoRecord(),
+        records=_records(settings, first_iteration, resumed, data=rows, parts=parts),
         resumed=resumed,
         first_iteration=first_iteration,
     )
-    announce(job)
-    return job
 
 
-def _encoded(
-    settings: Settings,
-    data: PromptSets,
-    backbone: BackbonePlan,
-    config: PretrainedConfig,
-    audit: AuditPlan,
-) -> EncodedPrompts:
-    """Prompts as tokens, once they and the settings are found to fit the model."""
+def _scorers(
+    settings: Settings, device: torch.device
+) -> tuple[Scorer, Scorer | None, Encoder | None]:
+    """Reward, judge and encoder, loaded."""
+    with phase("loading reward and judge"):
+        return *load_scorers(settings, device), load_encoder(settings, device)
+
+
+def _read_data(
+    settings: Settings, resumed: Resumed, backbone: BackbonePlan, config: PretrainedConfig
+) -> tuple[PromptSets, dict[str, str], AuditPlan, EncodedPrompts]:
+    """Prompts, what they are known by, and as tokens; the settings are found to fit the model."""
+    data = load_data(settings)
+    rows = rows_of(data)
+    resumed.check("data", rows)
+    audit = audit_plan(settings)
     tokenizer = load_tokenizer(backbone, config)
     encoded = encode_prompts(
         settings,
@@ -183,7 +178,7 @@ def _encoded(
         audit=audit.rows,
     )
     check_run(settings, config, tokenizer, data, encoded)
-    return encoded
+    return data, rows, audit, encoded
 
 
 def _parts(
@@ -213,6 +208,18 @@ def _parts(
     return parts
 
 
+def _check_begin(
+    resumed: Resumed,
+    rows: dict[str, str],
+    parts: dict[str, str],
+    policy: LoraPolicy,
+    adapter_checksum: float,
+) -> None:
+    """A resumed run goes on with the parts that it had, and all processes have the same."""
+    resumed.check("parts", parts)
+    check_alike({**rows, **parts, "device": policy.device.type, "adapter": adapter_checksum})
+
+
 def _load_policy(settings: Settings, backbone: BackbonePlan, adapter: AdapterPlan) -> LoraPolicy:
     torch.set_rng_state(processes().gather(torch.get_rng_state())[0])  # of the adapter's draws
     with phase(f"loading {settings.policy.path}"):
@@ -235,7 +242,8 @@ def _checked_model(settings: Settings) -> tuple[BackbonePlan, AdapterPlan, Pretr
 def _state(
     settings: Settings, policy: LoraPolicy, update: PpoUpdate, controls: Controls, clock: Clock
 ) -> TrainingState:
-    return TrainingState(
+    """What training changes, once there is room for its checkpoints."""
+    state = TrainingState(
         Path(settings.run_dir) / "checkpoints",
         policy,
         update.optimizer,
@@ -244,6 +252,8 @@ def _state(
         keep=settings.checkpoint.keep,
         average=settings.algorithm.average,
     )
+    check_room(settings, state.checkpoint_bytes())
+    return state
 
 
 def _controls(
@@ -350,4 +360,15 @@ def _resume(
         return 0
     if settings.stage is Stage.sft:
         return number_of(resumed.checkpoint, TRAINER_PREFIX)
-    return state.resume(selector)
+    with processes().in_turn():
+        return state.resume(selector)
+
+
+def _records(
+    settings: Settings, first_iteration: int, resumed: Resumed, **begun: dict[str, str]
+) -> RunRecord | NoRecord:
+    """Those of the first process alone are kept; `begun` is what the run depends on."""
+    if not processes().is_first:
+        return NoRecord()
+    record = begun_with(settings, **begun)
+    return RunRecord(settings, Path(settings.run_dir), first_iteration, resumed, record)

@@ -32,24 +32,25 @@ class Sampler:
         """Whether another engine draws."""
         return self.most_gap is not None
 
-    def mismatch(self, rollout: Rollout, responses: Responses) -> Mismatch | None:
-        """The gap of a rollout; None where our own weights drew it."""
-        return mismatch_of(rollout, responses, self.most_ratio) if self.is_remote else None
-
-    def check(self, iteration: int, rollout: Rollout, responses: Responses) -> None:
-        """End a run whose responses come from another distribution than is trained.
+    def compare(self, iteration: int, rollout: Rollout, responses: Responses) -> Mismatch | None:
+        """The gap of a rollout; one between other distributions than is trained ends the run.
 
         Args:
             iteration: from 0.
             rollout: with our logprobs.
             responses: with those of sampling.
 
+        Returns:
+            The gap; None where our own weights drew.
+
         Raises:
             RolloutError: with the gap, and what makes one.
         """
-        gap = self.mismatch(rollout, responses)
-        if gap is None or self.most_gap is None or gap.mean_gap <= self.most_gap:
-            return
+        if self.most_gap is None:
+            return None
+        gap = mismatch_of(rollout, responses, self.most_ratio)
+        if gap.mean_gap <= self.most_gap:
+            return gap
         raise RolloutError(
             f"iteration {iteration}: logprobs of the server and ours differ by {gap.mean_gap:.3g} "
             f"nats a token in the mean (largest {gap.largest_gap:.3g}), want at most "
@@ -58,18 +59,20 @@ class Sampler:
             "are before the temperature)"
         )
 
-    def weighted(
-        self, advantages: Advantages, rollout: Rollout, responses: Responses
-    ) -> Advantages:
-        """Advantages times the cut ratio of our probability over the server's, token by token."""
-        gap = self.mismatch(rollout, responses)
-        if gap is None:
-            return advantages
-        return replace(advantages, advantages=advantages.advantages * gap.weights)
 
-    def columns(self, rollout: Rollout, responses: Responses) -> Mapping[str, float]:
-        """What metrics.jsonl says of the gap; nothing where our own weights drew."""
-        gap = self.mismatch(rollout, responses)
-        if gap is None:
-            return {}
-        return {GAP: gap.mean_gap, RATIO: gap.mean_ratio, CLIPPED: gap.clipped}
+def weighted(advantages: Advantages, mismatch: Mismatch | None) -> Advantages:
+    """Advantages times the cut ratio of our probability over the server's, token by token."""
+    if mismatch is None:
+        return advantages
+    return replace(advantages, advantages=advantages.advantages * mismatch.weights)
+
+
+def mismatch_columns(mismatch: Mismatch | None) -> Mapping[str, float]:
+    """What metrics.jsonl says of the gap; nothing where our own weights drew."""
+    if mismatch is None:
+        return {}
+    return {
+        GAP: mismatch.mean_gap,
+        RATIO: mismatch.mean_ratio,
+        CLIPPED: mismatch.clipped,
+    }

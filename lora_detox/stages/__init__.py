@@ -69,5 +69,6 @@ def _check_processes(settings: Settings) -> None:
     if settings.rollout.engine is not RolloutEngine.local:
         raise SettingsError(
             f"rollout={settings.rollout.engine.value} with {count} processes: each would ask the "
-            "server for every response; want rollout=local, or one process"
+            "server for every response; want rollout=local, or one process, and the GPUs for the "
+            "server (--tensor-parallel-size)"
         )

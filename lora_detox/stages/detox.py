@@ -24,6 +24,7 @@ from lora_detox.run.iteration import (
     learn_start,
 )
 from lora_detox.run.job import Job
+from lora_detox.run.sampler import mismatch_columns, weighted
 from lora_detox.run.stopping import kept_at_end, kept_when_stopped
 from lora_detox.scores import score_prompts
 from lora_detox.settings import Settings
@@ -90,6 +91,7 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
         rollout = collect_rollout(
             policy, prompts, responses, plan.sampling, **plan.collection, seed=seed
         )
+    mismatch = job.sampler.compare(iteration, rollout, responses)
     check_start(job, iteration, rollout, responses)
     with job.timed("score", iteration):
         scores = score_prompts(job.reward, prompts, rollout.response_texts)
@@ -98,12 +100,12 @@ def iterate(job: Job, iteration: int) -> dict[str, Any]:
     advantages = estimate_advantages(
         rollout, score, kl_coef, plan.advantages, token_bonus, controls.baseline
     )
-    advantages = job.sampler.weighted(advantages, rollout, responses)
+    advantages = weighted(advantages, mismatch)
     with job.timed("update", iteration):
         stats = job.update.step(rollout, advantages, iteration)
     records = IterationRecords(rollout, responses, scores, quality, kl_coef, stats)
     row = iteration_row(iteration, records) | controls.columns() | job.clock.columns()
-    row |= job.sampler.columns(rollout, responses)
+    row |= mismatch_columns(mismatch)
     check_alive(row)
     controls.observe(quality.measures, stats, len(prompts.texts))
     row[EQUAL_SCORES] = bool((scores.score == scores.score[0]).all())

@@ -66,12 +66,7 @@ def run(settings: Settings) -> tuple[float, ...]:
     prepare_process(settings.threads)
     clock, device = Clock(), resolve_device(settings.device)
     models, numbers = evaluated_models(settings), protocol_numbers(settings)
-    plans = []
-    for model in models:
-        backbone = model.backbone(settings)
-        with named_by_models(model, settings):
-            config = check_backbone(backbone, NO_ADAPTER)
-        plans.append(plan_decoding(model.decoding, settings, backbone, config))
+    asked = [(model, _decoding_of(model, settings)) for model in models]
     check_strengths(models, settings)
     if slow := slow_dtype_note(settings.policy.dtype.value, device):
         print_line(f"note     {slow}")
@@ -82,7 +77,6 @@ def run(settings: Settings) -> tuple[float, ...]:
         print_line(f"data     {one.data.path}: {one.read}; {len(one.rows)} asked")
     if audit.prompts is not None:
         print_line(f"audit    {audit.prompts.name}: {audit.prompts.read}")
-    asked = list(zip(models, plans, strict=True))
     audit_set = audit_prompt_set(settings, audit)
     for one_asked in asked:
         _check_lengths(settings, one_asked, [*sets, *audit_set], numbers)
@@ -113,6 +107,14 @@ def run(settings: Settings) -> tuple[float, ...]:
     toxicity = last.get(names.JUDGE_TOXICITY) or last[names.TOXICITY]
     lost = last.get(names.PERPLEXITY)
     return (toxicity["mean"], -last.get(names.ROUGEL, 0.0) if lost is None else lost)
+
+
+def _decoding_of(model: EvaluatedModel, settings: Settings) -> DecodingPlan:
+    """What changes how a model writes, once its files are found to be whole."""
+    backbone = model.backbone(settings)
+    with named_by_models(model, settings):
+        config = check_backbone(backbone, NO_ADAPTER)
+    return plan_decoding(model.decoding, settings, backbone, config)
 
 
 def _answers(

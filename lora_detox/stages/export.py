@@ -24,12 +24,12 @@ from lora_detox.export.figures import figures_at
 from lora_detox.export.finished_run import FinishedRun, read_run
 from lora_detox.export.gguf_adapter import plan_gguf, write_gguf
 from lora_detox.export.merge import merge
-from lora_detox.export.plain_lora import stored_adapter
 from lora_detox.export.push import MERGED, check_token, folder_files, push_folder
 from lora_detox.export.serving import Place, as_rows, serving_places
 from lora_detox.export.space import SPACE, write_space
 from lora_detox.machine import resolve_device
 from lora_detox.metrics import names
+from lora_detox.policy.plain_lora import stored_adapter
 from lora_detox.policy.preflight import BackbonePlan, read_config, resolve_dtype
 from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 from lora_detox.report.card import CardFacts, model_card

@@ -18,7 +18,11 @@ from lora_detox.report.wording import number
 from lora_detox.run.origin import Resumed, begun_with, find_resumed, rows_digest
 from lora_detox.scores import ClassifierScorer, check_padding, probe_scorer
 from lora_detox.scores.loading import resolve_classifier
-from lora_detox.scores.training_data import describe_training, write_training_data
+from lora_detox.scores.training_data import (
+    TrainingData,
+    describe_training,
+    write_training_data,
+)
 from lora_detox.settings import Settings, probe_texts, settings_yaml
 from lora_detox.trainers.classifier import (
     CLASSIFIER,
@@ -59,10 +63,8 @@ def run(settings: Settings) -> tuple[float, ...]:
     place = resolve_classifier(settings.reward_model.path, _KEY, settings.reward_model.revision)
     civil, id2label = classifier_labels(place, settings)
     splits = labelled_splits(settings)
-    sets = {"test": splits["test"]} | {
-        name: test_set(name, path, settings)
-        for name, path in settings.reward_model.test_sets.items()
-    }
+    further = settings.reward_model.test_sets.items()
+    sets = {"test": splits["test"]} | {name: test_set(name, at, settings) for name, at in further}
     rows = {name: _digest(texts) for name, texts in {**splits, **sets}.items()}
     resumed.check("data", rows)
     before = _before(place, id2label[civil], sets, settings, device, resumed)
@@ -73,10 +75,7 @@ def run(settings: Settings) -> tuple[float, ...]:
             place, (civil, id2label), splits["train"], settings, device, begun
         )
     folder = run_dir / CLASSIFIER
-    train = splits["train"]
-    learned = describe_training(
-        settings.data.path, train.texts, train.toxic, train.sources, settings.reward_model.path
-    )
+    learned = _describe(splits["train"], settings)
     write_training_data(folder, learned)
     after = _figures(str(folder), id2label[civil], sets, settings, device)
     scorer = ClassifierScorer(str(folder), label=id2label[civil], device=device, key=_KEY)
@@ -102,6 +101,13 @@ def run(settings: Settings) -> tuple[float, ...]:
     }
     _write(settings, plain(summary), folder)
     return (1 - float(after["test"].get("auc", 0.0)),)
+
+
+def _describe(train: LabelledTexts, settings: Settings) -> TrainingData:
+    """What the classifier has read, for those who ask which scorers share it."""
+    return describe_training(
+        settings.data.path, train.texts, train.toxic, train.sources, settings.reward_model.path
+    )
 
 
 def _probe(scorer: ClassifierScorer, settings: Settings) -> dict[str, Any]:

@@ -6,24 +6,10 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from lora_detox.choices import TrialPrompts, TrialSampler
 from lora_detox.errors import SettingsError
 
 _KEY = "hydra.sweeper"
-
-
-class Sampler(StrEnum):
-    """How Optuna chooses the next trial."""
-
-    tpe = "tpe"
-    nsga2 = "nsga2"
-    random = "random"
-
-
-class Split(StrEnum):
-    """Prompts by which trials are judged."""
-
-    validation = "validation"
-    test = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +47,10 @@ class StudyOptions:
 
     trials: int = 20
     at_once: int = 1
-    sampler: Sampler = Sampler.tpe
+    sampler: TrialSampler = TrialSampler.tpe
     random_trials: int = 8
     seed: int = 0
-    measured_on: Split = Split.validation
+    measured_on: TrialPrompts = TrialPrompts.validation
     storage: str | None = None
     name: str = "lora_detox"
     prune: PruneOptions = PruneOptions()
@@ -88,7 +74,7 @@ def study_options(values: Mapping[str, Any]) -> StudyOptions:
         raise SettingsError(f"{_KEY}.prune: got {prune}; want {_KEY}.prune.enabled=true or false")
     _check_names(StudyOptions, given, _KEY)
     _check_names(PruneOptions, prune or {}, f"{_KEY}.prune")
-    for name, kind in (("sampler", Sampler), ("measured_on", Split)):
+    for name, kind in (("sampler", TrialSampler), ("measured_on", TrialPrompts)):
         if name in given:
             given[name] = _one_of(kind, given[name], name)
     options = StudyOptions(**given, prune=PruneOptions(**(prune or {})))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_detox.choices import TrialSampler
 from lora_detox.comparison.jobs import RECORDS, read_jobs
 from lora_detox.comparison.objectives import Point
 from lora_detox.errors import SettingsError
 from lora_detox.report.jsonl import plain
-from lora_detox.tuning.options import Sampler, StudyOptions
+from lora_detox.tuning.options import StudyOptions
 from lora_detox.tuning.space import Space
 
 JOURNAL = "study.journal"
@@ -168,9 +169,9 @@ class StudyRecord:
         """With draws of its own for each call, so that one that goes on repeats no trial."""
         samplers, options = self._optuna.samplers, self._options
         seed = options.seed + trials
-        if options.sampler is Sampler.random:
+        if options.sampler is TrialSampler.random:
             return samplers.RandomSampler(seed=seed)
-        if options.sampler is Sampler.nsga2:
+        if options.sampler is TrialSampler.nsga2:
             return samplers.NSGAIISampler(seed=seed, population_size=options.random_trials)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)

@@ -22,14 +22,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_detox.choices import Stage, TrainerKind
+from lora_detox.choices import Stage, TrainerKind, TrialPrompts
 from lora_detox.errors import DetoxError, PrunedError, SettingsError
 from lora_detox.run_lock import claimed
 from lora_detox.signals import Interrupted
-from lora_detox.tuning.options import Split, StudyOptions, study_options
+from lora_detox.tuning.options import StudyOptions, study_options
 from lora_detox.tuning.space import Space, read_space
 
-STUDY = "study.json"
 _WITH_OBJECTIVES = (Stage.detox, Stage.sft, Stage.soup, Stage.evaluate)
 _KILLED = "its process ended without an answer, or one beside it did"
 
@@ -158,14 +157,15 @@ class StudySweeper(Sweeper):
         except (DetoxError, HydraException, OmegaConfBaseException) as error:
             tried = " ".join(overrides)
             raise SettingsError(f"{error} (of the study's values, tried: {tried})") from error
-        wants = (Stage.detox,) if options.measured_on is Split.validation else _WITH_OBJECTIVES
+        on_validation = options.measured_on is TrialPrompts.validation
+        wants = (Stage.detox,) if on_validation else _WITH_OBJECTIVES
         native = settings.algorithm.trainer.kind is TrainerKind.native
         if settings.stage not in wants:
             raise SettingsError(
                 f"hydra/sweeper=optuna: stage={settings.stage} has no objectives on "
                 f"{options.measured_on} prompts; want stage={', '.join(wants)}"
             )
-        if options.measured_on is Split.validation and not native:
+        if on_validation and not native:
             raise SettingsError(
                 f"hydra.sweeper.measured_on: algorithm={settings.algorithm.name} does not measure "
                 "its result on validation prompts; want hydra.sweeper.measured_on=test"
@@ -195,7 +195,7 @@ def _outcome(result: JobReturn, options: StudyOptions) -> tuple[tuple[float, flo
     folder = Path(str(result.cfg.run_dir)) if result.cfg is not None else Path()
     summary = stored_json(folder / "summary.json", "hydra.sweep.dir", "want a finished run")
     facts = {"folder": str(folder), "measures": {}}
-    if options.measured_on is Split.validation:
+    if options.measured_on is TrialPrompts.validation:
         means = means_of(summary.get("validation") or {})
         if names.TOXICITY not in means:
             raise SettingsError(f"{folder}: summary.json has no measures on validation prompts")
@@ -212,6 +212,7 @@ def _outcome(result: JobReturn, options: StudyOptions) -> tuple[tuple[float, flo
 
 def _write(folder: Path, study: Any, options: StudyOptions) -> list[dict[str, Any]]:
     """Write study.json, which the page of the sweep reads."""
+    from lora_detox.comparison.jobs import STUDY  # noqa: PLC0415 (reports)
     from lora_detox.report.jsonl import write_json_atomic  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = study.rows()

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lora_detox.errors import SettingsError
 from lora_detox.export.gguf_adapter import ARCHITECTURES, plan_gguf, reordered, write_gguf
-from lora_detox.export.plain_lora import stored_adapter
+from lora_detox.policy.plain_lora import stored_adapter
 from tests.tiny_configs import tiny_config
 
 LLAMA = [f"blk.{layer}.attn_{part}.weight" for layer in range(3) for part in "qkv"]

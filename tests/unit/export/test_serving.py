@@ -2,8 +2,8 @@
 
 import pytest
 
-from lora_detox.export.plain_lora import stored_adapter
 from lora_detox.export.serving import serving_places
+from lora_detox.policy.plain_lora import stored_adapter
 from tests.unit.export.test_gguf_adapter import write_adapter
 
 

@@ -95,7 +95,22 @@ def beyond_plain_lora(adapter: StoredAdapter) -> str | None:
     Returns:
         The first such thing, as part of a sentence.
     """
-    config = adapter.config
+    if (what := more_than_factors(adapter.config)) is not None:
+        return what
+    if adapter.further:
+        return f"{adapter.further[0]}, a tensor that is no low-rank factor"
+    return None
+
+
+def more_than_factors(config: PeftConfig) -> str | None:
+    """The same, as far as the description of an adapter tells.
+
+    Args:
+        config: as PEFT reads it.
+
+    Returns:
+        The first such thing, as part of a sentence; None for plain LoRA.
+    """
     if (kind := kind_of(config)) != "LORA":
         return f"the kind {kind}, want LORA"
     if (bias := getattr(config, "bias", "none")) not in ("none", False):
@@ -106,8 +121,6 @@ def beyond_plain_lora(adapter: StoredAdapter) -> str | None:
     if changes_base(config):
         init = f"init_lora_weights={init_of(config)}"
         return f"{init}, whose start PEFT takes out of the base when it loads"
-    if adapter.further:
-        return f"{adapter.further[0]}, a tensor that is no low-rank factor"
     return None
 
 
