@@ -146,8 +146,9 @@ def _seen(groups: Numbers) -> str:
                 for group in groups.values()
                 if (one := (group.get(kind) or {}).get(key)) and None not in one["interval"]
             ]
-            widths = [width for width in widths if math.isfinite(width)]
-            if any(widths):  # without any spread nothing is known of what could be told
+            # A group without any spread says nothing of what could be told.
+            widths = [width for width in widths if math.isfinite(width) and width > 0]
+            if widths:
                 parts.append(f"{number(median(widths), 2)} in {text}")
                 break
     return f"; less than about {' or '.join(parts)} cannot be told from chance here" * bool(parts)

@@ -89,3 +89,11 @@ def test_scorers():
     )
     assert "too few" in scorer_verdict({"reward": {"least": 10}})
     assert "no group" in scorer_verdict({"reward": scorer(b=(0.1, NAN, NAN))})
+
+
+def test_groups_without_any_spread_say_nothing_of_what_could_be_told():
+    still = group(mention=(0.0, 0.0, 0.0))
+    verdict = set_verdict(entry(a=still, b=still, c=group()))
+    assert "less than about 0.20 in mentions or 0.10 in toxicity cannot be told" in verdict
+    verdict = set_verdict(entry(a=still, b=still))
+    assert "less than about 0.10 in toxicity cannot be told" in verdict
