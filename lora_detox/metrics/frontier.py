@@ -2,13 +2,15 @@
 
 A knob is whatever makes a method stronger: the strength of an adapter, the size of a filter, the n
 of best-of-n. Each setting gives one point (quality, toxicity) on the same prompts. Methods are
-compared where they cost the same: at a bound on the quality, as 5 % above the start's perplexity.
+compared where they cost the same: at a bound on the quality, as 5 % above the start's perplexity,
+and where further means are kept, as 95 % of the start's relevance to the prompt.
 Intervals are 95 % percentile intervals over draws of prompts, the same draws for every point.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,8 @@ class Point:
         tokens: of each response, [n]; likewise.
         rouge: ROUGE-L of each response, [n], NaN without a reference; empty where the quality is
             the perplexity.
+        kept: further measures of each response, whose means shall not fall: name -> [n], NaN where
+            it was not measured.
     """
 
     knob: float
@@ -37,6 +41,7 @@ class Point:
     nll: Sequence[float] = ()
     tokens: Sequence[float] = ()
     rouge: Sequence[float] = ()
+    kept: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def by_perplexity(self) -> bool:
@@ -57,9 +62,9 @@ class AtQuality:
     """A method at a bound on the quality.
 
     Attributes:
-        toxicity: the least that its curve reaches inside the bound, mean over seeds.
+        toxicity: the least that its curve reaches inside every bound, mean over seeds.
         difference: that less the same of the method it is compared with.
-        inside: fraction of draws and seeds in which a point of it is inside at all; else the
+        inside: fraction of draws and seeds in which some of its curve is inside at all; else the
             start's toxicity counts, as nothing of the method can be used.
     """
 
@@ -97,41 +102,52 @@ def toxicity_at_quality(
     *,
     allowed: float,
     against: str,
+    kept: Mapping[str, float] | None = None,
     groups: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, AtQuality]:
     """Compare methods where they cost the same.
 
-    The bound is the start's quality, made worse by a fraction, and is drawn with it. A curve is the
-    straight line from each point to the next; it counts where it is inside the bound and is never
-    continued beyond its ends. Seeds of a method, where there are several, are drawn above the
-    prompts; with three of them that level is coarse.
+    The bound is the start's quality, made worse by a fraction, and is drawn with it; so is each
+    mean that is kept. A curve is the straight line from each point to the next; it counts where it
+    is inside every bound and is never continued beyond its ends. Seeds of a method, where there are
+    several, are drawn above the prompts; with three of them that level is coarse.
 
     Args:
         methods: by name the curves of its seeds, each in the order of its knob.
         start: the model that every method starts from, on the same prompts.
         allowed: fraction by which the quality may be worse than the start's, 0 or more.
         against: name of the method that the others are compared with.
+        kept: which of `Point.kept` are bounds too, each with the fraction of the start's mean, a
+            positive one, that must stay, in (0, 1].
         groups: which prompt each response belongs to; None says each its own.
         resamples: how many are drawn.
         seed: of the draws.
 
     Returns:
-        Each method at the bound; the difference of `against` to itself is 0.
+        Each method at the bounds; the difference of `against` to itself is 0.
 
     Raises:
-        ValueError: no such method, a method without points, or other prompts or another measure of
-            quality than the start's.
+        ValueError: no such method, a method without points, or other prompts or other measures
+            than the start's.
     """
     if against not in methods:
         raise ValueError(f"against={against!r} is none of the methods {', '.join(methods)}")
+    held = dict(kept or {})
     for name, curves in methods.items():
-        _check(name, curves, start)
+        _check(name, curves, start, held)
     counts = _draws(start, groups, resamples, seed)
-    base = _levels(start, groups, counts)
+
+    def costs(point: Point) -> tuple[FloatArray, FloatArray]:
+        return _costs(point, held, groups, counts)
+
+    base, at_start = costs(start)
+    limits = _limits(at_start, start, allowed, held)
     reached = {
-        name: np.stack([_least_inside(curve, base, allowed, groups, counts) for curve in curves])
+        name: np.stack(
+            [_least_inside([costs(one) for one in seed], base, limits) for seed in curves]
+        )
         for name, curves in methods.items()
     }
     rng = np.random.default_rng(seed + 1)
@@ -146,7 +162,11 @@ def toxicity_at_quality(
     }
 
 
-def _check(name: str, curves: Sequence[Sequence[Point]], start: Point) -> None:
+def _check(
+    name: str, curves: Sequence[Sequence[Point]], start: Point, kept: Mapping[str, float]
+) -> None:
+    if missing := [one for one in kept if one not in start.kept]:
+        raise ValueError(f"the start has no {', '.join(missing)} to be kept")
     if not curves or not all(curves):
         raise ValueError(f"{name} has no curve, or one without points")
     for point in (one for curve in curves for one in curve):
@@ -155,6 +175,8 @@ def _check(name: str, curves: Sequence[Sequence[Point]], start: Point) -> None:
                 f"{name} at {point.knob:g} has {len(point.toxicity)} responses, the start "
                 f"{len(start.toxicity)}; want the same prompts and the same measure of quality"
             )
+        if missing := [one for one in kept if one not in point.kept]:
+            raise ValueError(f"{name} at {point.knob:g} has no {', '.join(missing)}")
 
 
 def _draws(point: Point, groups: Sequence[int] | None, resamples: int, seed: int) -> Counts:
@@ -169,45 +191,71 @@ def _levels(
     point: Point, groups: Sequence[int] | None, counts: Counts
 ) -> tuple[FloatArray, FloatArray]:
     """Toxicity and quality of each draw."""
-    toxicity = np.asarray(point.toxicity, dtype=np.float64)
+    toxicity = _mean(point.toxicity, np.ones(len(point.toxicity)), groups, counts)
     if point.by_perplexity:
-        cost, weight = np.asarray(point.nll), np.asarray(point.tokens)
-    else:
-        known = np.isfinite(np.asarray(point.rouge, dtype=np.float64))
-        cost, weight = np.where(known, point.rouge, 0.0), known
-    labels = np.arange(len(toxicity)) if groups is None else np.asarray(groups)
-    _, prompt = np.unique(labels, return_inverse=True)
-    columns = (toxicity, np.ones_like(toxicity), cost, weight)
-    totals = counts @ np.stack([np.bincount(prompt, weights=one) for one in columns], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        quality = totals[:, 2] / totals[:, 3]
-        if point.by_perplexity:
-            quality = np.exp(quality)
-        return totals[:, 0] / totals[:, 1], quality
+        with np.errstate(over="ignore"):
+            return toxicity, np.exp(_mean(point.nll, point.tokens, groups, counts))
+    return toxicity, _known_mean(point.rouge, groups, counts)
 
 
-def _least_inside(
-    curve: Sequence[Point],
-    base: tuple[FloatArray, FloatArray],
-    allowed: float,
+def _known_mean(
+    values: Sequence[float], groups: Sequence[int] | None, counts: Counts
+) -> FloatArray:
+    """Mean of what is no NaN, of each draw."""
+    known = np.isfinite(np.asarray(values, dtype=np.float64))
+    return _mean(np.where(known, values, 0.0), known, groups, counts)
+
+
+def _mean(
+    values: Sequence[float] | FloatArray,
+    weights: Sequence[float] | NDArray[Any],
     groups: Sequence[int] | None,
     counts: Counts,
 ) -> FloatArray:
-    """Least toxicity of each draw where a curve is inside, and whether it ever is [2, draws]."""
-    levels = [_levels(point, groups, counts) for point in curve]
-    sign = 1 if curve[0].by_perplexity else -1  # so that less is better
-    limit = sign * base[1] * (1 + sign * allowed)
-    toxicity = np.stack([one for one, _ in levels])
-    excess = np.stack([sign * one for _, one in levels]) - limit
-    inside = excess <= 0
-    candidates = [np.where(inside, toxicity, np.inf)]
+    """Sum of the values over that of the weights, of each draw of prompts [1 + draws]."""
+    labels = np.arange(len(values)) if groups is None else np.asarray(groups)
+    _, prompt = np.unique(labels, return_inverse=True)
+    both = [np.bincount(prompt, weights=np.asarray(one, float)) for one in (values, weights)]
+    above, below = (counts @ np.stack(both, axis=1)).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        way = excess[:-1] / (excess[:-1] - excess[1:])  # to where the segment meets the bound
-        crossing = toxicity[:-1] + way * (toxicity[1:] - toxicity[:-1])
-    candidates.append(np.where(inside[:-1] != inside[1:], crossing, np.inf))
-    least = np.concatenate(candidates).min(axis=0)
-    usable = inside.any(axis=0)
-    return np.stack([np.where(usable, least, base[0]), usable])
+        return np.asarray(above / below)
+
+
+def _costs(
+    point: Point, kept: Mapping[str, float], groups: Sequence[int] | None, counts: Counts
+) -> tuple[FloatArray, FloatArray]:
+    """Toxicity [draws], and the quality and what is kept where less is better [1 + kept, draws]."""
+    toxicity, quality = _levels(point, groups, counts)
+    means = [_known_mean(point.kept[name], groups, counts) for name in kept]
+    first = quality if point.by_perplexity else -quality
+    return toxicity, np.stack([first, *(-one for one in means)])
+
+
+def _limits(
+    costs: FloatArray, start: Point, allowed: float, kept: Mapping[str, float]
+) -> FloatArray:
+    """Most that each cost may be, from the start's, of each draw [1 + kept, draws]."""
+    first = 1 + allowed if start.by_perplexity else 1 - allowed
+    return np.asarray(costs * np.array([first, *kept.values()])[:, None])
+
+
+def _least_inside(
+    curve: Sequence[tuple[FloatArray, FloatArray]], base: FloatArray, limits: FloatArray
+) -> FloatArray:
+    """Least toxicity of each draw where a curve is inside, and whether it ever is [2, draws]."""
+    least = np.full_like(base, np.inf)
+    for (toxicity, costs), (next_toxicity, next_costs) in pairwise([curve[0], *curve]):
+        here, there = costs - limits, next_costs - limits  # inside where it is 0 or less
+        with np.errstate(divide="ignore", invalid="ignore"):
+            meets = here / (here - there)  # part of the way to where the segment meets the bound
+        enters = np.where(here <= 0, 0.0, np.where(there <= 0, meets, np.inf)).max(axis=0)
+        leaves = np.where(there <= 0, 1.0, np.where(here <= 0, meets, -np.inf)).min(axis=0)
+        inside = enters <= leaves
+        for way in (enters, leaves):
+            there_on = toxicity + np.where(inside, way, 0.0) * (next_toxicity - toxicity)
+            least = np.minimum(least, np.where(inside, there_on, np.inf))
+    usable = np.isfinite(least)
+    return np.stack([np.where(usable, least, base), usable])
 
 
 def _over_seeds(values: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -1,7 +1,9 @@
 """Models that methods are compared on, with prompts, scorers and the measure of quality."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from lora_detox.metrics import names
 from recipes.lab.bench import smollm2_bench
 from recipes.lab.real import BUDGET, BUDGET_SUMMARY, RealModels, scorers
 
@@ -14,21 +16,42 @@ class Quality:
         measure: perplexity (under the start; less is better) | rougeL (of the references).
         allowed: fraction of the start's.
         axis: label of the picture's axis.
+        kept: further measures of a response, each with the fraction of the start's mean to keep.
     """
 
     measure: str
     allowed: float
     axis: str
+    kept: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bound(self) -> str:
         """The bound in words."""
         name, sign = ("perplexity", "+") if self.measure == "perplexity" else ("ROUGE-L", "-")
-        return f"{name} {sign}{self.allowed:.0%}"
+        return f"{name} {sign}{100 * self.allowed:.0f} %"
+
+    @property
+    def all_bounds(self) -> str:
+        """The bound and what is kept, in words."""
+        kept = [
+            f"{name.removeprefix('response_')} -{100 * (1 - part):.0f} %"
+            for name, part in self.kept.items()
+        ]
+        return ", ".join([self.bound, *kept])
 
 
-PERPLEXITY = Quality(measure="perplexity", allowed=0.05, axis="perplexity under the start")
-ROUGE = Quality(measure="rougeL", allowed=0.0, axis="ROUGE-L of the references")
+PERPLEXITY = Quality(
+    measure="perplexity",
+    allowed=0.05,
+    axis="perplexity under the start",
+    kept={names.RELEVANCE: 0.95, names.RESPONSE_WORDS: 0.95},
+)
+ROUGE = Quality(
+    measure="rougeL",
+    allowed=0.0,
+    axis="ROUGE-L of the references",
+    kept={names.RESPONSE_WORDS: 0.9},
+)
 QUALITIES = {"smollm2": PERPLEXITY, "t5_summary": ROUGE}
 """Name of each subject, and where its methods are compared."""
 

@@ -5,7 +5,8 @@
         [--out DIR] [--models DIR] [--retry] [--report]
 
 Same base, prompts, reward, judge and bound on generated tokens; trained methods have the same
-number of scored samples. Finished runs are skipped, so the command can be stopped and given again.
+number of scored samples. Finished runs are skipped, so the command can be stopped and given again;
+so are those whose numbers `results.json` in the folder of the results holds.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from recipes.lab.pairs import write_pairs
 from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
 from recipes.lab.subjects import QUALITIES, SUBJECTS
+from recipes.method_frontiers.curves import BASE, kept_runs
 from recipes.method_frontiers.methods import (
     DECODED,
     FROM_PAIRS,
@@ -75,6 +77,7 @@ class Queue:
         self.subject = SUBJECTS[given.model](models, given.shared)
         self.trained = trained(given.model, self.subject.budget)
         bench = smollm2_bench(models, given.shared, sets=False)
+        self.kept = set(kept_runs(given.out))
         self.comparison = Comparison.of(given, bench)  # of TRL 0.11.4, which has SmolLM2 alone
 
     @property
@@ -84,8 +87,8 @@ class Queue:
         return [NEGATED_LORA, *DECODED, *self.trained, RANDOM, *peers]
 
     def runs(self, methods: list[str]) -> list[Run]:
-        """The base, then every method with every seed."""
-        queue = [self._run("base", [self._judge("base", "plain", None)])]
+        """The base, then every method with every seed; not those whose numbers are kept."""
+        queue = [self._run(BASE, [self._judge(BASE, "plain", None)])]
         for seed in map(int, self.given.seeds.split(",")):
             for method in methods:
                 if method in DECODED:
@@ -93,7 +96,7 @@ class Queue:
                         queue.append(self._decoded(method, DECODED[method]))
                 else:
                     queue.append(self._run(f"{method}/seed{seed}", self._steps(method, seed)))
-        return queue
+        return [run for run in queue if run.steps and run.name not in self.kept]
 
     def _steps(self, method: str, seed: int) -> list[Step]:
         name = f"{method}/seed{seed}"
@@ -142,7 +145,8 @@ class Queue:
                 toxic = self.given.out / NEGATED_LORA / "seed0" / "train" / "adapter"
                 keys.append(f"decoding.adapter={toxic}")
             name = f"{method}/{value:g}"
-            steps.append(self._judge(name, method, None, extra=keys))
+            if name not in self.kept:
+                steps.append(self._judge(name, method, None, extra=keys))
         return self._run(method, steps)
 
     def _judge(

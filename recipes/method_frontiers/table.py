@@ -1,108 +1,50 @@
 """Each method's frontier, its toxicity at equal quality, and what it costs: table and picture."""
 
-import json
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lora_detox.metrics.frontier import AtQuality, Level, Point, toxicity_at_quality
+from lora_detox.metrics.frontier import AtQuality, Level, toxicity_at_quality
 from recipes.lab.subjects import Quality
 from recipes.lab.tables import markdown_table
+from recipes.method_frontiers.curves import (
+    BASE,
+    Curves,
+    Setting,
+    curves_of,
+    keep_runs,
+    read_runs,
+)
 from recipes.method_frontiers.methods import CONTROLS, DECODED, LABELS, OURS_NAME
 
 RESAMPLES = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One point of a method: what it wrote at one setting of its knob.
+def at_quality(
+    start: Setting, curves: Curves, quality: Quality, *, kept: bool = True
+) -> dict[str, AtQuality]:
+    """Each method where its quality is as far below the start's as is allowed.
 
-    Attributes:
-        point: toxicity by the judge, and likelihood or ROUGE-L, of each response.
-        numbers: of `summary.json`, of the set of held-out prompts.
-        rows: of `samples.jsonl`.
-        seconds: of generation for one response; NaN where it was not measured.
+    Args:
+        start: what every curve begins with.
+        curves: of the methods.
+        quality: the bounds.
+        kept: also where the further measures are kept, as relevance; else by the first alone.
     """
-
-    point: Point
-    numbers: Mapping[str, Any]
-    rows: list[dict[str, Any]]
-    seconds: float
-
-
-Curves = dict[str, list[list[Setting]]]
-"""Method -> its seeds -> their points, from weak to strong; the first is the start."""
-
-
-def read_curves(out: Path, quality: Quality) -> tuple[Setting, Curves]:
-    """The start, and every method that has a finished evaluation."""
-    (start,) = settings_of(out / "base", quality, knob=0.0)
-    curves: dict[str, list[list[Setting]]] = defaultdict(list)
-    for method in LABELS:
-        folder = out / method
-        if method in DECODED:
-            values = [v for v in DECODED[method].values if _finished(folder / f"{v:g}")]
-            points = [one for v in values for one in settings_of(folder / f"{v:g}", quality, v)]
-            if points:
-                curves[method].append([start, *points])
-            continue
-        for seed in sorted(folder.glob("seed*")):
-            if _finished(seed):
-                points = settings_of(seed, quality, knob=1.0)
-                ordered = sorted(points, key=lambda one: abs(one.point.knob))
-                curves[method].append([start, *ordered])
-    return start, dict(curves)
-
-
-def _finished(folder: Path) -> bool:
-    return (folder / "evaluate" / "summary.json").is_file()
-
-
-def settings_of(folder: Path, quality: Quality, knob: float) -> list[Setting]:
-    """The points of one evaluation: one for each strength, or one at a knob."""
-    summary = json.loads((folder / "evaluate" / "summary.json").read_text(encoding="utf-8"))
-    lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    (model,) = summary["models"]
-    entries = model.get("frontier") or [{"strength": None, "sets": model["sets"]}]
-    found = []
-    for entry in entries:
-        strength = entry["strength"]
-        own = [row for row in rows if row.get("strength") == strength]
-        point = Point(
-            knob=knob if strength is None else strength,
-            toxicity=[row["judge_toxicity"] for row in own],
-            **_quality_of(own, quality),
-        )
-        numbers = entry["sets"]["in_distribution"]
-        seconds = numbers.get("seconds_per_response", float("nan"))
-        found.append(Setting(point=point, numbers=numbers, rows=own, seconds=seconds))
-    return found
-
-
-def _quality_of(rows: list[dict[str, Any]], quality: Quality) -> dict[str, list[float]]:
-    if quality.measure == "rougeL":
-        return {"rouge": [float("nan") if row["rougeL"] is None else row["rougeL"] for row in rows]}
-    return {
-        "nll": [row["reference_nll"] for row in rows],
-        "tokens": [row["response_tokens"] for row in rows],
-    }
-
-
-def at_quality(start: Setting, curves: Curves, quality: Quality) -> dict[str, AtQuality]:
-    """Each method where its quality is as far below the start's as is allowed."""
     points = {
         name: [[one.point for one in seed] for seed in seeds] for name, seeds in curves.items()
     }
     against = OURS_NAME if OURS_NAME in points else next(iter(points))
     return toxicity_at_quality(
-        points, start.point, allowed=quality.allowed, against=against, resamples=RESAMPLES
+        points,
+        start.point,
+        allowed=quality.allowed,
+        against=against,
+        kept=quality.kept if kept else None,
+        resamples=RESAMPLES,
     )
 
 
@@ -112,22 +54,26 @@ def nearest(seed: list[Setting], toxicity: float) -> Setting:
 
 
 def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
-    """One row per method, least toxicity at equal quality first."""
+    """One row per method, least toxicity inside every bound first."""
     reached = at_quality(start, curves, quality)
+    alone = at_quality(start, curves, quality, kept=False)
     base = float(np.mean(start.point.toxicity))
     heads = [
         "method",
         "seeds",
-        f"judge at {quality.bound} [95 %]",
+        f"judge at {quality.all_bounds} [95 %]",
         "change",
         "less ours [95 %]",
+        *([f"at {quality.bound} alone"] if quality.kept else []),
         "words",
         "distinct-2",
         "relevance",
         "knob",
         "ms per response",
     ]
-    rows = [["start", "", f"{base:.3f}", "", "", *_qualities([start]), "", _latency([start])]]
+    blank = [""] if quality.kept else []
+    figures = [*_qualities([start]), "", _latency([start])]
+    rows = [["start", "", f"{base:.3f}", "", "", *blank, *figures]]
     for name in sorted(reached, key=lambda one: reached[one].toxicity.value):
         one = reached[name]
         near = [nearest(seed, one.toxicity.value) for seed in curves[name]]
@@ -139,15 +85,19 @@ def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
                 _level(one.toxicity),
                 f"{100 * (one.toxicity.value / base - 1):+.0f} %",
                 "" if name == OURS_NAME else _level(one.difference, signed=True),
+                *([f"{alone[name].toxicity.value:.3f}"] if quality.kept else []),
                 *_qualities(near),
                 ", ".join(knobs),
                 _latency(near),
             ]
         )
-    return markdown_table(heads, rows) + "\n\n" + verdict(reached) + "\n"
+    said = verdict(reached, quality.all_bounds)
+    if quality.kept:
+        said += " " + verdict(alone, f"{quality.bound} alone")
+    return markdown_table(heads, rows) + "\n\n" + said + "\n"
 
 
-def verdict(reached: Mapping[str, AtQuality]) -> str:
+def verdict(reached: Mapping[str, AtQuality], bounds: str) -> str:
     """Which methods are ahead of ours beyond the interval of the difference, in a sentence."""
     if OURS_NAME not in reached:
         return "Ours is not measured yet."
@@ -157,14 +107,14 @@ def verdict(reached: Mapping[str, AtQuality]) -> str:
     level = len(rivals) - len(ahead) - len(behind)
     named = f": {', '.join(ahead)}" if ahead else ""
     return (
-        f"At equal quality {len(ahead)} of {len(rivals)} methods are ahead of {LABELS[OURS_NAME]} "
+        f"At {bounds} {len(ahead)} of {len(rivals)} methods are ahead of {LABELS[OURS_NAME]} "
         f"beyond their interval{named}; {len(behind)} behind it, {level} cannot be told apart."
     )
 
 
 def _qualities(settings: list[Setting]) -> list[str]:
     def mean(key: str, digits: int) -> str:
-        values = [one.numbers[key] for one in settings if key in one.numbers]
+        values = [one.means[key] for one in settings if key in one.means]
         return f"{np.mean(values):.{digits}f}" if values else ""
 
     return [mean("response_words", 1), mean("distinct_2", 3), mean("relevance", 3)]
@@ -222,12 +172,18 @@ def _place(one: Setting) -> tuple[float, float]:
 
 
 def samples(start: Setting, curves: Curves, quality: Quality, count: int = 4) -> str:
-    """What each method wrote at equal quality to prompts whose answers are mild in all of them."""
+    """What each method wrote at equal quality to prompts whose answers are mild in all of them.
+
+    Runs of which only numbers were kept have no texts to show.
+    """
     reached = at_quality(start, curves, quality)
     chosen = {"start": start} | {
         LABELS[name]: nearest(seeds[0], reached[name].toxicity.value)
         for name, seeds in curves.items()
     }
+    chosen = {name: one for name, one in chosen.items() if one.rows}
+    if "start" not in chosen:
+        return ""
     worst = np.max([one.point.toxicity for one in chosen.values()], axis=0)
     parts = []
     for place in np.argsort(worst, kind="stable")[:count]:
@@ -240,11 +196,13 @@ def samples(start: Setting, curves: Curves, quality: Quality, count: int = 4) ->
 
 
 def write_report(out: Path, quality: Quality) -> None:
-    """Write table.md, picture.png and samples.md, and print the table."""
-    if not _finished(out / "base"):
+    """Write results.json, table.md, picture.png and samples.md, and print the table."""
+    runs = read_runs(out, quality)
+    if BASE not in runs:
         print("nothing finished yet")
         return
-    start, curves = read_curves(out, quality)
+    keep_runs(out, runs)
+    (start,), curves = runs[BASE], curves_of(runs)
     if not curves:
         print("no method is finished yet")
         return

@@ -12,14 +12,15 @@ from recipes.lab.pairs import in_reward_half, write_pairs
 from recipes.lab.real import RealModels
 from recipes.lab.subjects import PERPLEXITY, ROUGE
 from recipes.method_frontiers import run as methods
+from recipes.method_frontiers.curves import curves_of, keep_runs, read_runs
 from recipes.method_frontiers.methods import DECODED, LABELS
 from recipes.method_frontiers.table import (
     at_quality,
     markdown,
     picture,
-    read_curves,
     samples,
     verdict,
+    write_report,
 )
 from recipes.smollm2_continuation import run as continuation
 
@@ -33,7 +34,7 @@ def overrides_of(step):
     return [word for word in step.command[3:] if not word.startswith("hydra.run.dir")]
 
 
-def write_evaluation(folder, points, decoding="plain"):
+def write_evaluation(folder, points, decoding="plain", relevance=0.2):
     """An `evaluate/` as stage=evaluate writes it: strength -> (toxicity of all, nats a token)."""
     rng = np.random.default_rng(0)
     level = rng.uniform(0.2, 0.6, COUNT)
@@ -50,6 +51,8 @@ def write_evaluation(folder, points, decoding="plain"):
                     "reference_nll": 10 * nats,
                     "response_tokens": 10,
                     "rougeL": None if place == 7 else 0.1 * nats,
+                    "relevance": relevance,
+                    "response_words": 7,
                     **({} if strength is None else {"strength": strength}),
                 }
             )
@@ -78,8 +81,13 @@ def finished(tmp_path):
     return tmp_path
 
 
+def both(folder, quality):
+    runs = read_runs(folder, quality)
+    return runs["base"][0], curves_of(runs)
+
+
 def test_methods_are_compared_where_they_cost_the_same(finished):
-    start, curves = read_curves(finished, PERPLEXITY)
+    start, curves = both(finished, PERPLEXITY)
     assert [len(seeds) for seeds in curves.values()] == [2, 2, 1]
     assert [one.point.knob for one in curves["bad_words"][0]] == [0.0, 25, 100]
     reached = at_quality(start, curves, PERPLEXITY)
@@ -87,7 +95,7 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
     assert reached["ppo_credit"].toxicity.value == pytest.approx(0.5 * base, rel=1e-3)
     assert reached["grpo"].toxicity.value == pytest.approx(0.3 * base, rel=1e-3)
     assert reached["bad_words"].toxicity.value < 0.9 * base
-    said = verdict(reached)
+    said = verdict(reached, "equal quality")
     assert "1 of 2 methods are ahead" in said
     assert LABELS["grpo"] in said
     assert "1 behind it, 0 cannot" in said
@@ -101,7 +109,7 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
 
 
 def test_picture_and_samples_show_every_method(finished):
-    start, curves = read_curves(finished, PERPLEXITY)
+    start, curves = both(finished, PERPLEXITY)
     picture(start, curves, PERPLEXITY, finished / "picture.png")
     assert (finished / "picture.png").stat().st_size > 10_000
     text = samples(start, curves, PERPLEXITY)
@@ -109,14 +117,55 @@ def test_picture_and_samples_show_every_method(finished):
 
 
 def test_summaries_are_compared_by_rouge_where_nothing_of_it_is_lost(finished):
-    start, curves = read_curves(finished, ROUGE)
+    start, curves = both(finished, ROUGE)
     reached = at_quality(start, curves, ROUGE)  # rougeL is 0.1 of the nats: each method gains
     base = np.mean(start.point.toxicity)
     assert reached["ppo_credit"].toxicity.value == pytest.approx(0.1 * base)
     assert reached["bad_words"].toxicity.value == pytest.approx(0.2 * base)
-    assert "judge at ROUGE-L -0%" in markdown(start, curves, ROUGE)
+    assert "judge at ROUGE-L -0 %, words -10 %" in markdown(start, curves, ROUGE)
     picture(start, curves, ROUGE, finished / "picture.png")
     assert (finished / "picture.png").stat().st_size > 10_000
+
+
+def test_a_method_that_leaves_the_topic_is_ahead_by_perplexity_alone(finished):
+    for seed in (0, 1):
+        off_topic = {1.0: (0.3, 3.0)}
+        write_evaluation(finished / "trl_dpo" / f"seed{seed}", off_topic, relevance=0.16)
+    start, curves = both(finished, PERPLEXITY)
+    base = np.mean(start.point.toxicity)
+    alone = at_quality(start, curves, PERPLEXITY, kept=False)
+    assert alone["trl_dpo"].toxicity.value == pytest.approx(0.3 * base)
+    reached = at_quality(start, curves, PERPLEXITY)  # 95 % of the relevance: a quarter of the way
+    assert reached["trl_dpo"].toxicity.value == pytest.approx((1 - 0.7 / 4) * base)
+    said = markdown(start, curves, PERPLEXITY).splitlines()[-1]
+    assert "At perplexity +5 %, relevance -5 %, words -5 % 1 of 3 methods" in said
+    assert "At perplexity +5 % alone 2 of 3 methods" in said
+
+
+def test_kept_numbers_stand_for_runs_and_are_not_run_again(finished, tmp_path, capsys):
+    write_report(finished, PERPLEXITY)
+    other = tmp_path / "out" / "smollm2"
+    other.mkdir(parents=True)
+    (other / "results.json").write_text((finished / "results.json").read_text())
+    write_report(other, PERPLEXITY)
+    first, second = capsys.readouterr().out.split("| method ")[1:]
+    assert first.strip() == second.strip()
+    assert (other / "samples.md").read_text() == ""  # numbers have no texts
+    options = ["--shared", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "0,1"]
+    queue = methods.Queue(methods.arguments(options), RealModels(home=tmp_path / "real"))
+    left = {run.name: len(run.steps) for run in queue.runs(queue.methods)}
+    assert not {"base", "ppo_credit/seed0", "grpo/seed1"} & set(left)
+    assert left["bad_words"] == len(DECODED["bad_words"].values) - 2
+
+
+def test_numbers_that_were_not_measured_are_kept_as_such(finished):
+    runs = read_runs(finished, ROUGE)
+    keep_runs(finished / "kept", runs)
+    again = read_runs(finished / "kept", ROUGE)
+    assert list(again) == sorted(runs)
+    rouge = again["base"][0].point.rouge
+    assert np.isnan(rouge[7])
+    assert rouge[:7] == pytest.approx([0.3] * 7)
 
 
 @pytest.mark.parametrize(("model", "count"), [("smollm2", 10), ("t5_summary", 7)])

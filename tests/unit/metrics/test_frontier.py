@@ -54,6 +54,58 @@ def test_rouge_is_better_where_it_is_higher():
     assert at(curve, allowed=0.1, start=start).toxicity[0] == pytest.approx(0.42)
 
 
+def keeping(point, **kept):
+    return Point(**{**vars(point), "kept": {name: [value] * 4 for name, value in kept.items()}})
+
+
+def test_what_is_kept_is_a_bound_beside_the_quality():
+    start = keeping(START, relevance=0.2, words=10.0)
+    # relevance stands at 95 % a quarter of the way, words at 90 % half way, perplexity never
+    curve = [start, keeping(flat(1, 0.1, 10.0), relevance=0.16, words=8.0)]
+
+    def at_kept(**kept):
+        both = {"m": [curve]}
+        value = toxicity_at_quality(both, start, allowed=0.05, against="m", kept=kept)
+        return value["m"].toxicity[0]
+
+    assert at_kept() == pytest.approx(0.1)
+    assert at_kept(words=0.9) == pytest.approx(0.3)
+    assert at_kept(words=0.9, relevance=0.95) == pytest.approx(0.4)
+
+
+def test_the_inside_of_a_segment_counts_where_neither_of_its_ends_is_inside():
+    start = keeping(START, relevance=0.2)
+    outside = [
+        keeping(flat(0.5, 0.4, 11.0), relevance=0.2),  # too perplexing until half way
+        keeping(flat(1, 0.0, 10.0), relevance=0.16),  # and irrelevant from three quarters on
+    ]
+    measure = {"allowed": 0.05, "against": "m", "kept": {"relevance": 0.85}}
+    value = toxicity_at_quality({"m": [outside]}, start, **measure)["m"]
+    assert value.toxicity[0] == pytest.approx(0.1)
+    assert value.inside == 1
+    measure["kept"] = {"relevance": 0.95}  # from a quarter on: the two never hold at once
+    value = toxicity_at_quality({"m": [outside]}, start, **measure)["m"]
+    assert (value.toxicity[0], value.inside) == (0.5, 0)
+
+
+def test_responses_without_the_kept_measure_do_not_count_in_its_mean():
+    start = keeping(START, relevance=0.2)
+    point = Point(**{**vars(flat(1, 0.1, 10.0)), "kept": {"relevance": [0.2, 0.2, 0.2, math.nan]}})
+    measure = {"allowed": 0.05, "against": "m", "kept": {"relevance": 1.0}}
+    value = toxicity_at_quality({"m": [[start, point]]}, start, **measure, resamples=10)["m"]
+    assert value.toxicity[0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("lacking", ["start", "m at 1"])
+def test_a_kept_measure_that_was_not_taken_is_an_error(lacking):
+    start = START if lacking == "start" else keeping(START, relevance=0.2)
+    curve = [flat(1, 0.1, 10.0)]
+    with pytest.raises(ValueError, match=f"{lacking} has no relevance"):
+        toxicity_at_quality(
+            {"m": [curve]}, start, allowed=0.05, against="m", kept={"relevance": 1.0}
+        )
+
+
 def noisy(knob, toxicity, perplexity, seed, prompts=60):
     rng = np.random.default_rng(seed)
     tokens = rng.integers(5, 20, prompts).astype(float)
