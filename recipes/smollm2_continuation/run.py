@@ -84,6 +84,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
     parser.add_argument("--iterations", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2, help="of each run")
+    parser.add_argument(
+        "overrides", nargs="*", help="of the trainings, as in budget.controller.margin=0.5"
+    )
     return parser.parse_args()
 
 
@@ -102,7 +105,8 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
 
 def training(given: argparse.Namespace, models: RealModels, folder: Path, seed: int) -> Step:
     """One run, from its newest checkpoint where it was stopped."""
-    overrides = [*TRAINING, f"algorithm.iterations={given.iterations}", f"seed={seed}"]
+    sizes = [f"algorithm.iterations={given.iterations}", f"seed={seed}"]
+    overrides = [*TRAINING, *sizes, *given.overrides]
     return stage_step(given, continuation(models, given.shared), folder, overrides)
 
 

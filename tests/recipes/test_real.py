@@ -188,13 +188,19 @@ def test_every_process_of_the_method_queue_composes(tmp_path, model, count):
 
 def test_the_seeds_of_the_continuation_compose_and_bind_everything(tmp_path):
     given = argparse.Namespace(
-        out=str(tmp_path / "out"), shared=str(tmp_path), seeds="0,1", iterations=3, threads=1
+        out=str(tmp_path / "out"),
+        shared=str(tmp_path),
+        seeds="0,1",
+        iterations=3,
+        threads=1,
+        overrides=["budget.controller.margin=0.5"],
     )
     base, *seeds = continuation.runs(given, RealModels(home=tmp_path / "real"))
     assert [len(run.steps) for run in (base, *seeds)] == [1, 2, 2]
     settings = compose_settings(overrides_of(seeds[1].steps[0]), tmp_path / "nothing")
     assert settings.seed == 1
     assert settings.budget.relevance == 0.05
+    assert settings.budget.controller.margin == 0.5
     assert settings.budget.symbols == 0.005
     judged = compose_settings(overrides_of(base.steps[0]), tmp_path / "nothing")
     sets = {"in_distribution", *judged.evaluation.sets}
