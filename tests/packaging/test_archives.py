@@ -1,6 +1,8 @@
 """`make package` and `make test-oldest` find what they look for, and what is built here has no fault."""
 
+import ast
 import re
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -100,3 +102,31 @@ def test_make_installs_versions_inside_the_bounds():
     for text in [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
+DISTRIBUTIONS = {"yaml": "pyyaml", "hydra": "hydra-core", "lora-detox": None}
+"""Module -> distribution, where the names differ."""
+
+
+def test_what_is_imported_is_declared():
+    table = project()
+    extras = [one for some in table["optional-dependencies"].values() for one in some]
+    declared = {Requirement(text).name.lower() for text in [*table["dependencies"], *extras]}
+    imported = {name for name in check.sources() if name.endswith(".py")}
+    tops = {top for name in imported for top in imports_of((check.ROOT / name).read_text())}
+    names = {DISTRIBUTIONS.get(name, name) for name in {top.replace("_", "-") for top in tops}}
+    declared = {name.replace("_", "-") for name in declared}
+    assert {"torch", "hydra-core", "markupsafe"} <= names
+    assert names - {None} - declared == set()
+
+
+def imports_of(text):
+    """Packages outside the standard library that a module imports."""
+    for node in ast.walk(ast.parse(text)):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        tops = {module.partition(".")[0] for module in modules}
+        yield from tops - set(sys.stdlib_module_names)
