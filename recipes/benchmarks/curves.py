@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Seconds per sample of one PPO iteration against batch, lengths and size, with a floor beside it.
 
     python -m recipes.benchmarks.curves [--quick] [--dtype bfloat16] [--threads 1]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Milliseconds per written token on a GPU: a growing key-value cache against a replayed graph.
 
     python -m recipes.benchmarks.decoding [--only t5_small gptj_12x768 gptj_6b] [--device cuda]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """How fast could an iteration be? Its multiplications, at the rate of this machine's best product.
 
     python -m recipes.benchmarks.floor [recipes/benchmarks/workloads/NAME.json ...]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Seconds per phase and peak memory of iterations of the arrow on a workload; prints one JSON line.
 
     python -m recipes.benchmarks.iteration recipes/benchmarks/workloads/causal_125m.json \

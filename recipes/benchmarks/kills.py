@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Does a run that was killed again and again end as if nothing had happened?
 
     .venv/bin/python -m recipes.benchmarks.kills [--kills 20] [--out runs/kills]

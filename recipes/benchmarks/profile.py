@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """What does an iteration ask of the machine? python -m recipes.benchmarks.profile [WORKLOAD.json].
 
     .venv/bin/python -m recipes.benchmarks.profile [recipes/benchmarks/workloads/NAME.json]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """What would new prompts in the place of ended rows gain? Steps and rows of decoding, counted.
 
     python -m recipes.benchmarks.refill TOKENIZER TEXTS.jsonl.gz [--key summary] [--longest 100]

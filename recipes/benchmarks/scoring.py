@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Our classifier scorer against the Transformers pipeline, in turn; ratios of medians.
 
     python -m recipes.benchmarks.scoring [--model base|lab|FOLDER] [--texts 1024] [--rounds 3]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Does a long run grow? Memory, open files and rows of metrics over thousands of iterations.
 
     python -m recipes.benchmarks.soak [--iterations 2000] [--task gptj_continuation] [--out FOLDER]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Peak memory with a large vocabulary: python -m recipes.benchmarks.vocabulary.
 
 The shape of Llama 3.2 1B (128,256 tokens, 16 layers of width 2048) with random weights in bf16 and

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Seconds of the same old program on TRL 0.11.4 and on lora_detox.classic, run in turn.
 
     bash ../shared/peers/setup_trl_classic.sh VENV

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """A program of the FLAN-T5 detox lab's shape: LoRA on a summarizer, a reward per summary, PPO.
 
     python -m recipes.classic.dialogue_summaries --model LAB/t5-summary \

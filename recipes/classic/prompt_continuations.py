@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """A program of the GPT-J detox script's shape: all upper layers learn, the lower ones are shared.
 
     python -m recipes.classic.prompt_continuations --model LAB/gptj-comments \

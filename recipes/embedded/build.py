@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Builds the embedded models and the adapter: `python -m recipes.embedded.build`.
 
 `--only t5` (or tokenizer, gptj, reward, judge, rewrite, measure) runs one step; steps share the

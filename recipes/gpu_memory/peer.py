@@ -1,3 +1,14 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "accelerate==0.34.2",
+#   "bitsandbytes",
+#   "peft==0.13.2",
+#   "torch",
+#   "transformers==4.45.2",
+#   "trl==0.11.4",
+# ]
+# ///
 """One PPO iteration of TRL 0.11.4 on the weights of run.py: run by the peer's own interpreter.
 
     VENV/bin/python recipes/gpu_memory/peer.py WEIGHTS/gpt_j_6b [--int8] [--device cuda]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Peak memory and samples per second of one PPO iteration of 16 prompts on a GPU, by quantization.
 
     python -m recipes.gpu_memory.run [--only gpt_j_6b:int8 ...] [--weights FOLDER] [--peer VENV]

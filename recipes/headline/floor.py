@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """How civil is the start when the best of its own responses is chosen? The judge on the best of n.
 
     .venv/bin/python -m recipes.headline.floor [--shared DIR] [--samples 8]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Both tasks with five seeds inside their quality budgets, judged on sets that no training saw.
 
     .venv/bin/python -m recipes.headline.run [--task continuation] [--seeds 0,1,2,3,4]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """An untrained adapter of a kind that `adapter=` does not make, to begin a training from.
 
     python -m recipes.lab.fresh_adapter miss BASE OUT [--rank 16] [--scope decoder]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """One job in one process: write prompts, train, evaluate. `python -m recipes.lab.job JOB.json`.
 
 JOB.json holds `folder`, `train` and `evaluate` (overrides), or `prompts`, a file that the prompts

@@ -1,3 +1,14 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "accelerate==0.34.2",
+#   "datasets==2.21.0",
+#   "peft==0.13.2",
+#   "torch",
+#   "transformers==4.45.2",
+#   "trl==0.11.4",
+# ]
+# ///
 """TRL 0.11.4's PPOTrainer with LoRA on given prompts: the peer. Run by the peer's own interpreter.
 
     VENV/bin/python peer_ppo.py --model DIR --reward DIR --civil nothate --prompts FILE --out DIR

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """A random adapter as large as a trained one: the control that knows nothing of any training.
 
     python -m recipes.lab.random_adapter RUN_OR_ADAPTER OUT [--seed 0]

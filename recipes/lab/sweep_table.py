@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Tables of the runs and exports in a folder: `python -m recipes.lab.sweep_table DIR`."""
 
 import json

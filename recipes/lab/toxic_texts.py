@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Toxic texts as prompts with their continuations: what a toxic LoRA is fine-tuned on.
 
     python -m recipes.lab.toxic_texts LABELLED.jsonl OUT.jsonl [--seed 0] [--limit N]

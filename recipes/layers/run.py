@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Adapters in the last 3, 4, 5 and all 6 layers, learning rates over a decade: which runs converge?
 
     .venv/bin/python -m recipes.layers.run [--only ours,ours_budget,peer] [--seeds 0,1,2]

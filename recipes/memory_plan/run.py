@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Predicted against measured peak memory of short runs.
 
     python -m recipes.memory_plan.run [--only NAME ...] [--again]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Predicted against measured seconds of an iteration: python -m recipes.memory_plan.seconds.
 
 Each case runs `stage=plan` and then three iterations of `stage=detox` with the same settings, each

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Every method on the same base, prompts, reward and number of scored samples, and the table.
 
     .venv/bin/python -m recipes.method_comparison.run [--only ppo,rloo] [--seeds 0,1,2]

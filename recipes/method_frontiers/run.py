@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Methods on a model, each as a frontier: python -m recipes.method_frontiers.run.
 
     .venv/bin/python -m recipes.method_frontiers.run [--model smollm2 | t5_summary]

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """The trials of a study as JSON, a table and a picture of their front.
 
     python -m recipes.optuna_pareto.picture [FOLDER]

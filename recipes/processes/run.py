@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """One run by one process and by two: is it the same, and how fast is it?
 
     python -m recipes.processes.run [--processes 2] [--out runs/processes] [--set KEY=VALUE ...]

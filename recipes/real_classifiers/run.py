@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Train a reward and a judge on MiniLM: python -m recipes.real_classifiers.run."""
 
 import argparse

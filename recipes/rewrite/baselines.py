@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Score texts that no model wrote: python -m recipes.rewrite.baselines JOB.json.
 
 JOB.json holds `overrides` (of recipes/rewrite), `train` and `test` (files of pairs) and `target`, a

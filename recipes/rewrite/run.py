@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """A summarizer learns to rewrite toxic sentences: python -m recipes.rewrite.run.
 
 Supervised on ParaDetox, then RL with J (civil style x similarity x fluency) as the reward, three

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Positive endings, and the sentiment that a prefix asks for: python -m recipes.sentiment.run.
 
     .venv/bin/python -m recipes.sentiment.run [--only miniature] [--seeds 0,1,2] [--out DIR]

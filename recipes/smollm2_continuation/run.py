@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """SmolLM2-135M detoxified with several seeds: python -m recipes.smollm2_continuation.run.
 
 Judged on held-out prompts of RealToxicityPrompts, jigsaw openings, Wikipedia and WikiText by a

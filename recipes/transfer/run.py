@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Where does detox hold that was trained on openings? python -m recipes.transfer.run.
 
     .venv/bin/python -m recipes.transfer.run [--seeds 0,1,2] [--adapters DIR] [--prompts 300]

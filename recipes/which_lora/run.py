@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
 """Which LoRA for reinforcement learning? python -m recipes.which_lora.run.
 
     .venv/bin/python -m recipes.which_lora.run [--model smollm2 | t5_summary] [--seeds 0,1,2]

@@ -1,6 +1,7 @@
 """Files for others' tools say what the project is: citation, container, workflows, issue forms."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,13 @@ def test_workflows_run_what_a_person_runs():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     commands = [s["run"] for job in workflow["jobs"].values() for s in job["steps"] if "run" in s]
     assert ".ci/run" in commands
-    made = {command.split()[1] for command in commands if command.startswith("make ")}
-    assert made
+    matrix = workflow["jobs"]["ranges"]["strategy"]["matrix"]["include"]
+    made = {one["target"] for one in matrix}
+    assert "make ${{ matrix.target }}" in commands
+    for command in commands:
+        if command.startswith("make ") and "${{" not in command:
+            made |= set(command.split()[1:])
+    assert {"test-fast", "smoke", "test-oldest", "test-newest"} <= made
     assert made <= TARGETS
     assert set(re.findall(r"^make ([a-z-]+)", (ROOT / ".ci/run").read_text(), re.M)) <= TARGETS
 
@@ -50,6 +56,16 @@ def test_the_container_copies_what_is_there_and_pins_what_it_installs():
     assert all("--constraint constraints.txt" in line for line in installs)
     assert lines.index("USER user") < lines.index('ENTRYPOINT ["lora-detox"]')
     assert any(line.startswith("ENTRYPOINT") for line in lines)
+
+
+def test_every_version_of_python_that_is_claimed_is_run_by_a_workflow():
+    text = (ROOT / ".github/workflows/ci.yml").read_text()
+    run = set(re.findall(r'"(3\.\d+)"', text))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    kinds = " ".join(project["classifiers"])
+    claimed = set(re.findall(r"Python :: (3\.\d+)", kinds))
+    assert project["requires-python"].removeprefix(">=") in claimed
+    assert claimed <= run
 
 
 def test_types_are_for_others_too():

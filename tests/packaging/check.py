@@ -73,7 +73,7 @@ def faults_of_sdist(files: set[str], wanted: set[str]) -> list[str]:
 def differences(tree: dict[str, int], sdist: dict[str, int]) -> list[str]:
     """Files in which the wheel of the tree and the wheel of the sdist differ."""
     names = sorted(name for name in {*tree, *sdist} if tree.get(name) != sdist.get(name))
-    return [f"{name}: differs between the wheel of the tree and that of the sdist" for name in names]
+    return [f"{name}: not the same in the wheels of tree and sdist" for name in names]
 
 
 def build(tree: Path, folder: Path, *targets: str) -> None:

@@ -1,4 +1,4 @@
-"""`make package` and `make test-oldest` find what they look for, and what is built here has no fault."""
+"""What `make package` and `make test-oldest` look for is found, and this tree has no fault."""
 
 import ast
 import re
@@ -91,7 +91,8 @@ def test_the_oldest_versions_are_the_lower_bounds_of_pyproject():
 
 
 def test_a_dependency_without_a_lower_bound_is_refused():
-    table = {"dependencies": ["torch"], "optional-dependencies": dict.fromkeys(oldest.EXTRAS, [])}
+    extras = {name: [] for name in oldest.EXTRAS}
+    table = {"dependencies": ["torch"], "optional-dependencies": extras}
     with pytest.raises(SystemExit, match="torch: has no lower bound"):
         oldest.lowest(table)
 
