@@ -36,11 +36,12 @@ WAIT = timedelta(hours=2)
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Environment of torchrun, and of the MPI launchers that accelerate knows, in its order."""
-_SHARDED = {
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+_FSDP, _DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
+_REFUSED = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "FSDP_OFFLOAD_PARAMS": "parameters that are moved to the CPU (fsdp_offload_params)",
 }
+"""What accelerate's launcher may ask for and nobody does here: variable, name."""
 
 
 class Rows(Protocol):
@@ -49,6 +50,13 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, places: slice, /) -> Self: ...
+
+
+class Lender(Protocol):
+    """What other processes need of one that has nothing to do."""
+
+    def wait(self) -> None:
+        """Help the others until all of them wait."""
 
 
 R = TypeVar("R", bound=Rows)
@@ -81,6 +89,7 @@ class Processes:
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
         self._groups: dict[str, Any] = {}
+        self._lender: Lender | None = None
         self._parted = self._lost = False
 
     @property
@@ -184,6 +193,38 @@ class Processes:
         with deferring(), _named_loss(self):
             distributed.all_reduce(tensor, group=self._group(tensor.device.type))
 
+    def lend(self, lender: Lender) -> None:
+        """From now on help the others before each meeting, until they have arrived there too.
+
+        Args:
+            lender: in the place of the one before; every process has one.
+        """
+        self.gather(None)
+        self._lender = lender
+
+    def numbers(self, own: int) -> list[int]:
+        """A number of each process, in the order of their ranks; says nothing of errors."""
+        import torch  # noqa: PLC0415
+        from torch import distributed  # noqa: PLC0415
+
+        said = list(torch.zeros(self.size, dtype=torch.int64).split(1))
+        with deferring(), _named_loss(self):
+            distributed.all_gather(said, torch.tensor([own]), group=self._group("cpu"))
+        return [int(one) for one in said]
+
+    def collect(self, share: "Tensor", into: "Tensor") -> None:
+        """Put the shares of all processes together.
+
+        Args:
+            share: of this one [N].
+            into: where they go, in the order of their ranks [size * N].
+        """
+        from torch import distributed  # noqa: PLC0415
+
+        with deferring(), _named_loss(self):
+            places = list(into.chunk(self.size))
+            distributed.all_gather(places, share, group=self._group(share.device.type))
+
     def end(self, error: BaseException | None = None) -> bool:
         """Meet for the last time.
 
@@ -227,6 +268,8 @@ class Processes:
 
         if self._parted:
             raise ProcessError(f"the {self.size} processes of this run have parted")
+        if self._lender is not None:
+            self._lender.wait()
         words: list[Any] = [None] * self.size
         with deferring(), _named_loss(self):  # a signal must not end half of a meeting
             distributed.all_gather_object(words, word, group=self._group("cpu"))
@@ -313,6 +356,21 @@ def local_rank() -> int:
     return _number(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)
 
 
+def launched_sharded() -> bool:
+    """Whether `accelerate launch` was asked for a model that is divided over its processes.
+
+    FSDP does so but with NO_SHARD, DeepSpeed with ZeRO's stage 3. The other stages divide gradients
+    and the optimizer's state, which here are those of an adapter: nothing is to be divided.
+    """
+    if _on(_FSDP):
+        return os.environ.get("FSDP_SHARDING_STRATEGY", "").upper() not in ("NO_SHARD", "3")
+    return _on(_DEEPSPEED) and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+
+
+def _on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
 def _number(names: tuple[str, ...], default: int) -> int:
     """The first of these variables of the environment that is set."""
     values = (os.environ.get(name, "") for name in names)
@@ -326,15 +384,14 @@ def _check_launcher(size: int) -> None:
         size: how many processes it has started.
 
     Raises:
-        SettingsError: sharded weights, or several processes of which it has started one.
+        SettingsError: what nobody does here, or several processes of which it has started one.
     """
-    for name, kind in _SHARDED.items():
-        if os.environ.get(name, "false").lower() in ("true", "1"):
+    for name, kind in _REFUSED.items():
+        if _on(name):
             raise SettingsError(
-                f"accelerate launch asks for {kind}, which cuts the weights of a model over "
-                "processes: here each process holds the whole backbone; want data parallel "
-                "processes (distributed_type: MULTI_GPU), and for a model that does not fit one "
-                "card quantization=nf4 (docs/many_processes.md)"
+                f"accelerate launch asks for {kind}; want distributed_type MULTI_GPU (each process "
+                "holds the whole backbone), or FSDP or DeepSpeed with zero_stage 3 (each holds a "
+                "share of it; docs/many_processes.md)"
             )
     launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     if launched and size == 1 and not {*_SIZES} & os.environ.keys():

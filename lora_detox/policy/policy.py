@@ -20,6 +20,7 @@ from lora_detox.policy.layout import TokenLayout
 from lora_detox.policy.logits import language_logits
 from lora_detox.policy.reference import Exchange, Reference, exchanged
 from lora_detox.policy.session import EditFactory, SampledWriting
+from lora_detox.policy.sharded import ShardedBackbone
 from lora_detox.policy.static_decoding import can_decode_statically, write_statically
 from lora_detox.policy.token_ids import end_token_ids
 from lora_detox.policy.token_stats import ToLogits, exact_kl, sampling_logits, token_logprobs
@@ -69,8 +70,23 @@ class LoraPolicy:
         self.static_works = can_decode_statically(self.backbone)
         self.rereads = False  # True where the architecture has no cache that can be relied on
         self.edit_logits: EditFactory | None = None  # within `decoding.contexts.edited`
+        self.sharded: ShardedBackbone | None = None  # by `shard`
         self.merges = True  # False within `decoding.anti_expert.apart`
         self.model.eval()
+
+    def shard(self, device: torch.device) -> None:
+        """Divide the layers of the backbone over the processes of the run, and go to a device.
+
+        Decoding then neither merges the adapter nor keeps a cache of fixed size.
+
+        Args:
+            device: of this process; until now the policy is on the CPU.
+        """
+        self.sharded = ShardedBackbone(self.backbone, device)
+        self.model.to(device)
+        if self.value_head is not None:
+            self.value_head.to(device)
+        self.merges = self.static_works = False
 
     @property
     def device(self) -> torch.device:
@@ -326,14 +342,16 @@ class LoraPolicy:
         """BLAKE2b digest of every weight and buffer that is not an adapter's, by name and bytes."""
         weights = self.backbone.state_dict(keep_vars=True)
         adapted = adapted_names(self.backbone, weights)
-        return checksum(
-            {n: w for n, w in weights.items() if isinstance(w, Tensor) and n not in adapted}
-        )
+        names = {n for n, w in weights.items() if isinstance(w, Tensor) and n not in adapted}
+        if self.sharded is not None:
+            return self.sharded.checksum(self.backbone, names)
+        return checksum({name: weights[name] for name in names})
 
     def count_parameters(self) -> dict[str, int]:
         """`trainable` (adapter and value head) and `total` (with the backbone, as stored)."""
         trainable = sum(p.numel() for p in self.trainable_parameters())
         total = sum(_elements(p) for p in self.model.parameters())
+        total += 0 if self.sharded is None else self.sharded.elements
         return {
             "trainable": trainable,
             "total": total + sum(p.numel() for p in self.head_parameters()),

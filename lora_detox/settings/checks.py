@@ -34,6 +34,7 @@ from lora_detox.settings.preflight import (
 from lora_detox.settings.probe_texts import probe_texts
 from lora_detox.settings.reward_checks import check_reward_terms
 from lora_detox.settings.rollout_checks import check_rollout
+from lora_detox.settings.sharded_checks import check_sharded
 
 HELD_BY = {
     "perplexity": "perplexity",
@@ -66,6 +67,7 @@ def check_settings(settings: Settings) -> None:
     _check_budget(settings)
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
+    check_sharded(settings)
     check_reward_terms(settings)
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
         probe_texts(scorer.probe_texts, f"{key}.probe_texts")

@@ -67,6 +67,7 @@ class PolicySettings:
     adapter: str | None = None
     dtype: Dtype = Dtype.auto
     gradient_checkpointing: bool = False
+    sharded: bool = False
     allow_fp16_t5: bool = False
     trust_remote_code: bool = False
     shape: dict[str, Any] = field(default_factory=dict)

@@ -19,7 +19,10 @@ LAUNCHERS = {
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port"),
     ],
 }
-OF_LAUNCHERS = ("ACCELERATE_", "OMPI_", "PMI_", "TORCHELASTIC_")
+LAUNCHERS["fsdp"] = [
+    word if word != "--multi_gpu" else "--use_fsdp" for word in LAUNCHERS["accelerate"]
+]
+OF_LAUNCHERS = ("ACCELERATE_", "FSDP_", "OMPI_", "PMI_", "TORCHELASTIC_")
 
 
 def free_port():

@@ -41,6 +41,10 @@ ALIKE = {
     "gptj_rloo": [GPTJ, *OPTIONS, *RLOO],
     "t5_rloo": [T5, *OPTIONS, *RLOO, "algorithm.average=0.8"],
 }
+SHARDED = {
+    "gptj_ppo_sharded": [*ALIKE["gptj_ppo"], "policy.sharded=true"],
+    "t5_rloo_sharded": [*ALIKE["t5_rloo"], "policy.sharded=true"],
+}
 FEW = [
     GPTJ,
     *OPTIONS,
@@ -62,7 +66,7 @@ LONGER = ["resume=true", "algorithm.iterations=2"]
 def alone(tmp_path_factory):
     """The same runs by one process, and two that are to go on."""
     folder = tmp_path_factory.mktemp("alone")
-    for name, overrides in {**ALIKE, "few": FEW}.items():
+    for name, overrides in {**ALIKE, **SHARDED, "few": FEW}.items():
         api.run(overrides, folder / name)
     api.run([*FEW, "algorithm.iterations=1"], folder / "one_then_two")
     return folder
@@ -73,7 +77,8 @@ def together(alone, tmp_path_factory):
     """By two processes: all of them in one launch, as starting Python is what costs."""
     folder = tmp_path_factory.mktemp("together")
     shutil.copytree(alone / "one_then_two", folder / "one_then_two")
-    jobs = {**ALIKE, "few": FEW, "two_then_one": [*FEW, "algorithm.iterations=1"]}
+    jobs = {**ALIKE, **SHARDED, "few": FEW, "few_sharded": [*FEW, "policy.sharded=true"]}
+    jobs |= {"two_then_one": [*FEW, "algorithm.iterations=1"]}
     jobs["one_then_two"] = LONGER
     ended = launch_jobs(
         folder, [{"overrides": o, "folder": str(folder / name)} for name, o in jobs.items()]
@@ -83,7 +88,7 @@ def together(alone, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", [*ALIKE, "few"])
+@pytest.mark.parametrize("name", [*ALIKE, *SHARDED, "few"])
 def test_the_same_batch_gives_the_same_adapter(name, alone, together):
     one, two = alone / name, together / name
     assert largest_difference(one, two) < 1e-5
@@ -115,7 +120,7 @@ def test_files_are_those_of_one_process(alone, together):
     assert json.loads((alone / "few" / "summary.json").read_text())["processes"] == 1
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate", "fsdp"])
 def test_the_command_line_under_a_launcher(launcher, tmp_path):
     """It says each thing once; the stage is one that reads, or one that learns."""
     options = [*FEW, "algorithm.iterations=1", f"hydra.run.dir={tmp_path / 'run'}"]
@@ -126,14 +131,16 @@ def test_the_command_line_under_a_launcher(launcher, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["processes"] == 2
     assert ended.stdout.count(str(tmp_path / "run" / "report.html")) == 1
-    if launcher == "accelerate":
+    if launcher != "torchrun":
         assert ended.stdout.count("shared   by 2 processes") == 1
+        assert ("frozen layers of the policy" in ended.stdout) is (launcher == "fsdp")
         assert "minibatch_size=1 with 2 processes" in ended.stdout
     assert sorted(one.name for one in tmp_path.iterdir()) == ["run"]
 
 
-def test_an_error_of_one_process_ends_all_with_one_message(tmp_path):
-    job = {"overrides": FEW, "folder": str(tmp_path / "run"), "fault": "error"}
+@pytest.mark.parametrize("options", [[], ["policy.sharded=true"]])
+def test_an_error_of_one_process_ends_all_with_one_message(options, tmp_path):
+    job = {"overrides": [*FEW, *options], "folder": str(tmp_path / "run"), "fault": "error"}
     ended = launch_jobs(tmp_path, job)
     assert ended.returncode != 0
     assert ended.stderr.count("the last process cannot score") == 1

@@ -164,13 +164,48 @@ def test_processes_that_read_other_files_are_told(be):
     check_alike({"reward": "x"})
 
 
-@pytest.mark.parametrize("name", module._SHARDED)
+@pytest.mark.parametrize("name", module._REFUSED)
 @pytest.mark.parametrize("size", ["1", "2"])
-def test_sharded_backbones_are_refused(name, size, monkeypatch):
+def test_what_nobody_does_here_is_refused(name, size, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.setenv(name, "true")
-    with pytest.raises(SettingsError, match="each process holds the whole backbone"), joined():
+    with pytest.raises(SettingsError, match="accelerate launch asks for"), joined():
         pytest.fail("not to be begun")
+
+
+@pytest.mark.parametrize(
+    ("environment", "divided"),
+    [
+        ({}, False),
+        ({"ACCELERATE_USE_FSDP": "true"}, True),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_SHARDING_STRATEGY": "FULL_SHARD"}, True),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_SHARDING_STRATEGY": "NO_SHARD"}, False),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, True),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, False),
+    ],
+)
+def test_accelerate_is_asked_whether_the_backbone_is_divided(environment, divided, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert module.launched_sharded() is divided
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["quantization=int8"], "divides plain weights, but quantization=int8"),
+        (["stage=evaluate", "decoding=bad_words"], "only plain decoding"),
+        (["stage=sft"], "want stage=detox or stage=evaluate"),
+    ],
+)
+@pytest.mark.parametrize("asked", ["setting", "launcher"])
+def test_what_needs_whole_weights_is_refused(overrides, message, asked, tmp_path, monkeypatch):
+    if asked == "launcher":
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    else:
+        overrides = [*overrides, "policy.sharded=true"]
+    with pytest.raises(SettingsError, match=message):
+        compose_settings(["task=gptj_continuation", *overrides], tmp_path / "run")
 
 
 def test_one_process_where_several_were_asked_for_is_refused(monkeypatch):
