@@ -130,6 +130,9 @@ class ShardedBackbone:
         Args:
             model: the backbone.
             names: of a state dict of it, those that count.
+
+        Returns:
+            32 hexadecimal digits.
         """
         divided = {(id(p.owner), p.name) for layer in self.layers for p in layer.pieces}
         places = {
@@ -167,8 +170,8 @@ class ShardedBackbone:
         said = us.numbers(wanted)
         for place in sorted(set(said) - {IDLE}):
             layer = self.layers[place]
-            mine = into is not None and place == wanted
-            us.collect(layer.share, into if mine else self._spare[: layer.bytes])
+            spare = self._spare[: layer.bytes]
+            us.collect(layer.share, spare if into is None or place != wanted else into)
         return said
 
     def _forward(self, place: int, plain: Callable[..., Any]) -> Callable[..., Any]:
