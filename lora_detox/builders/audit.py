@@ -1,36 +1,40 @@
-"""Settings -> what a run is audited with: prompts about groups, and civil texts about them."""
+"""Settings -> what a run is audited with: prompts about groups, and civil texts about them.
+
+Nothing here needs PyTorch.
+"""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_detox.builders.labelled import LabelledTexts
 from lora_detox.choices import TaskKind, Turns
-from lora_detox.embedded.identities import GROUPS, identity_rows
+from lora_detox.embedded.identities import identity_rows
 from lora_detox.errors import DataError
-from lora_detox.metrics.fairness import GroupedPrompts
 from lora_detox.progress import track
 from lora_detox.prompts import PromptRow
-from lora_detox.prompts.columns import FieldMap, carried_names, field_map
+from lora_detox.prompts.columns import FieldMap, carried_names
 from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.heads import check_path_head
 from lora_detox.prompts.holding import held
 from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRowLog, FileRules
 from lora_detox.prompts.sources import SPLITS, open_sources
 from lora_detox.prompts.splits import choose_rows
 from lora_detox.settings import Settings
-from lora_detox.text.mentions import terms_of
 
 EMBEDDED = "embedded:identities"
 MENTIONS = "mentions"
 """Column of the words by which a text speaks of the group, with bars between them."""
 MOST_TEXTS = 10_000
 """Of more texts so many are scored, as many of each identity."""
-_NAMING = ("group", "identity", "entity")
+NAMING = ("group", "identity", "entity")
 """Columns whose words name whom a prompt is about."""
 _PROMPTS = "prompt|text|dialogue|query|sentence|prompts"
 _TEXTS, _LABELS, _SWAPPED = "text|prompt|sentence|comment", "label|toxicity|toxic", "text_swapped"
+_LABELLED = FieldMap(prompt=_TEXTS, toxicity=_LABELS)
 _KINDS = {
     TaskKind.continuation: "openings",
     TaskKind.summarization: "dialogues",
@@ -91,15 +95,10 @@ def audit_prompts(settings: Settings) -> AuditPrompts | None:
     if path == EMBEDDED:
         rows = [_embedded_row(row) for row in identity_rows(_KINDS[settings.task.kind])]
     else:
-        prompt = "|".join(dict.fromkeys(f"{settings.data.fields.prompt}|{_PROMPTS}".split("|")))
-        rows = _rows_of(path, field_map({"prompt": prompt, "id": "id"}), "audit", settings)
+        rows = _rows_of(path, _prompt_fields(settings), "audit", settings)
     named = [row for row in rows if group_of(row.columns, column) is not None]
     if not named:
-        raise DataError(
-            f"evaluation.audit: none of the {len(rows)} rows of {path} has a column "
-            f"{' or '.join(column.split('|'))}, which says whom a prompt is about; "
-            "name it with `evaluation.audit_group`"
-        )
+        raise DataError(_no_group(path, column, len(rows)))
     groups = [str(group_of(row.columns, column)) for row in named]
     chosen = _evenly(named, groups, evaluation.audit_prompts)
     read = f"{len(chosen)} of {len(rows)} prompts about {len(set(groups))} groups"
@@ -124,14 +123,10 @@ def audit_texts(settings: Settings) -> AuditTexts | None:
     if path == EMBEDDED:
         rows = [replace(_embedded_row(row), toxicity=0.0) for row in identity_rows("sentences")]
     else:
-        fields = field_map({"prompt": _TEXTS, "toxicity": _LABELS})
-        rows = _rows_of(path, fields, "audit_texts", settings)
+        rows = _rows_of(path, _LABELLED, "audit_texts", settings)
     labelled = [row for row in rows if row.toxicity is not None]
     if not labelled:
-        raise DataError(
-            f"evaluation.audit_texts: none of the {len(rows)} rows of {path} has a text "
-            f"({_TEXTS.replace('|', ', ')}) and a label ({_LABELS.replace('|', ', ')})"
-        )
+        raise DataError(_no_labels(path, len(rows)))
     column = f"{evaluation.audit_group}|{settings.reward_model.identity_field}|group"
     identities = [group_of(row.columns, column) for row in labelled]
     chosen = _evenly(labelled, [str(one) for one in identities], MOST_TEXTS)
@@ -147,6 +142,83 @@ def audit_texts(settings: Settings) -> AuditTexts | None:
         ),
         swapped=swapped if any(_SWAPPED in row.columns for row in chosen) else [],
     )
+
+
+def check_audit_heads(settings: Settings) -> None:
+    """Raise what the first rows of `evaluation.audit` and `.audit_texts` show to be wrong.
+
+    Args:
+        settings: composed and checked.
+
+    Raises:
+        DataError: as `audit_prompts` and `audit_texts` would raise it.
+    """
+    evaluation, column = settings.evaluation, settings.evaluation.audit_group
+    if (path := evaluation.audit) not in (None, EMBEDDED):
+        _check_head(
+            str(path),
+            _prompt_fields(settings),
+            "audit",
+            settings,
+            wanted=lambda row: group_of(row.columns, column) is not None,
+            missing=lambda rows: _no_group(str(path), column, rows),
+        )
+    if (texts := evaluation.audit_texts) not in (None, EMBEDDED):
+        _check_head(
+            str(texts),
+            _LABELLED,
+            "audit_texts",
+            settings,
+            wanted=lambda row: row.toxicity is not None,
+            missing=lambda rows: _no_labels(str(texts), rows),
+        )
+
+
+def _check_head(
+    path: str,
+    fields: FieldMap,
+    key: str,
+    settings: Settings,
+    wanted: Callable[[PromptRow], bool],
+    missing: Callable[[int], str],
+) -> None:
+    rules, reading = _reading(fields, settings)
+    name = f"evaluation.{key}"
+    with _columns_of_the_file():
+        check_path_head(
+            path,
+            fields,
+            rules,
+            name,
+            wanted=wanted,
+            missing=lambda log, rows: missing(rows) if rows else _no_row(path, name, log),
+            **reading,
+        )
+
+
+def _prompt_fields(settings: Settings) -> FieldMap:
+    prompt = "|".join(dict.fromkeys(f"{settings.data.fields.prompt}|{_PROMPTS}".split("|")))
+    return FieldMap(prompt=prompt, id="id")
+
+
+def _no_group(path: str, column: str, rows: int) -> str:
+    return (
+        f"evaluation.audit: none of the {rows} rows of {path} has a column "
+        f"{' or '.join(column.split('|'))}, which says whom a prompt is about; "
+        "name it with `evaluation.audit_group`"
+    )
+
+
+def _no_labels(path: str, rows: int) -> str:
+    return (
+        f"evaluation.audit_texts: none of the {rows} rows of {path} has a text "
+        f"({_TEXTS.replace('|', ', ')}) and a label ({_LABELS.replace('|', ', ')})"
+    )
+
+
+def _no_row(path: str, key: str, log: BadRowLog) -> str:
+    why = log.in_common() or "; ".join(log.examples) or "it is empty"
+    return f"{key}: {path} has no usable row ({why})"
 
 
 def group_of(columns: Mapping[str, Any], names: str) -> str | None:
@@ -165,36 +237,6 @@ def group_of(columns: Mapping[str, Any], names: str) -> str | None:
     return None if value is None or not str(value).strip() else str(value).strip()
 
 
-def grouped(rows: Sequence[Mapping[str, Any]], names: str) -> GroupedPrompts | None:
-    """Whom prompts are about, by the columns that their rows carry.
-
-    Args:
-        rows: columns of B prompts.
-        names: `evaluation.audit_group`.
-
-    Returns:
-        Group and terms of each; None where no row names a group.
-    """
-    groups = [group_of(row, names) for row in rows]
-    if not any(groups):
-        return None
-    return GroupedPrompts(groups=groups, terms=[_terms(row, names) for row in rows])
-
-
-def _terms(columns: Mapping[str, Any], names: str) -> tuple[str, ...]:
-    """By which words a text speaks of the row's group: its own, or those of the group's name."""
-    given = columns.get(MENTIONS)
-    if given:
-        listed = given if isinstance(given, list) else str(given).split("|")
-        return tuple(str(one).strip() for one in listed if str(one).strip())
-    known = [group_of(columns, one) for one in (names.split("|", maxsplit=1)[0], *_NAMING)]
-    named = [word for name in dict.fromkeys(filter(None, known)) for word in terms_of(name)]
-    for group in GROUPS:  # whose other words are known
-        if any(word in group.mentions for word in named):
-            named += group.mentions
-    return tuple(dict.fromkeys(named))
-
-
 def _embedded_row(row: Mapping[str, str]) -> PromptRow:
     columns = {"group": row["group"], MENTIONS: row["mentions"]}
     return PromptRow(
@@ -202,11 +244,11 @@ def _embedded_row(row: Mapping[str, str]) -> PromptRow:
     )
 
 
-def _rows_of(path: str, fields: FieldMap, key: str, settings: Settings) -> list[PromptRow]:
-    """All rows of a file, or of the test split where there are several."""
+def _reading(fields: FieldMap, settings: Settings) -> tuple[FileRules, dict[str, Any]]:
+    """How a file is read, and what becomes of its rows."""
     data, evaluation = settings.data, settings.evaluation
     wanted = f"{evaluation.audit_group}|{settings.reward_model.identity_field}".split("|")
-    carried = list(dict.fromkeys([*data.columns, *wanted, MENTIONS, *_NAMING, _SWAPPED]))
+    carried = list(dict.fromkeys([*data.columns, *wanted, MENTIONS, *NAMING, _SWAPPED]))
     rules = FileRules(
         columns=frozenset(fields.top_level_columns()),
         carried=carried_names(carried),
@@ -215,34 +257,35 @@ def _rows_of(path: str, fields: FieldMap, key: str, settings: Settings) -> list[
         max_line_mb=data.max_line_mb,
         max_total_mb=data.max_total_mb,
     )
-    sources = open_sources(
-        path,
-        config_name=None,
-        revision=None,
-        split_names=SPLITS,
-        rules=rules,
-        key=f"evaluation.{key}",
-    )
-    source = next(iter(reversed(sources.values())))
-    log = BadRowLog(limit=sys.maxsize)
+    needs_toxicity = fields.toxicity is not None
+    return rules, {"turns": Turns.auto, "needs_toxicity": needs_toxicity, "carried": carried}
+
+
+@contextmanager
+def _columns_of_the_file() -> Iterator[None]:
+    """Messages about columns that no setting names."""
     try:
-        with naming(f"evaluation.{key}"):
-            read = track(source.rows, f"reading {source.name}", source.count)
-            rows = read_source(
-                held(read, rules, source.name),
-                fields,
-                log,
-                turns=Turns.auto,
-                needs_toxicity=fields.toxicity is not None,
-                carried=carried,
-            )
+        yield
     except DataError as error:
         message = str(error).replace("`data.fields.", "a column of the file, not `data.fields.")
         raise DataError(message) from error
+
+
+def _rows_of(path: str, fields: FieldMap, key: str, settings: Settings) -> list[PromptRow]:
+    """All rows of a file, or of the test split where there are several."""
+    rules, reading = _reading(fields, settings)
+    name = f"evaluation.{key}"
+    sources = open_sources(
+        path, config_name=None, revision=None, split_names=SPLITS, rules=rules, key=name
+    )
+    source = next(iter(reversed(sources.values())))
+    log = BadRowLog(limit=sys.maxsize)
+    with _columns_of_the_file(), naming(name):
+        read = track(source.rows, f"reading {source.name}", source.count)
+        rows = read_source(held(read, rules, source.name), fields, log, **reading)
     usable = [row for _, row in rows.rows]
     if not usable:
-        why = log.in_common() or "; ".join(log.examples) or "it is empty"
-        raise DataError(f"evaluation.{key}: {path} has no usable row ({why})")
+        raise DataError(_no_row(path, name, log))
     return usable
 
 

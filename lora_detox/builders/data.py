@@ -1,59 +1,18 @@
 """Settings -> prompts: rows read, filtered and split, then encoded as the policy reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.chat import ChatFormat
-from lora_detox.choices import Stage, TaskKind
-from lora_detox.prompts import (
-    PromptRow,
-    PromptSampler,
-    PromptSets,
-    PromptTemplate,
-    fixed_batches,
-    load_prompt_sets,
-    repeat_prompts,
-)
-from lora_detox.prompts.templates import parse_template
+from lora_detox.prompts import PromptRow, PromptSets
+from lora_detox.prompts.batching import PromptSampler, fixed_batches, repeat_prompts
+from lora_detox.prompts.templates import PromptTemplate, parse_template
 from lora_detox.settings import Settings
 from lora_detox.types import PromptBatch
-
-
-def load_data(settings: Settings) -> PromptSets:
-    """Read, filter and split the prompts as conf/data says."""
-    data = asdict(settings.data)
-    keys = (
-        "path",
-        "validation_path",
-        "test_path",
-        "config_name",
-        "revision",
-        "split_names",
-        "fields",
-        "columns",
-        "min_toxicity",
-        "max_toxicity",
-        "turns",
-        "encoding",
-        "delimiter",
-        "skip",
-        "prefixes",
-        "split_fractions",
-        "limit",
-        "bad_row_limit",
-        "max_line_mb",
-        "max_total_mb",
-        "cache",
-    )
-    if data["min_toxicity"] is None and data["max_toxicity"] is None:
-        data["fields"]["toxicity"] = None  # only the filter reads it
-    if settings.task.kind is TaskKind.continuation and settings.stage is not Stage.sft:
-        data["fields"]["references"] = None  # there is no ROUGE to take
-    return load_prompt_sets(**{key: data[key] for key in keys}, seed=settings.data.split_seed)
 
 
 def prompt_template(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:

@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerBase
 from lora_detox.builders.data import prompt_template
 from lora_detox.errors import DataError
 from lora_detox.progress import track
-from lora_detox.prompts import PromptRow, apply_template
+from lora_detox.prompts import PromptRow
+from lora_detox.prompts.templates import apply_template
 from lora_detox.settings import Settings
 from lora_detox.special_tokens import tokens_around
 

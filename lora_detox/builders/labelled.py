@@ -2,23 +2,25 @@
 
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts import PromptRow, load_prompt_sets
-from lora_detox.prompts.columns import ABSENT, field_map, look_up
+from lora_detox.prompts.columns import ABSENT, FieldMap, field_map, look_up
 from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.heads import check_path_head
 from lora_detox.prompts.holding import held
+from lora_detox.prompts.load import check_prompt_heads
 from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRowLog, FileRules, RawRow
-from lora_detox.prompts.sources import open_sources
+from lora_detox.prompts.sources import SPLITS, open_sources
 from lora_detox.prompts.values import is_missing
 from lora_detox.report.console import print_line
 from lora_detox.settings import DataSettings, Settings
 
 _SOURCE = "source"
 """Column that names the corpus of a text."""
-_SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +57,9 @@ def labelled_splits(settings: Settings) -> dict[str, LabelledTexts]:
     """
     data = settings.data
     _check_label_column(data)
-    columns = list(dict.fromkeys([*data.columns, _SOURCE]))
-    given = asdict(replace(data, min_toxicity=None, max_toxicity=None, columns=columns))
-    given["fields"]["references"] = None
-    unused = ("query_tokens", "max_query_tokens", "split_seed")
-    sets = load_prompt_sets(
-        **{key: value for key, value in given.items() if key not in unused}, seed=data.split_seed
-    )
+    sets = load_prompt_sets(**_arguments(data), revision=data.revision, cache=data.cache)
     print_line(f"data     {data.path}: {sets.report.describe()}")
-    splits = {name: _labelled(getattr(sets, name), settings) for name in _SPLIT_NAMES}
+    splits = {name: _labelled(getattr(sets, name), settings) for name in SPLITS}
     if len(set(splits["train"].toxic)) < 2:
         raise DataError(
             f"stage=reward_model needs toxic and civil texts; all {len(splits['train'].toxic)} "
@@ -88,18 +84,9 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
         DataError: it is missing or has no usable row.
     """
     data, model = settings.data, settings.reward_model
-    fields = field_map({"prompt": data.fields.prompt, "toxicity": str(data.fields.toxicity)})
-    wanted = {one for name in model.identity_field.split("|") for one in (name, name.split(".")[0])}
-    files = FileRules(
-        columns=frozenset(fields.top_level_columns() | wanted),
-        encoding=data.encoding,
-        delimiter=data.delimiter,
-        max_line_mb=data.max_line_mb,
-        max_total_mb=data.max_total_mb,
-    )
-    key = f"reward_model.test_sets.{name}"
+    key, fields, files = f"reward_model.test_sets.{name}", _label_fields(data), _files(settings)
     sources = open_sources(
-        path, config_name=None, revision=None, split_names=_SPLIT_NAMES, rules=files, key=key
+        path, config_name=None, revision=None, split_names=SPLITS, rules=files, key=key
     )
     source = next(iter(reversed(sources.values())))
     log = BadRowLog(limit=sys.maxsize)
@@ -115,8 +102,7 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     known = [(raw, row) for raw, row in usable if row.toxicity is not None]
     dropped = log.count + len(usable) - len(known)
     if not known:
-        why = f": {log.in_common()}" if log.in_common() else ""
-        raise DataError(f"{path} has no row with a text and a label{why}; change `{key}`")
+        raise DataError(_no_labels(path, key, log))
     left_out = f"; {dropped} rows without text or label left out" if dropped else ""
     named = f" ({'; '.join(log.examples)})" if log.examples else ""
     print_line(f"test set {name}: {len(known)} texts{left_out}{named}")
@@ -125,6 +111,65 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
         toxic=[float(row.toxicity or 0.0) > model.toxic_from - 1e-9 for _, row in known],
         identities=[_identity(raw, model.identity_field) for raw, _ in known],
         dropped=dropped,
+    )
+
+
+def check_labelled_heads(settings: Settings) -> None:
+    """Raise what the first rows of `data` and of the test sets show to be wrong.
+
+    Args:
+        settings: `data` and `reward_model` are read.
+
+    Raises:
+        DataError: as `labelled_splits` and `test_set` would raise it.
+    """
+    data = settings.data
+    _check_label_column(data)
+    check_prompt_heads(**_arguments(data))
+    fields, files = _label_fields(data), _files(settings)
+    for name, path in settings.reward_model.test_sets.items():
+        key = f"reward_model.test_sets.{name}"
+        check_path_head(
+            path,
+            fields,
+            files,
+            key,
+            wanted=lambda row: row.toxicity is not None,
+            missing=lambda log, _, path=path, key=key: _no_labels(path, key, log),
+            turns=data.turns,
+            needs_toxicity=True,
+        )
+
+
+def _no_labels(path: str, key: str, log: BadRowLog) -> str:
+    why = f": {log.in_common()}" if log.in_common() else ""
+    return f"{path} has no row with a text and a label{why}; change `{key}`"
+
+
+def _arguments(data: DataSettings) -> dict[str, Any]:
+    """What decides which texts are read."""
+    columns = list(dict.fromkeys([*data.columns, _SOURCE]))
+    given = asdict(replace(data, min_toxicity=None, max_toxicity=None, columns=columns))
+    given["fields"]["references"] = None
+    unused = ("query_tokens", "max_query_tokens", "split_seed", "revision", "cache")
+    kept = {key: value for key, value in given.items() if key not in unused}
+    return kept | {"seed": data.split_seed}
+
+
+def _label_fields(data: DataSettings) -> FieldMap:
+    return field_map({"prompt": data.fields.prompt, "toxicity": str(data.fields.toxicity)})
+
+
+def _files(settings: Settings) -> FileRules:
+    """How the files of test sets are read."""
+    data, column = settings.data, settings.reward_model.identity_field
+    wanted = {one for name in column.split("|") for one in (name, name.split(".")[0])}
+    return FileRules(
+        columns=frozenset(_label_fields(data).top_level_columns() | wanted),
+        encoding=data.encoding,
+        delimiter=data.delimiter,
+        max_line_mb=data.max_line_mb,
+        max_total_mb=data.max_total_mb,
     )
 
 

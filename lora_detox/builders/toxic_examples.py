@@ -1,7 +1,8 @@
 """Toxic and civil texts that a decoding learns its words or directions from."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,10 +13,11 @@ from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts import PromptRow
 from lora_detox.prompts.columns import ABSENT, FieldMap, field_map, look_up
-from lora_detox.prompts.fields import read_source
+from lora_detox.prompts.fields import read_source, stream_source
+from lora_detox.prompts.heads import check_head
 from lora_detox.prompts.holding import held
 from lora_detox.prompts.naming import naming
-from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, RawRow
+from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, RawRow, Rows
 from lora_detox.prompts.sources import SPLITS, open_sources
 from lora_detox.settings.decoding import ExampleFieldSettings
 
@@ -67,8 +69,48 @@ def read_examples(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExa
     with naming(f"{key}.examples"):
         place = Path(path).expanduser()
         changed = place.stat().st_mtime_ns if place.is_file() else 0
-    try:
+    with _own_keys(key):
         return _read(path, changed, astuple(fields), f"{key}.examples")
+
+
+def check_example_heads(path: str, fields: ExampleFieldSettings, key: str) -> None:
+    """Raise what the first rows of `read_examples` show to be wrong.
+
+    Args:
+        path: as in `read_examples`.
+        fields: columns.
+        key: of the decoding in the settings.
+
+    Raises:
+        DataError: as `read_examples` would raise it.
+    """
+    rules = _rules(fields)
+
+    def check(head: Rows) -> None:
+        if not _has_pairs(head, fields):
+            log = BadRowLog(limit=_BAD_ROWS)
+            rows = stream_source(head, _labelled(fields), log, needs_toxicity=True)
+            next(iter(rows.rows), None)
+
+    with _own_keys(key):
+        sources = open_sources(
+            path,
+            config_name=None,
+            revision=None,
+            split_names=SPLITS,
+            rules=rules,
+            key=f"{key}.examples",
+            files_only=True,
+        )
+        for source in list(sources.values())[:1]:
+            check_head(source, _labelled(fields), check, needs_toxicity=True)
+
+
+@contextmanager
+def _own_keys(key: str) -> Iterator[None]:
+    """Messages that name the settings of a decoding instead of those of data."""
+    try:
+        yield
     except DataError as error:
         message = str(error)
         for column, own in (("prompt", "text"), ("toxicity", "label"), ("references", "neutral")):
@@ -76,13 +118,23 @@ def read_examples(path: str, fields: ExampleFieldSettings, key: str) -> ToxicExa
         raise DataError(message.replace("data.path", f"{key}.examples")) from error
 
 
+def _labelled(fields: ExampleFieldSettings) -> FieldMap:
+    return FieldMap(prompt=fields.text, toxicity=fields.label)
+
+
+def _rules(fields: ExampleFieldSettings) -> FileRules:
+    """Every column that may be read."""
+    alternatives = [one for name in astuple(fields) for one in name.split("|")]
+    return FileRules(
+        columns=frozenset({*alternatives, *(one.split(".")[0] for one in alternatives)})
+    )
+
+
 @lru_cache(maxsize=1)
 def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicExamples:
     """Read once for the decodings of a call; again where the file has changed."""
     fields = ExampleFieldSettings(*names)
-    alternatives = [one for name in names for one in name.split("|")]
-    columns = {*alternatives, *(one.split(".")[0] for one in alternatives)}
-    rules = FileRules(columns=frozenset(columns))
+    rules = _rules(fields)
     sources = open_sources(
         path, config_name=None, revision=None, split_names=SPLITS, rules=rules, key=key
     )
@@ -94,7 +146,7 @@ def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicEx
         whole = [row for row in pairs if row.references]
         toxic, civil = [row.prompt for row in whole], [row.references[0] for row in whole]
     else:
-        labelled = _rows(raw_rows, field_map({"prompt": fields.text, "toxicity": fields.label}))
+        labelled = _rows(raw_rows, _labelled(fields))
         known = [(row.prompt, row.toxicity) for row in labelled if row.toxicity is not None]
         toxic = [text for text, label in known if label >= _TOXIC_FROM]
         civil = [text for text, label in known if label < _TOXIC_FROM]
@@ -106,7 +158,7 @@ def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicEx
     return ToxicExamples(toxic=toxic, civil=civil, paired=_has_pairs(raw_rows, fields))
 
 
-def _has_pairs(raw_rows: Sequence[RawRow | BadRow], fields: ExampleFieldSettings) -> bool:
+def _has_pairs(raw_rows: Iterable[RawRow | BadRow], fields: ExampleFieldSettings) -> bool:
     """Whether some row has both columns of a pair."""
     columns = (raw.columns for raw in raw_rows if isinstance(raw, RawRow))
     return any(

@@ -10,8 +10,8 @@ from lora_detox.builders.audit import (
     AuditTexts,
     audit_prompts,
     audit_texts,
-    grouped,
 )
+from lora_detox.builders.audit_groups import grouped
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.evaluation.fairness_verdict import scorer_verdict, set_verdict
 from lora_detox.metrics import names

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lora_detox.builders.data import load_data
+from lora_detox.builders.rows import data_groups, load_data
 from lora_detox.choices import Protocol
 from lora_detox.prompts import PromptRow
 from lora_detox.prompts.naming import naming_set
@@ -103,12 +103,8 @@ def prompt_sets(settings: Settings, numbers: Numbers) -> list[PromptSet]:
     Returns:
         The set of `data` first.
     """
-    sets = {"in_distribution": settings.data}
-    if settings.evaluation.protocol is Protocol.three_sets:
-        sets |= settings.evaluation.sets
     read = []
-    for role, data in sets.items():
-        prefix = "data" if role == "in_distribution" else f"evaluation.sets.{role}"
+    for role, prefix, data in data_groups(settings):
         with naming_set(prefix, f"data@{prefix}"):
             loaded = load_data(replace(settings, data=data))
         rows = list(loaded.test)

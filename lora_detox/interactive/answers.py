@@ -8,7 +8,7 @@ from lora_detox.builders.lengths import check_batch
 from lora_detox.errors import DataError
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.strength import at_strength
-from lora_detox.prompts import fixed_batches, repeat_prompts
+from lora_detox.prompts.batching import fixed_batches, repeat_prompts
 from lora_detox.prompts.rows import PromptRow
 from lora_detox.ranges import (
     LEAST_TEMPERATURE,

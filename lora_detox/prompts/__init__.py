@@ -11,22 +11,10 @@ from), `files` (which reader), `text_file`,
 `columns` (which one is what), `values` (what a cell holds), `dialogues` (lists of turns or of
 prompts), `fields` (columns -> PromptRow), `splits` (train, validation, test), `templates` (prompt
 -> ids within a window), `batching` (ids -> PromptBatch), `stored` (what took long is kept).
+Import what needs PyTorch, batches and templates, from its file: rows are read without it.
 """
 
-from lora_detox.prompts.batching import PromptSampler, fixed_batches, repeat_prompts
 from lora_detox.prompts.load import load_prompt_sets
 from lora_detox.prompts.rows import LoadReport, PromptRow, PromptSets
-from lora_detox.prompts.templates import EncodedPrompt, PromptTemplate, apply_template
 
-__all__ = [
-    "EncodedPrompt",
-    "LoadReport",
-    "PromptRow",
-    "PromptSampler",
-    "PromptSets",
-    "PromptTemplate",
-    "apply_template",
-    "fixed_batches",
-    "load_prompt_sets",
-    "repeat_prompts",
-]
+__all__ = ["LoadReport", "PromptRow", "PromptSets", "load_prompt_sets"]

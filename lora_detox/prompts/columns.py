@@ -8,6 +8,7 @@ be right; alternatives are guesses, so for references and toxicity it is fine if
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -202,11 +203,18 @@ def check_columns(raw_rows: Iterable[RawRow], fields: FieldMap, needs_toxicity: 
         missing = absent
     for name, column in missing.items() if first is not None else ():
         names = " (the first line has to hold their names)" if first and first.is_text else ""
+        found = _columns_found(raw_rows)
         raise DataError(
             f"no row has the column `{column}` for the {name} (first row: "
             f"{first.where if first else ''}); columns found: "
-            f"{', '.join(_columns_found(raw_rows))}; change `data.fields.{name}`{names}"
+            f"{', '.join(found)}; change `data.fields.{name}`{_meant(column, found)}{names}"
         )
+
+
+def _meant(column: str, found: Sequence[str]) -> str:
+    """The column that a mistyped name may have meant."""
+    close = [one for name in column.split("|") for one in get_close_matches(name, found, 1)]
+    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def nested_advice(field: str, column: str, value: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ def held(rows: Iterable[RawRow | BadRow], rules: FileRules, name: str) -> list[R
     for raw in rows:
         row = raw if len(kept) < _WHOLE_ROWS else _slim(raw, rules)
         kept.append(row)
-        size += _ROW_BYTES + (_bytes_of(row.columns) if isinstance(row, RawRow) else 0)
+        size += _ROW_BYTES + (bytes_of(row.columns) if isinstance(row, RawRow) else 0)
         if size > rules.max_total_mb * MIB:
             raise DataError(
                 f"{name} holds more than {rules.max_total_mb} MiB of rows (data.max_total_mb), of "
@@ -69,7 +69,7 @@ def _slim(raw: RawRow | BadRow, rules: FileRules) -> RawRow | BadRow:
     return replace(raw, columns=columns) if columns else raw
 
 
-def _bytes_of(value: Any) -> int:
+def bytes_of(value: Any) -> int:
     """About what a value takes; what is nested beyond reason is counted by its outside."""
     size, waiting = 0, [value]
     while waiting:

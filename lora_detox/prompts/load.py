@@ -3,7 +3,7 @@
 import codecs
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lora_detox.choices import Turns
@@ -12,6 +12,7 @@ from lora_detox.prompts.columns import FieldMap, field_map
 from lora_detox.prompts.reading import (
     PromptRules,
     Reading,
+    check_split_head,
     file_rules,
     pattern,
     read_all,
@@ -64,13 +65,8 @@ def load_prompt_sets(
     """
     checked = _checked_rules(PromptRules(**rules))
     columns = field_map(checked.fields)
-    names, files = _three_names(split_names), file_rules(columns, checked)
-    sources = open_sources(
-        path, config_name=config_name, revision=revision, split_names=names, rules=files
-    )
-    for split, other in (("validation", validation_path), ("test", test_path)):
-        if other is not None:
-            sources[split] = open_split(other, split, split_names=names, rules=files)
+    paths = _Paths(path, validation_path, test_path, config_name, revision, split_names)
+    sources = _opened(paths, columns, checked)
     key = sets_key(sources, asdict(checked)) if cache else None
     if key is not None and (kept := read_sets(key)) is not None:
         return kept
@@ -79,6 +75,70 @@ def load_prompt_sets(
     if key is not None and time.monotonic() - begin > _WORTH_CACHING_SECONDS:
         write_sets(key, sets)
     return sets
+
+
+def check_prompt_heads(
+    *,
+    path: str,
+    validation_path: str | None = None,
+    test_path: str | None = None,
+    config_name: str | None = None,
+    split_names: Sequence[str] = SPLITS,
+    **rules: Any,
+) -> None:
+    """Raise what the first rows of files show to be wrong, within a second.
+
+    Data sets of the hub, and folders laid out for `datasets`, are passed over.
+
+    Args:
+        path: as in `load_prompt_sets`, and so is what follows.
+        validation_path: another source of validation rows.
+        test_path: another source of test rows.
+        config_name: configuration of a hub data set.
+        split_names: what the source calls train, validation and test.
+        **rules: those of PromptRules.
+
+    Raises:
+        DataError: as `load_prompt_sets` would raise it.
+    """
+    checked = _checked_rules(PromptRules(**rules))
+    columns = field_map(checked.fields)
+    paths = _Paths(path, validation_path, test_path, config_name, None, split_names)
+    for split, source in _opened(paths, columns, checked, files_only=True).items():
+        check_split_head(source, split, columns, checked)
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Where the rows are; see `load_prompt_sets`."""
+
+    path: str
+    validation_path: str | None
+    test_path: str | None
+    config_name: str | None
+    revision: str | None
+    split_names: Sequence[str]
+
+
+def _opened(
+    paths: _Paths, columns: FieldMap, rules: PromptRules, *, files_only: bool = False
+) -> dict[str, Source]:
+    """The sources by split, not read yet."""
+    names, files = _three_names(paths.split_names), file_rules(columns, rules)
+    sources = open_sources(
+        paths.path,
+        config_name=paths.config_name,
+        revision=paths.revision,
+        split_names=names,
+        rules=files,
+        files_only=files_only,
+    )
+    for split, other in (("validation", paths.validation_path), ("test", paths.test_path)):
+        if other is not None:
+            sources |= open_split(
+                other, split, split_names=names, rules=files, files_only=files_only
+            )
+    return sources
 
 
 def _make_sets(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRules) -> PromptSets:

@@ -10,6 +10,7 @@ from lora_detox.errors import DataError
 from lora_detox.progress import track
 from lora_detox.prompts.columns import FieldMap, carried_names
 from lora_detox.prompts.fields import stream_source
+from lora_detox.prompts.heads import check_head
 from lora_detox.prompts.holding import StreamedSplits, held, is_large
 from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, PromptRow, RawRow, Rows
 from lora_detox.prompts.sources import SPLITS, Source
@@ -142,6 +143,31 @@ def read_all(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRule
     return reading
 
 
+def check_split_head(source: Source, split: str, columns: FieldMap, rules: PromptRules) -> None:
+    """Raise what the first rows of one source show to be wrong.
+
+    Args:
+        source: opened, not read.
+        split: that it is for.
+        columns: which column is what.
+        rules: what becomes of the rows.
+
+    Raises:
+        DataError: as `read_all` would raise it.
+    """
+    reading = Reading(bad_rows=BadRowLog(limit=rules.bad_row_limit))
+    check_head(
+        source,
+        columns,
+        lambda head: next(_usable_rows(head, split, columns, rules, reading), None),
+        needs_toxicity=_needs_toxicity(rules),
+    )
+
+
+def _needs_toxicity(rules: PromptRules) -> bool:
+    return rules.min_toxicity is not None or rules.max_toxicity is not None
+
+
 def _stream(
     sources: Mapping[str, Source],
     columns: FieldMap,
@@ -187,7 +213,7 @@ def _usable_rows(
         reading.bad_rows,
         turns=Turns(rules.turns),
         skip=pattern(rules.skip),
-        needs_toxicity=low is not None or high is not None,
+        needs_toxicity=_needs_toxicity(rules),
         carried=rules.columns,
     )
     usable = 0

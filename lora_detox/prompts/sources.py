@@ -59,7 +59,8 @@ def open_sources(
     revision: str | None,
     split_names: tuple[str, str, str],
     rules: FileRules,
-    key: str = "data.path",
+    key: str = DATA_PATH,
+    files_only: bool = False,
 ) -> dict[str, Source]:
     """Find the rows behind a path; what is missing fails here, before rows are read.
 
@@ -70,15 +71,19 @@ def open_sources(
         split_names: what the source calls train, validation and test.
         rules: how files are read.
         key: the setting that holds `path`, for messages.
+        files_only: leave out what `datasets` would load, which is slow to import.
 
     Returns:
-        Rows by split. One split alone, whatever its name, comes as "train".
+        Rows by split. One split alone, whatever its name, comes as "train". Empty where they are
+        left out.
 
     Raises:
         DataError: if there is nothing readable behind the path.
     """
     with naming(key):
-        sources = _sources(path, (config_name, revision), split_names, rules, key)
+        sources = _file_sources(path, config_name, rules, key)
+        if sources is None:
+            sources = {} if files_only else _loaded(path, config_name, revision, split_names, rules)
     return {split: _named(source, key) for split, source in sources.items()}
 
 
@@ -92,33 +97,50 @@ def _named(source: Source, key: str) -> Source:
     return source if key == DATA_PATH else replace(source, rows=Rows(rows))
 
 
-def _sources(
-    path: str,
-    hub: tuple[str | None, str | None],
-    split_names: tuple[str, str, str],
-    rules: FileRules,
-    key: str,
-) -> dict[str, Source]:
-    config_name, revision = hub
+def _file_sources(
+    path: str, config_name: str | None, rules: FileRules, key: str
+) -> dict[str, Source] | None:
+    """Rows that are read or drawn here; None where `datasets` has to load them."""
     if path.startswith(EMBEDDED_PREFIX):
         return _embedded_sources(path, key)
     place = Path(path).expanduser()
     if place.is_file():
         return {"train": _open_file(place, rules, key)}
     if place.is_dir():
-        return _folder_sources(place, config_name, split_names, rules)
+        return _folder_sources(place, config_name, rules)
     if _looks_local(path):
         raise DataError(
             f"no such file or folder: {path}; want {KINDS_OF_FILES}, a folder of them, or a hub id "
             f"owner/name; change `{key}`"
+        )
+    return None
+
+
+def _loaded(
+    path: str,
+    config_name: str | None,
+    revision: str | None,
+    split_names: tuple[str, str, str],
+    rules: FileRules,
+) -> dict[str, Source]:
+    """What `datasets` loads from a folder in one of its formats, or from the hub."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return _dataset_sources(
+            str(place), load_from_folder(place, config_name), split_names, rules
         )
     datasets = load_from_hub(path, config_name, revision)
     return _dataset_sources(path, datasets, split_names, rules)
 
 
 def open_split(
-    path: str, split: str, *, split_names: tuple[str, str, str], rules: FileRules
-) -> Source:
+    path: str,
+    split: str,
+    *,
+    split_names: tuple[str, str, str],
+    rules: FileRules,
+    files_only: bool = False,
+) -> dict[str, Source]:
     """Rows of a source that was named for one split (`data.validation_path`, `data.test_path`).
 
     Args:
@@ -126,20 +148,27 @@ def open_split(
         split: "validation" or "test".
         split_names: what the source calls train, validation and test.
         rules: how files are read.
+        files_only: as in `open_sources`.
 
     Returns:
-        The source's own split of that name, or all of it where it has only one.
+        By the split, the source's own split of that name, or all of it where it has only one.
 
     Raises:
         DataError: if it is missing, or has several splits and none of that name.
     """
     key = f"data.{split}_path"
     sources = open_sources(
-        path, config_name=None, revision=None, split_names=split_names, rules=rules, key=key
+        path,
+        config_name=None,
+        revision=None,
+        split_names=split_names,
+        rules=rules,
+        key=key,
+        files_only=files_only,
     )
     if split not in sources and len(sources) > 1:
         raise DataError(f"{path} has the splits {', '.join(sources)}, want {split}; change `{key}`")
-    return sources[split] if split in sources else next(iter(sources.values()))
+    return {split: sources.get(split, source) for source in list(sources.values())[:1]}
 
 
 def _looks_local(path: str) -> bool:
@@ -202,26 +231,24 @@ def _embedded_rows(path: str, split: str, rows: Iterable[Mapping[str, Any]]) -> 
 
 
 def _folder_sources(
-    folder: Path,
-    config_name: str | None,
-    split_names: tuple[str, str, str],
-    rules: FileRules,
-) -> dict[str, Source]:
-    if config_name is None and not is_saved_by_datasets(folder):
-        by_split = files_by_split(folder)
-        documents = {} if by_split else document_files(folder)
-        files = data_files(folder)
-        if not by_split and not documents and files and not (folder / "README.md").exists():
-            by_split = {"train": files}  # as `datasets` would, without its copy
-        if by_split or documents:
-            return _only_one_is_train(
-                {
-                    split: _file_source(files, rules, are_documents=bool(documents))
-                    for split, files in (by_split or documents).items()
-                }
-            )
-    datasets = load_from_folder(folder, config_name)
-    return _dataset_sources(str(folder), datasets, split_names, rules)
+    folder: Path, config_name: str | None, rules: FileRules
+) -> dict[str, Source] | None:
+    """Rows of a folder of files; None where it is laid out for `datasets`."""
+    if config_name is not None or is_saved_by_datasets(folder):
+        return None
+    by_split = files_by_split(folder)
+    documents = {} if by_split else document_files(folder)
+    files = data_files(folder)
+    if not by_split and not documents and files and not (folder / "README.md").exists():
+        by_split = {"train": files}  # as `datasets` would, without its copy
+    if not by_split and not documents:
+        return None
+    return _only_one_is_train(
+        {
+            split: _file_source(files, rules, are_documents=bool(documents))
+            for split, files in (by_split or documents).items()
+        }
+    )
 
 
 def _chain(files: list[Path], rules: FileRules) -> Iterator[RawRow | BadRow]:

@@ -13,10 +13,11 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from lora_detox.builders import controls as control
-from lora_detox.builders.data import EncodedPrompts, encode_prompts, load_data
+from lora_detox.builders.data import EncodedPrompts, encode_prompts
 from lora_detox.builders.lengths import check_run
 from lora_detox.builders.policy import adapter_plan, backbone_plan, policy_path
 from lora_detox.builders.rollout import check_server, generate_of, uses_server
+from lora_detox.builders.rows import load_data
 from lora_detox.builders.scorers import check_scorers, load_encoder, load_scorers, load_word_list
 from lora_detox.builders.training import (
     Plan,

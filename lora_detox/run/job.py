@@ -19,7 +19,8 @@ from lora_detox.metrics.quality import RolloutQuality, rollout_quality
 from lora_detox.metrics.summary import summarise
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.progress import LINE_EVERY_SECONDS, phase
-from lora_detox.prompts import PromptSets, repeat_prompts
+from lora_detox.prompts import PromptSets
+from lora_detox.prompts.batching import repeat_prompts
 from lora_detox.run.checksums import check_drift
 from lora_detox.run.controls import Controls
 from lora_detox.run.origin import Resumed

@@ -33,6 +33,7 @@ def run_stage(settings: Settings) -> tuple[float, ...]:
     """
     _check_processes(settings)
     check_files(settings)
+    importlib.import_module("lora_detox.builders.rows").check_heads(settings)
     # While it is imported it speaks of kernels that a user can do nothing about.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     disk_faults = naming_disk_faults(Path(settings.run_dir))

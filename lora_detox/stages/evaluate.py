@@ -40,7 +40,7 @@ from lora_detox.policy.strength import at_strength
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.processes import processes
 from lora_detox.progress import phase
-from lora_detox.prompts import fixed_batches, repeat_prompts
+from lora_detox.prompts.batching import fixed_batches, repeat_prompts
 from lora_detox.report.compare import write_comparison
 from lora_detox.report.console import print_line
 from lora_detox.report.jsonl import plain, write_json_atomic, write_rows, write_text_atomic

@@ -10,8 +10,9 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from lora_detox.builders.data import load_data, prompt_template
+from lora_detox.builders.data import prompt_template
 from lora_detox.builders.policy import EMBEDDED_PREFIX, model_path
+from lora_detox.builders.rows import load_data
 from lora_detox.environment import prepare_process
 from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.machine import CUDA_CONTEXT, PROCESS_GROWTH, resolve_device
@@ -23,7 +24,7 @@ from lora_detox.policy.token_ids import complete_ids
 from lora_detox.policy.tokenizer import load_tokenizer
 from lora_detox.positions import check_positions
 from lora_detox.progress import phase
-from lora_detox.prompts import fixed_batches
+from lora_detox.prompts.batching import fixed_batches
 from lora_detox.report.jsonl import write_json_atomic, write_text_atomic
 from lora_detox.report.memory import print_memory
 from lora_detox.settings import Settings, settings_yaml

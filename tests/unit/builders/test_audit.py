@@ -6,7 +6,8 @@ import json
 import pytest
 
 from lora_detox import api
-from lora_detox.builders.audit import audit_prompts, audit_texts, group_of, grouped
+from lora_detox.builders.audit import audit_prompts, audit_texts, group_of
+from lora_detox.builders.audit_groups import grouped
 from lora_detox.embedded.identities import GROUPS, KINDS, identity_rows
 from lora_detox.errors import DataError, SettingsError
 from lora_detox.text.mentions import mentions

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 from lora_detox.chat import ChatFormat
 from lora_detox.decoding.prefix import CivilPrefix
 from lora_detox.embedded import embedded_path
-from lora_detox.prompts import fixed_batches
+from lora_detox.prompts.batching import fixed_batches
 from lora_detox.prompts.rows import PromptRow
 from lora_detox.prompts.templates import parse_template
 from tests.unit.test_chat import TEMPLATES, chat_tokenizer

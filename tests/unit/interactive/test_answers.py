@@ -12,7 +12,7 @@ from lora_detox.interactive.answers import Question, answers
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.strength import at_strength
-from lora_detox.prompts import fixed_batches, repeat_prompts
+from lora_detox.prompts.batching import fixed_batches, repeat_prompts
 from lora_detox.prompts.rows import PromptRow
 from lora_detox.rollout import generate_responses
 from lora_detox.types import Sampling

@@ -6,7 +6,8 @@ from tokenizers import processors
 from transformers import AutoTokenizer
 
 from lora_detox.errors import DataError
-from lora_detox.prompts import PromptRow, PromptSampler, fixed_batches, repeat_prompts
+from lora_detox.prompts import PromptRow
+from lora_detox.prompts.batching import PromptSampler, fixed_batches, repeat_prompts
 from lora_detox.prompts.templates import apply_template, parse_template
 from tests.unit.prompts.conftest import train_tokenizer
 

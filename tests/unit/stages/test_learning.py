@@ -5,7 +5,7 @@ import torch
 
 from lora_detox.advantages import AdvantagePlan, RunningMean, ScoreScaler, estimate_advantages
 from lora_detox.choices import Baseline, KlPenalty
-from lora_detox.prompts import repeat_prompts
+from lora_detox.prompts.batching import repeat_prompts
 from lora_detox.rollout import Passes, Responses, collect_rollout, generate_responses
 from lora_detox.types import Sampling
 from lora_detox.update import PpoPlan, PpoUpdate

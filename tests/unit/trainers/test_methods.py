@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from lora_detox import api, progress
 from lora_detox.clock import Clock
 from lora_detox.errors import DataError, SettingsError
-from lora_detox.prompts import repeat_prompts
+from lora_detox.prompts.batching import repeat_prompts
 from lora_detox.run import build
 from lora_detox.trainers.groups import (
     Pair,
