@@ -126,19 +126,21 @@ def check_labelled_heads(settings: Settings) -> None:
     data = settings.data
     _check_label_column(data)
     check_prompt_heads(**_arguments(data))
-    fields, files = _label_fields(data), _files(settings)
     for name, path in settings.reward_model.test_sets.items():
-        key = f"reward_model.test_sets.{name}"
-        check_path_head(
-            path,
-            fields,
-            files,
-            key,
-            wanted=lambda row: row.toxicity is not None,
-            missing=lambda log, _, path=path, key=key: _no_labels(path, key, log),
-            turns=data.turns,
-            needs_toxicity=True,
-        )
+        _check_test_head(path, f"reward_model.test_sets.{name}", settings)
+
+
+def _check_test_head(path: str, key: str, settings: Settings) -> None:
+    check_path_head(
+        path,
+        _label_fields(settings.data),
+        _files(settings),
+        key,
+        wanted=lambda row: row.toxicity is not None,
+        missing=lambda log, _: _no_labels(path, key, log),
+        turns=settings.data.turns,
+        needs_toxicity=True,
+    )
 
 
 def _no_labels(path: str, key: str, log: BadRowLog) -> str:

@@ -17,7 +17,7 @@ from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import MIB, BadRow, BadRowLog, FileRules, PromptRow, RawRow, Rows
 from lora_detox.prompts.sources import SPLITS, Source, open_sources
 
-_MOST_ROWS = 5_000
+_MOST_ROWS = 50_000
 _MOST_BYTES = 16 * MIB
 _READ_AS_A_WHOLE = {".json": 8 * MIB, ".xlsx": MIB, ".xlsm": MIB}
 """Files that give no row before all of them is read, each with the largest that has a head."""

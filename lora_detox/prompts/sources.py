@@ -168,7 +168,8 @@ def open_split(
     )
     if split not in sources and len(sources) > 1:
         raise DataError(f"{path} has the splits {', '.join(sources)}, want {split}; change `{key}`")
-    return {split: sources.get(split, source) for source in list(sources.values())[:1]}
+    own = sources.get(split) or next(iter(sources.values()), None)
+    return {} if own is None else {split: own}
 
 
 def _looks_local(path: str) -> bool:

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from lora_detox.api import compose_settings
-from lora_detox.builders.data import load_data
 from lora_detox.builders.examples import training_examples
+from lora_detox.builders.rows import load_data
 from recipes.lab import toxic_texts
 from tests.tiny import tiny_tokenizer
 

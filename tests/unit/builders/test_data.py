@@ -3,8 +3,9 @@
 import torch
 
 from lora_detox import api
-from lora_detox.builders.data import encode_prompts, load_data
+from lora_detox.builders.data import encode_prompts
 from lora_detox.builders.policy import backbone_plan
+from lora_detox.builders.rows import load_data
 from lora_detox.embedded import embedded_path
 from lora_detox.policy.preflight import read_config
 from lora_detox.policy.tokenizer import load_tokenizer

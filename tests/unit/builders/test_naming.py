@@ -4,8 +4,8 @@ import pytest
 
 from lora_detox import api
 from lora_detox.builders.audit import audit_prompts, audit_texts
-from lora_detox.builders.data import load_data
 from lora_detox.builders.labelled import test_set as labelled_test_set
+from lora_detox.builders.rows import load_data
 from lora_detox.builders.toxic_examples import read_examples
 from lora_detox.errors import DataError, SettingsError
 from lora_detox.evaluation.protocol import prompt_sets, protocol_numbers

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lora_detox import api
-from lora_detox.builders.data import encode_prompts, load_data
+from lora_detox.builders.data import encode_prompts
 from lora_detox.builders.examples import training_examples
+from lora_detox.builders.rows import load_data
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import DataError, SettingsError
 from lora_detox.policy.preflight import BackbonePlan, read_config
