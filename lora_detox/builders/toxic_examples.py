@@ -90,7 +90,8 @@ def check_example_heads(path: str, fields: ExampleFieldSettings, key: str) -> No
         if not _has_pairs(head, fields):
             log = BadRowLog(limit=_BAD_ROWS)
             rows = stream_source(head, _labelled(fields), log, needs_toxicity=True)
-            next(iter(rows.rows), None)
+            if next(iter(rows.rows), None) is None:
+                raise DataError(_one_kind(path, 0, 0, f"{key}.examples"))
 
     with _own_keys(key):
         sources = open_sources(
@@ -151,11 +152,15 @@ def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicEx
         toxic = [text for text, label in known if label >= _TOXIC_FROM]
         civil = [text for text, label in known if label < _TOXIC_FROM]
     if not toxic or not civil:
-        raise DataError(
-            f"{path} has {len(toxic)} toxic and {len(civil)} civil texts; a decoding compares the "
-            f"two kinds, so want both; change `{key}`"
-        )
+        raise DataError(_one_kind(path, len(toxic), len(civil), key))
     return ToxicExamples(toxic=toxic, civil=civil, paired=_has_pairs(raw_rows, fields))
+
+
+def _one_kind(path: str, toxic: int, civil: int, key: str) -> str:
+    return (
+        f"{path} has {toxic} toxic and {civil} civil texts; a decoding compares the two kinds, so "
+        f"want both; change `{key}`"
+    )
 
 
 def _has_pairs(raw_rows: Iterable[RawRow | BadRow], fields: ExampleFieldSettings) -> bool:
