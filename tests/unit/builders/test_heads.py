@@ -69,7 +69,7 @@ def test_every_field_of_every_kind_of_file_is_looked_for(name, field, stage, tmp
     assert "no row has the column `labell`" in message
     assert f"`data.fields.{field}`" in message
     # Of Parquet only columns that a setting names are decoded and listed.
-    assert "did you mean `label`?" in message or (name == "d.parquet" and field == "prompt")
+    assert "did you mean `label`?" in message or name == "d.parquet"
 
 
 def test_a_set_of_its_own_names_its_keys(tmp_path):
