@@ -22,8 +22,8 @@ from typing import Any
 
 from lora_detox import api
 from lora_detox.builders.data import encode_prompts
-from lora_detox.builders.rows import load_data
 from lora_detox.builders.policy import backbone_plan
+from lora_detox.builders.rows import load_data
 from lora_detox.choices import TrainerKind
 from lora_detox.policy.preflight import read_config
 from lora_detox.policy.tokenizer import load_tokenizer
