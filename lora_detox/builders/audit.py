@@ -21,7 +21,7 @@ from lora_detox.prompts.heads import check_path_head
 from lora_detox.prompts.holding import held
 from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRowLog, FileRules
-from lora_detox.prompts.sources import SPLITS, open_sources
+from lora_detox.prompts.sources import open_sources
 from lora_detox.prompts.splits import choose_rows
 from lora_detox.settings import Settings
 
@@ -275,9 +275,7 @@ def _rows_of(path: str, fields: FieldMap, key: str, settings: Settings) -> list[
     """All rows of a file, or of the test split where there are several."""
     rules, reading = _reading(fields, settings)
     name = f"evaluation.{key}"
-    sources = open_sources(
-        path, config_name=None, revision=None, split_names=SPLITS, rules=rules, key=name
-    )
+    sources = open_sources(path, rules=rules, key=name)
     source = next(iter(reversed(sources.values())))
     log = BadRowLog(limit=sys.maxsize)
     with _columns_of_the_file(), naming(name):

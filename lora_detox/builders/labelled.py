@@ -85,9 +85,7 @@ def test_set(name: str, path: str, settings: Settings) -> LabelledTexts:
     """
     data, model = settings.data, settings.reward_model
     key, fields, files = f"reward_model.test_sets.{name}", _label_fields(data), _files(settings)
-    sources = open_sources(
-        path, config_name=None, revision=None, split_names=SPLITS, rules=files, key=key
-    )
+    sources = open_sources(path, rules=files, key=key)
     source = next(iter(reversed(sources.values())))
     log = BadRowLog(limit=sys.maxsize)
     with naming(key):

@@ -8,8 +8,9 @@ from lora_detox.embedded.tiny import write_tiny_policy
 from lora_detox.errors import SettingsError
 from lora_detox.policy.adapter import AdapterPlan
 from lora_detox.policy.preflight import BackbonePlan
-from lora_detox.processes import launched_sharded, processes
+from lora_detox.processes import processes
 from lora_detox.settings import PolicySettings, Settings
+from lora_detox.settings.sharded_checks import asks_for_shares
 
 EMBEDDED_PREFIX = "embedded:"
 EMBEDDED_POLICY = f"{EMBEDDED_PREFIX}policy"
@@ -68,7 +69,7 @@ def backbone_plan(settings: Settings, path: str) -> BackbonePlan:
         double_quant=quantization.double_quant,
         device=settings.device,
         gradient_checkpointing=policy.gradient_checkpointing,
-        sharded=policy.sharded or launched_sharded(),
+        sharded=processes().size > 1 and asks_for_shares(settings),
         allow_fp16_t5=policy.allow_fp16_t5,
         value_head=has_value_head(settings),
         chat=settings.task.chat,

@@ -18,7 +18,7 @@ from lora_detox.prompts.heads import check_head
 from lora_detox.prompts.holding import held
 from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import BadRow, BadRowLog, FileRules, RawRow, Rows
-from lora_detox.prompts.sources import SPLITS, open_sources
+from lora_detox.prompts.sources import open_sources
 from lora_detox.settings.decoding import ExampleFieldSettings
 
 Item = TypeVar("Item")
@@ -96,9 +96,6 @@ def check_example_heads(path: str, fields: ExampleFieldSettings, key: str) -> No
     with _own_keys(key):
         sources = open_sources(
             path,
-            config_name=None,
-            revision=None,
-            split_names=SPLITS,
             rules=rules,
             key=f"{key}.examples",
             files_only=True,
@@ -136,9 +133,7 @@ def _read(path: str, _changed: int, names: tuple[str, ...], key: str) -> ToxicEx
     """Read once for the decodings of a call; again where the file has changed."""
     fields = ExampleFieldSettings(*names)
     rules = _rules(fields)
-    sources = open_sources(
-        path, config_name=None, revision=None, split_names=SPLITS, rules=rules, key=key
-    )
+    sources = open_sources(path, rules=rules, key=key)
     source = next(iter(sources.values()))
     reading = track(source.rows, f"reading {source.name}", source.count)
     raw_rows = held(reading, rules, source.name)

@@ -138,18 +138,7 @@ def toxicity_at_quality(
     for name, curves in methods.items():
         _check(name, curves, start, held)
     counts = _draws(start, groups, resamples, seed)
-
-    def costs(point: Point) -> tuple[FloatArray, FloatArray]:
-        return _costs(point, held, groups, counts)
-
-    base, at_start = costs(start)
-    limits = _limits(at_start, start, allowed, held)
-    reached = {
-        name: np.stack(
-            [_least_inside([costs(one) for one in seed], base, limits) for seed in curves]
-        )
-        for name, curves in methods.items()
-    }
+    reached = _reached(methods, start, allowed, held, groups, counts)
     rng = np.random.default_rng(seed + 1)
     drawn = {name: _over_seeds(one[:, 0], rng) for name, one in reached.items()}
     return {
@@ -219,6 +208,29 @@ def _mean(
     above, below = (counts @ np.stack(both, axis=1)).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(above / below)
+
+
+def _reached(
+    methods: Mapping[str, Sequence[Sequence[Point]]],
+    start: Point,
+    allowed: float,
+    kept: Mapping[str, float],
+    groups: Sequence[int] | None,
+    counts: Counts,
+) -> dict[str, FloatArray]:
+    """What `_least_inside` says of each seed of each method [seeds, 2, draws]."""
+
+    def costs(point: Point) -> tuple[FloatArray, FloatArray]:
+        return _costs(point, kept, groups, counts)
+
+    base, at_start = costs(start)
+    limits = _limits(at_start, start, allowed, kept)
+    return {
+        name: np.stack(
+            [_least_inside([costs(one) for one in seed], base, limits) for seed in curves]
+        )
+        for name, curves in methods.items()
+    }
 
 
 def _costs(

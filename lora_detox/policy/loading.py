@@ -36,7 +36,6 @@ from lora_detox.policy.start_check import StartCheck
 from lora_detox.policy.stored_adapter import load_stored
 from lora_detox.policy.tokenizer import load_tokenizer, response_ends
 from lora_detox.policy.weight_check import check_complete, check_numbers, loading_failed
-from lora_detox.processes import processes
 
 
 def load_policy(
@@ -68,14 +67,13 @@ def load_policy(
     bare = check.plain(backbone)
     model, reference = _with_adapter(backbone, plan, adapter)
     start = bare if plan.adapter is None else check.plain(backbone)
-    divided = plan.sharded and processes().size > 1
-    if divided and reference.originals:
+    if plan.sharded and reference.originals:
         raise SettingsError(
             f"policy.adapter: {plan.adapter} changes weights of the base (PiSSA, OLoRA), which "
             "policy.sharded=true divides over processes; want another adapter, or "
             "policy.sharded=false"
         )
-    if plan.gradient_checkpointing and not divided:  # divided layers do so on their own
+    if plan.gradient_checkpointing and not plan.sharded:  # divided layers do so on their own
         enable_checkpointing(backbone)
     make_lean(model)
     policy = LoraPolicy(
@@ -94,7 +92,7 @@ def load_policy(
         check.learns(policy, plan.adapter)
     check.policy(policy, start)
     check.reference(policy, start if plan.frozen_reference else bare)
-    if divided:
+    if plan.sharded:
         policy.shard(resolve_device(plan.device))
     trim_heap()
     return policy
@@ -179,7 +177,7 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
             raise
         raise loading_failed(plan, error) from error
     check_complete(info, plan.path)
-    if plan.quantization == "none" and not (plan.sharded and processes().size > 1):
+    if plan.quantization == "none" and not plan.sharded:  # divided on the CPU, after the checks
         model.to(device)
     check_numbers(model, plan)
     for module in model.modules():

@@ -41,7 +41,7 @@ class BackbonePlan:
         double_quant: quantize the nf4 constants too.
         device: "auto", "cpu", "cuda", "cuda:1".
         gradient_checkpointing: recompute activations in the backward pass.
-        sharded: each process of the run keeps a share of the layers' weights.
+        sharded: several processes keep a share of the layers' weights each.
         allow_fp16_t5: load T5 in fp16 although its activations overflow.
         value_head: whether a value head learns beside the adapter.
         chat: prompts are messages of the tokenizer's chat template, whose end ends a response.

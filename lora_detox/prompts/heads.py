@@ -15,7 +15,7 @@ from lora_detox.prompts.files import data_suffix
 from lora_detox.prompts.holding import bytes_of
 from lora_detox.prompts.naming import naming
 from lora_detox.prompts.rows import MIB, BadRow, BadRowLog, FileRules, PromptRow, RawRow, Rows
-from lora_detox.prompts.sources import SPLITS, Source, open_sources
+from lora_detox.prompts.sources import Source, open_sources
 
 _MOST_ROWS = 50_000
 _MOST_BYTES = 16 * MIB
@@ -126,9 +126,6 @@ def check_path_head(
 
     sources = open_sources(
         path,
-        config_name=None,
-        revision=None,
-        split_names=SPLITS,
         rules=rules,
         key=key,
         files_only=True,

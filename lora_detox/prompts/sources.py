@@ -55,10 +55,10 @@ class Source:
 def open_sources(
     path: str,
     *,
-    config_name: str | None,
-    revision: str | None,
-    split_names: tuple[str, str, str],
     rules: FileRules,
+    config_name: str | None = None,
+    revision: str | None = None,
+    split_names: tuple[str, str, str] = SPLITS,
     key: str = DATA_PATH,
     files_only: bool = False,
 ) -> dict[str, Source]:
@@ -66,10 +66,10 @@ def open_sources(
 
     Args:
         path: `embedded:dialogues`, `embedded:comments`, a file, a folder or a hub id.
+        rules: how files are read.
         config_name: configuration of a hub data set.
         revision: revision of a hub data set.
         split_names: what the source calls train, validation and test.
-        rules: how files are read.
         key: the setting that holds `path`, for messages.
         files_only: leave out what `datasets` would load, which is slow to import.
 
@@ -159,8 +159,6 @@ def open_split(
     key = f"data.{split}_path"
     sources = open_sources(
         path,
-        config_name=None,
-        revision=None,
         split_names=split_names,
         rules=rules,
         key=key,

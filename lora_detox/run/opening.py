@@ -7,12 +7,13 @@ import torch
 from lora_detox.builders.policy import trusted_code
 from lora_detox.choices import Stage, TaskKind, TrainerKind
 from lora_detox.machine import slow_dtype_note
-from lora_detox.processes import launched_sharded, processes
+from lora_detox.processes import processes
 from lora_detox.report.console import print_line
 from lora_detox.report.wording import trust_notes
 from lora_detox.run.job import Job
 from lora_detox.scores.classifier import ClassifierScorer
 from lora_detox.settings import Settings
+from lora_detox.settings.sharded_checks import asks_for_shares
 
 REAL_TASKS = {
     TaskKind.summarization: "flan_summary_real",
@@ -132,10 +133,9 @@ def _processes(settings: Settings) -> list[str]:
     count, rows = processes().size, settings.algorithm.minibatch_size
     if count == 1:
         return []
-    divided = settings.policy.sharded or launched_sharded()
-    shared = "rollout, scoring, update" if divided else "rollout, scoring and update"
-    shared += " and the frozen layers of the policy" if divided else ""
-    lines = [f"shared   by {count} processes: {shared}"]
+    lines = [f"shared   by {count} processes: rollout, scoring and update"]
+    if asks_for_shares(settings):
+        lines.append("shared   the frozen layers of the policy, of which each keeps a part")
     if rows < count:
         lines.append(
             f"note     algorithm.minibatch_size={rows} with {count} processes: in an update "

@@ -133,7 +133,7 @@ def test_the_command_line_under_a_launcher(launcher, tmp_path):
     assert ended.stdout.count(str(tmp_path / "run" / "report.html")) == 1
     if launcher != "torchrun":
         assert ended.stdout.count("shared   by 2 processes") == 1
-        assert ("frozen layers of the policy" in ended.stdout) is (launcher == "fsdp")
+        assert ("the frozen layers of the policy" in ended.stdout) is (launcher == "fsdp")
         assert "minibatch_size=1 with 2 processes" in ended.stdout
     assert sorted(one.name for one in tmp_path.iterdir()) == ["run"]
 

@@ -77,19 +77,13 @@ def test_states_that_a_run_may_go_back_to_are_counted(compose):
 
 
 def test_t5_keeps_wo_out_of_int8(compose):
-    settings = compose("policy=flan_t5_small", "quantization=int8")
-    plan = predicted(settings)
+    base = ["policy=flan_t5_small", "quantization=int8", "policy.dtype=bfloat16"]
+    plan = predicted(compose(*base))
     layers, width, inner, heads = 8, 512, 1024, 384
     attention = 3 * layers * 4 * width * heads  # encoder, decoder, cross
     assert plan.stays["backbone, int8"] == attention + 2 * layers * 2 * width * inner
     assert plan.phases["generate"]["whole copies of quantized weights"] == 0
-    whole = predicted(
-        compose(
-            "policy=flan_t5_small",
-            "quantization=int8",
-            "quantization.dequantize_for_decoding=always",
-        )
-    )
+    whole = predicted(compose(*base, "quantization.dequantize_for_decoding=always"))
     parts = whole.phases["generate"]
     assert parts["whole copies of quantized weights"] == 2 * plan.stays["backbone, int8"]
     norms = (2 * layers + 3 * layers + 2) * width

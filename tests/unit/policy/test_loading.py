@@ -91,9 +91,16 @@ def test_the_dtype_is_the_asked_one_and_never_the_checkpoints(saved):
     for name in ("float32", "bfloat16", "float16"):
         assert load(path, dtype=name).backbone.dtype == getattr(torch, name)
     assert load(path, dtype="bfloat16").value_head.linear.weight.dtype == torch.float32
-    config = tiny_backbone("gptj").config
-    quantized = BackbonePlan(path="x", quantization="int8", device="cpu")
-    assert resolve_dtype(quantized, config) == torch.bfloat16
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+@pytest.mark.parametrize(("units", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_beside_quantized_weights_follows_the_bf16_units(
+    units, dtype, quantization, monkeypatch
+):
+    monkeypatch.setattr("lora_detox.policy.preflight.has_fast_bf16", lambda: units)
+    plan = BackbonePlan(path="x", quantization=quantization, device="cpu")
+    assert resolve_dtype(plan, tiny_backbone("gptj").config) == dtype
 
 
 def test_t5_in_fp16_is_refused_unless_forced(saved):
