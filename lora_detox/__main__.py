@@ -34,6 +34,7 @@ from lora_detox.settings.hints import (
     read_arguments,
     refused,
 )
+from lora_detox.settings.mode import composed_once
 from lora_detox.signals import Interrupted, how_to_go_on
 from lora_detox.stages import run_stage
 from lora_detox.visible import guard_standard_error, visible
@@ -157,7 +158,8 @@ def _run_together() -> None:
             raise SettingsError("\n".join(sentences))
         if processes().size > 1:
             _as_one_of_many()
-        run()
+        with composed_once(sys.argv[1:]):
+            run()
 
 
 def _as_one_of_many() -> None:

@@ -1,6 +1,5 @@
-"""The Hugging Face hub: what an id looks like, whether something is there, what an error means."""
+"""The Hugging Face hub: whether something is there, and what an error means."""
 
-import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -12,9 +11,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-"""Name of a repository, with or without its owner."""
-LONGEST_HUB_ID = 96
 TIMEOUT_SECONDS = 5.0
 """Of the one request by which a repository is looked for; libraries retry for half a minute."""
 
@@ -30,20 +26,6 @@ class HubError(Exception):
     def __init__(self, reason: str, *, answered: bool) -> None:
         super().__init__(reason)
         self.answered = answered
-
-
-def is_hub_id(text: str, *, with_owner: bool = False) -> bool:
-    """Whether a text can be the id of a repository; nothing is asked of the hub.
-
-    Args:
-        text: any text.
-        with_owner: whether `name` alone, without `owner/`, is none.
-
-    Returns:
-        True for `owner/name`, and for `name` unless `with_owner`.
-    """
-    fits = HUB_ID.fullmatch(text) is not None and len(text) <= LONGEST_HUB_ID
-    return fits and ("/" in text or not with_owner)
 
 
 def hub_files(

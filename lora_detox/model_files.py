@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
-from lora_detox.hub import is_hub_id
+from lora_detox.hub_ids import is_hub_id
 from lora_detox.json_text import parse_json
 
 NO_CODE: Final[dict[str, Any]] = {"trust_remote_code": False}

@@ -22,7 +22,7 @@ from transformers import BitsAndBytesConfig
 
 from lora_detox.classic.advice import caution
 from lora_detox.errors import DetoxError
-from lora_detox.hub import is_hub_id
+from lora_detox.hub_ids import is_hub_id
 from lora_detox.model_files import wants_code, weight_fault, weight_files
 from lora_detox.policy.adapter_kinds import refusal
 

@@ -10,7 +10,7 @@ from typing import Any
 from lora_detox.builders.policy import adapter_path, backbone_plan, model_path
 from lora_detox.errors import SettingsError
 from lora_detox.evaluation.decoded import decoded_name
-from lora_detox.hub import is_hub_id
+from lora_detox.hub_ids import is_hub_id
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.settings import DecodingSettings, Settings, entry_decoding
 from lora_detox.settings.stored import stored_json

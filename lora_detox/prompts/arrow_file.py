@@ -13,30 +13,33 @@ _BATCH_ROWS = 1024
 _FEATHER_1_MAGIC = b"FEA1"
 
 
-def read_parquet(path: Path, rules: FileRules) -> Iterator[RawRow]:
-    """Rows of a Parquet file.
+def read_table(path: Path, rules: FileRules) -> Iterator[RawRow]:
+    """Rows of a table of Arrow.
 
     Args:
-        path: a file that exists.
+        path: a file that exists; Parquet where its name ends so.
         rules: only the columns named there are decoded, where the file has any of them.
 
     Yields:
         Rows named "file:place".
+
+    Raises:
+        ValueError: the file is not what its name says.
     """
+    read = _read_parquet if path.name.lower().endswith(".parquet") else _read_arrow
+    try:
+        yield from read(path, rules)
+    except (pyarrow.ArrowException, SystemError) as error:  # the second where a schema is garbage
+        raise ValueError(str(error)) from error
+
+
+def _read_parquet(path: Path, rules: FileRules) -> Iterator[RawRow]:
     with parquet.ParquetFile(path) as file:
         yield from _rows(file.iter_batches(batch_size=_BATCH_ROWS), path, rules)
 
 
-def read_arrow(path: Path, rules: FileRules) -> Iterator[RawRow]:
-    """Rows of an Arrow file, as a stream (`datasets`) or with random access (Feather).
-
-    Args:
-        path: a file that exists.
-        rules: only the columns named there are decoded, where the file has any of them.
-
-    Yields:
-        Rows named "file:place".
-    """
+def _read_arrow(path: Path, rules: FileRules) -> Iterator[RawRow]:
+    """As a stream (`datasets`) or with random access (Feather)."""
     with path.open("rb") as file_of_bytes:
         first_bytes = file_of_bytes.read(len(_FEATHER_1_MAGIC))
     with pyarrow.memory_map(str(path)) as source:
@@ -58,11 +61,15 @@ def _rows(batches: Any, path: Path, rules: FileRules) -> Iterator[RawRow]:
     for batch in batches:
         places = [place for place, name in enumerate(batch.schema.names) if rules.reads(name)]
         if not any(map(rules.wants, batch.schema.names)):
-            places = list(range(batch.num_columns))  # the error about fields lists them
-        names = [batch.schema.names[place].strip() for place in places]
+            places = list(range(batch.num_columns))  # one of them may hold the wanted ones
+        all_names = [name.strip() for name in batch.schema.names]
+        names = [all_names[place] for place in places]
+        unread = [name for place, name in enumerate(all_names) if place not in places]
         for place in places:
             batch.column(place).validate(full=True)  # offsets of a broken file lead anywhere
         columns = [batch.column(place).to_pylist() for place in places]
         for values in zip(*columns, strict=True):
             number += 1
-            yield RawRow(where=f"{path.name}:{number}", columns=columns_of(names, values))
+            yield RawRow(
+                where=f"{path.name}:{number}", columns=columns_of(names, values), unread=unread
+            )

@@ -283,6 +283,7 @@ def _columns_found(raw_rows: Iterable[RawRow]) -> list[str]:
     for raw in islice(raw_rows, _ROWS_SEARCHED_FOR_COLUMNS):
         for name, value in raw.columns.items():
             columns.update(dict.fromkeys(_inner_names(name, value) or [str(name)]))
+        columns.update(dict.fromkeys(raw.unread))
     return list(columns)
 
 

@@ -10,10 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow  # type: ignore[import-untyped]
-
 from lora_detox.errors import DataError
-from lora_detox.prompts.arrow_file import read_arrow, read_parquet
 from lora_detox.prompts.csv_file import find_delimiter, read_csv
 from lora_detox.prompts.excel_file import read_excel
 from lora_detox.prompts.json_file import read_json, read_jsonl
@@ -35,11 +32,9 @@ _UNREADABLE = (
     EOFError,
     MemoryError,
     RecursionError,
-    SystemError,  # of Arrow, where a schema is garbage
     ValueError,
     csv.Error,
     zlib.error,
-    pyarrow.ArrowException,
 )
 """What the readers raise where a file is not what its name says."""
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
@@ -82,9 +77,9 @@ def read_file(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
         ".tsv": read_csv,
         ".tab": read_csv,
         ".txt": _read_txt,
-        ".parquet": read_parquet,
-        ".arrow": read_arrow,
-        ".feather": read_arrow,
+        ".parquet": _read_table,
+        ".arrow": _read_table,
+        ".feather": _read_table,
         ".xlsx": read_excel,
         ".xlsm": read_excel,
     }
@@ -98,6 +93,12 @@ def read_file(path: Path, rules: FileRules) -> Iterator[RawRow | BadRow]:
             f"cannot read the data file {path}: {error}; want a whole "
             f"{data_suffix(path)} file; change {key}"
         ) from error
+
+
+def _read_table(path: Path, rules: FileRules) -> Iterator[RawRow]:
+    from lora_detox.prompts.arrow_file import read_table  # noqa: PLC0415 - Arrow is slow to import
+
+    yield from read_table(path, rules)
 
 
 def read_documents(files: list[Path], rules: FileRules) -> Iterator[RawRow]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from lora_detox.errors import DataError
-from lora_detox.hub import HubError, hub_files
 from lora_detox.prompts.naming import LOCAL_ADVICE
 from lora_detox.prompts.rows import FileRules, RawRow
 
@@ -70,15 +69,17 @@ def dataset_rows(dataset: Any, split: str, rules: FileRules) -> Iterator[RawRow]
         Rows named "split:index".
     """
     names = dataset.column_names
-    # With none of the wanted columns, all are kept: the error about fields lists them.
-    any_wanted = any(map(rules.wants, names))
-    selected = dataset.select_columns(list(filter(rules.reads, names))) if any_wanted else dataset
-    for index, row in enumerate(selected):
-        yield RawRow(where=f"{split}:{index}", columns=row)
+    # With none of the wanted columns, all are kept: one of them may hold the wanted ones.
+    kept = list(filter(rules.reads, names)) if any(map(rules.wants, names)) else names
+    unread = [name for name in names if name not in kept]
+    for index, row in enumerate(dataset.select_columns(kept)):
+        yield RawRow(where=f"{split}:{index}", columns=row, unread=unread)
 
 
 def _check_reachable(path: str, revision: str | None) -> None:
     """The hub has it, as data; offline `load_dataset` looks into the cache and fails at once."""
+    from lora_detox.hub import HubError, hub_files  # noqa: PLC0415 - its client is slow to import
+
     try:
         files = hub_files(path, revision, "dataset") or []
     except HubError as error:

@@ -27,7 +27,6 @@ from lora_detox.prompts.splits import (
     prompt_position,
     remove_overlap,
 )
-from lora_detox.prompts.stored import read_sets, sets_key, write_sets
 
 _WORTH_CACHING_SECONDS = 1.0
 
@@ -63,6 +62,12 @@ def load_prompt_sets(
         DataError: if a source is missing, unreadable, empty, without the named columns, with too
             many bad rows, or if a filter leaves nothing.
     """
+    from lora_detox.prompts.stored import (  # noqa: PLC0415 - Arrow, which checks do without
+        read_sets,
+        sets_key,
+        write_sets,
+    )
+
     checked = _checked_rules(PromptRules(**rules))
     columns = field_map(checked.fields)
     paths = _Paths(path, validation_path, test_path, config_name, revision, split_names)

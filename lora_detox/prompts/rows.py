@@ -46,11 +46,13 @@ class RawRow:
         columns: column name -> value, possibly nested.
         is_text: whether the source has nothing but text, so that a value may have been written as
             such (CSV, Excel).
+        unread: names of columns that the source has too, whose values were left out.
     """
 
     where: str
     columns: Mapping[str, Any]
     is_text: bool = False
+    unread: Sequence[str] = ()
 
 
 class Rows(Iterable[Any]):

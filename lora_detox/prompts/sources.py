@@ -10,7 +10,7 @@ from lora_detox.embedded import corpus
 from lora_detox.embedded.labelled import labelled_rows
 from lora_detox.embedded.rewrites import rewrite_rows
 from lora_detox.errors import DataError
-from lora_detox.hub import is_hub_id
+from lora_detox.hub_ids import is_hub_id
 from lora_detox.prompts.files import (
     KINDS_OF_FILES,
     SPLIT_WORDS,

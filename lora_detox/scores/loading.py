@@ -16,7 +16,8 @@ from transformers import (
 from lora_detox.embedded import embedded_path
 from lora_detox.errors import ScorerError
 from lora_detox.fitting import is_out_of_memory
-from lora_detox.hub import HubError, hub_files, is_hub_id
+from lora_detox.hub import HubError, hub_files
+from lora_detox.hub_ids import is_hub_id
 from lora_detox.machine import DTYPES, scorer_dtype
 from lora_detox.model_files import (
     NO_CODE,

@@ -34,6 +34,7 @@ _NOTHING = ("none", "None", "NONE", "nil", "Nil")
 _NO = (*_NOTHING, "no", "No", "false", "False", "disabled")
 _PLUGINS = {"joblib": "sweeps", "submitit": "sweeps", "ray": "ray"}
 """Launchers of Hydra's, each with the extra that brings it."""
+_SWEEPING = "hydra.mode=multirun"
 _DASHED = re.compile(r"--?([a-z_]+)([a-zA-Z0-9_.@/]*)(=.*)?", re.DOTALL)
 
 
@@ -42,7 +43,7 @@ class Arguments(NamedTuple):
 
     Attributes:
         overrides: what is no option of Hydra's.
-        sweeps: whether commas mean several jobs.
+        sweeps: whether commas mean several jobs, or a file of the user may say so.
     """
 
     overrides: list[str]
@@ -71,7 +72,10 @@ def read_arguments(arguments: Sequence[str], groups: Groups) -> Arguments:
             others.remove(following)
         dashed.append(f"{one} {following}" if with_value else one)
     options, rest = get_args_parser().parse_known_args(others)
-    return Arguments([*dashed, *options.overrides, *rest], bool(options.multirun))
+    overrides = [*dashed, *options.overrides, *rest]
+    files = options.config_dir or options.config_path or options.config_name
+    by_override = any(one.lstrip("+").casefold() == _SWEEPING for one in overrides)
+    return Arguments(overrides, bool(options.multirun or files or by_override))
 
 
 def refused(arguments: Arguments, groups: Groups) -> list[str]:

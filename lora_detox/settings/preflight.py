@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from lora_detox.choices import Interface, QuantizationType
 from lora_detox.errors import SettingsError
-from lora_detox.hub import is_hub_id
+from lora_detox.hub_ids import is_hub_id
 from lora_detox.ownership import in_the_way, ownership
 from lora_detox.run_lock import check_free, check_writable
 from lora_detox.settings.groups import Settings

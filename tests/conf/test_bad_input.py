@@ -202,7 +202,8 @@ try:
     status = main()
 except SystemExit as stop:
     status = stop.code
-heavy = {"torch", "transformers", "peft", "datasets", "numpy", "gradio"} & sys.modules.keys()
+slow = "torch transformers peft datasets numpy gradio pyarrow huggingface_hub"
+heavy = set(slow.split()) & sys.modules.keys()
 print("STATUS", status or 0, "HEAVY", sorted(heavy))
 """
 
@@ -233,6 +234,22 @@ def test_help_and_wrong_settings_import_nothing_heavy(arguments, status, tmp_pat
     )
     assert done.stdout.splitlines()[-1] == f"STATUS {status} HEAVY []", done.stdout + done.stderr
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_wrong_column_of_text_imports_nothing_heavy(suffix, tmp_path):
+    rows = {"jsonl": '{"text": "a"}\n', "csv": "text\na\n"}
+    (tmp_path / f"rows.{suffix}").write_text(rows[suffix])
+    arguments = ["data=local", f"data.path=rows.{suffix}", "data.fields.prompt=prompt"]
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "no row has the column `prompt`" in done.stderr
+    assert done.stdout.splitlines()[-1] == "STATUS 2 HEAVY []"
 
 
 def test_the_command_itself_exits_with_status_2_and_no_traceback(tmp_path):

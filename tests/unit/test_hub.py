@@ -2,7 +2,8 @@
 
 import pytest
 
-from lora_detox.hub import HubError, hub_files, is_hub_id
+from lora_detox.hub import HubError, hub_files
+from lora_detox.hub_ids import is_hub_id
 
 
 @pytest.mark.parametrize(

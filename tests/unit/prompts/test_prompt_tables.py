@@ -4,9 +4,11 @@ import csv
 import gzip
 import io
 import json
+import re
 
 import pyarrow
 import pytest
+from datasets import Dataset
 from pyarrow import feather, parquet
 
 from lora_detox.errors import DataError
@@ -282,6 +284,23 @@ def test_arrow_tables(tmp_path, kind):
         assert len(write(["prompt", "other", "other"]).train) > 25
         with pytest.raises(DataError, match=r"`prompt` stands twice in a\..*data\.fields\.prompt"):
             write(["prompt", "prompt"])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather", "saved"])
+def test_all_columns_are_named_where_one_is_wrong(kind, tmp_path):
+    table = pyarrow.table({"text": ["a", "b"], "toxicity": [0.1, 0.2], "label": [0, 1]})
+    path = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    elif kind == "feather":
+        feather.write_feather(table, str(path))
+    else:
+        Dataset(table).save_to_disk(str(path))
+    with pytest.raises(DataError) as caught:
+        load_prompt_sets(path=str(path), fields={"prompt": "txt", "toxicity": "toxicity"})
+    found = re.search(r"columns found: ([a-z, ]+);", str(caught.value))
+    assert sorted(found[1].split(", ")) == ["label", "text", "toxicity"]
+    assert "did you mean `text`?" in str(caught.value)
 
 
 def test_other_kinds_under_the_name_of_a_table(read):
