@@ -7,11 +7,10 @@ from transformers import PretrainedConfig
 
 from lora_detox.export.gguf_adapter import gguf_refusal
 from lora_detox.policy.plain_lora import StoredAdapter, beyond_plain_lora, one_scaling
+from lora_detox.settings.rollout_checks import VLLM_RANKS
 
 Works = Literal["yes", "no", "unknown"]
 
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What `--max-lora-rank` of vLLM takes."""
 _VLLM_LORA = frozenset(
     [
         "apertus",

@@ -7,7 +7,7 @@ picture comes with the table behind it, which page.js also reads the values unde
 import html
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,19 +164,7 @@ def curve_plot(
         return None
     figure, (axes,) = styled_figure(1, _INCHES)
     for number, curve in enumerate(held):
-        points = [
-            (place, value)
-            for place, value in zip(places, known[curve.label], strict=True)
-            if value is not None
-        ]
-        axes.plot(
-            *zip(*points, strict=True),
-            color=COLOURS[number % len(COLOURS)],
-            linestyle="-" if number < len(COLOURS) else "--",
-            label=curve.label,
-            marker="o" if curve.marked or len(points) == 1 else "",
-            ms=4,
-        )
+        _draw(axes, curve, number, zip(places, known[curve.label], strict=True))
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     far = _mark(axes, held, marks)
@@ -194,6 +182,21 @@ def curve_plot(
         columns=("iteration", *(curve.label for curve in held)),
         points=_table(places, [known[curve.label] for curve in held]),
         axis=_axis_of(figure, axes) if len(set(places)) > 1 else (),
+    )
+
+
+def _draw(
+    axes: Any, curve: Curve, number: int, numbers: Iterable[tuple[int, float | None]]
+) -> None:
+    """Draw one of several curves over what it has numbers for."""
+    points = [(place, value) for place, value in numbers if value is not None]
+    axes.plot(
+        *zip(*points, strict=True),
+        color=COLOURS[number % len(COLOURS)],
+        linestyle="-" if number < len(COLOURS) else "--",
+        label=curve.label,
+        marker="o" if curve.marked or len(points) == 1 else "",
+        ms=4,
     )
 
 

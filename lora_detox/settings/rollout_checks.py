@@ -6,8 +6,8 @@ from lora_detox.choices import RolloutEngine, Stage, TrainerKind
 from lora_detox.errors import SettingsError
 from lora_detox.settings.groups import Settings
 
-_LARGEST_RANK = 512
-"""That vLLM can be started for (--max-lora-rank)."""
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM can be started for (--max-lora-rank)."""
 _INITS = ("true", "gaussian", "orthogonal")
 """Initialisations that leave the base as the server has it."""
 
@@ -40,9 +40,9 @@ def check_rollout(settings: Settings) -> None:
             f"adapter.init: got {adapter.init}, which changes the base weights that the server "
             f"has; want one of {', '.join(_INITS)} with rollout=vllm"
         )
-    if adapter.rank > _LARGEST_RANK:
+    if adapter.rank > VLLM_RANKS[-1]:
         raise SettingsError(
-            f"adapter.rank: got {adapter.rank}; vLLM takes ranks up to {_LARGEST_RANK}"
+            f"adapter.rank: got {adapter.rank}; vLLM takes ranks up to {VLLM_RANKS[-1]}"
         )
     for key, value, whole in (("top_k", generation.top_k, 0), ("top_p", generation.top_p, 1)):
         if value != whole:

@@ -25,7 +25,7 @@ from recipes.lab.goal_table import write_report
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
 from recipes.lab.process import ROOT
-from recipes.lab.queue import Run, Step, execute_all
+from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.store import OtherSizesError, stored_runs
 
 MOST_MEMBERS = 4  # whose seeds are apart

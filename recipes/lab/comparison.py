@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recipes.lab.bench import Bench
 from recipes.lab.overrides import evaluated, training
-from recipes.lab.queue import Run, Step
+from recipes.lab.run_queue import Run, Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.lab.process import ROOT
-from recipes.lab.queue import Step
+from recipes.lab.run_queue import Step
 
 MODELS = "runs/real"
 """Where they go by default."""

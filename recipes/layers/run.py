@@ -17,7 +17,7 @@ stands in README.md and in `verdict.py`.
 from recipes.lab.bench import lab_bench
 from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
-from recipes.lab.queue import Run, execute_all
+from recipes.lab.run_queue import Run, execute_all
 from recipes.layers.verdict import write_report
 
 LAYERS = {"last_3": 3, "last_4": 4, "last_5": 5, "all": 0}

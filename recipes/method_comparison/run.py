@@ -20,7 +20,7 @@ import sys
 from recipes.lab.bench import lab_bench
 from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
-from recipes.lab.queue import Run, execute_all
+from recipes.lab.run_queue import Run, execute_all
 from recipes.lab.store import OtherSizesError, stored_runs
 from recipes.method_comparison.table import write_report
 

@@ -25,8 +25,8 @@ from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.pairs import write_pairs
-from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
+from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.subjects import QUALITIES, SUBJECTS
 from recipes.method_frontiers.curves import BASE, kept_runs
 from recipes.method_frontiers.methods import (

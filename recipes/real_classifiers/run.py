@@ -17,8 +17,8 @@ from typing import Any
 
 from lora_detox.report.jsonl import write_text_atomic
 from recipes.lab.options import queue_parser
-from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models
+from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.real_classifiers.table import write_report
 
 LABELS = {"reward": "[nothate,hate]", "judge": "[neutral,toxic]"}

@@ -20,8 +20,8 @@ from pathlib import Path
 from lora_detox.api import compose_settings
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
-from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models
+from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.rewrite.settings import POLICY, fluency_folder, rewriting, scoring
 from recipes.rewrite.table import write_report
 from recipes.rewrite.texts import Texts, write_texts

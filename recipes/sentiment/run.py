@@ -22,8 +22,8 @@ from pathlib import Path
 from recipes.lab.goal_table import write_report
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
-from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
+from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.tables import markdown_table
 from recipes.sentiment.examples import LABELS, Example, examples
 from recipes.sentiment.reviews import test_sets, write_reviews

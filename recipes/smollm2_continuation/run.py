@@ -20,7 +20,6 @@ from recipes.lab.goal_table import write_report
 from recipes.lab.goals import Goal
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import continuation_sets, evaluated
-from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import (
     BUDGET,
     MODELS,
@@ -29,6 +28,7 @@ from recipes.lab.real import (
     real_models,
     stage_step,
 )
+from recipes.lab.run_queue import Run, Step, execute_all
 
 TRAINING = [
     "adapter.targets=[all-linear]",

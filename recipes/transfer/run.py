@@ -20,8 +20,8 @@ from pathlib import Path
 
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
-from recipes.lab.queue import Run, execute_all
 from recipes.lab.real import MODELS, RealModels, continuation, real_models, stage_step
+from recipes.lab.run_queue import Run, execute_all
 from recipes.transfer.conditions import conditions
 from recipes.transfer.table import write_report
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
-from recipes.lab.queue import Run, Step, execute_all
 from recipes.lab.real import MODELS, real_models, stage_step
+from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.subjects import SUBJECTS, Subject
 from recipes.which_lora.table import write_report
 from recipes.which_lora.variants import MISS, RANK, variants

@@ -80,6 +80,13 @@ def test_what_a_header_does_not_name_is_noticed(tmp_path):
     assert header_of(script) == {"dependencies": ["pandas"]}
 
 
+def test_no_module_hides_one_of_the_standard_library():
+    # The folder of a script that runs by its path comes first where modules are looked for.
+    names = {path.stem for path in ROOT.glob("recipes/*/*.py")}
+    assert "run" in names
+    assert sorted(names & set(sys.stdlib_module_names)) == []
+
+
 @pytest.mark.parametrize("name", ["layers", "which_lora"])
 def test_a_script_runs_by_its_path_too(name, tmp_path):
     command = [sys.executable, "-P", str(ROOT / f"recipes/{name}/run.py"), "--help"]

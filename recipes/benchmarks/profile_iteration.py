@@ -5,9 +5,10 @@
 # [tool.uv.sources]
 # lora-detox = { path = "../..", editable = true }
 # ///
-"""What does an iteration ask of the machine? python -m recipes.benchmarks.profile [WORKLOAD.json].
+"""What does an iteration ask of the machine?
 
-    .venv/bin/python -m recipes.benchmarks.profile [recipes/benchmarks/workloads/NAME.json]
+    .venv/bin/python -m recipes.benchmarks.profile_iteration
+        [recipes/benchmarks/workloads/NAME.json]
         [--dtype bfloat16] [--frozen] [--names]
 
 By phase: seconds, operations that start a kernel, host synchronisations, bytes of weights read,
