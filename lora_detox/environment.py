@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -76,10 +77,23 @@ def peak_memory(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's with its threads."""
+    """The GPU's name, or the CPU's with what PyTorch uses of it: instructions and threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_processor()} ({instructions}), {threads} {'thread' if threads == 1 else 'threads'}"
+
+
+def _processor() -> str:
+    """The CPU as it names itself; Python knows that on few systems."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        facts = ""
+    named = re.search(r"^model name[ \t]*:[ \t]*(\S.*)$", facts, re.MULTILINE)
+    name = named[1] if named else platform.processor() or platform.machine()
+    return name if "CPU" in name.split() else f"{name} CPU"
 
 
 def versions() -> dict[str, str]:
