@@ -35,7 +35,8 @@ _PATHS = frozenset(
 )
 """Keys whose values, or what is in them, are paths or hub ids."""
 _TRAIN = (Stage.detox, Stage.soup, Stage.sft)
-_READ_DATA = (*_TRAIN, Stage.reward_model, Stage.evaluate)
+_MEASURED = (Stage.detox, Stage.soup, Stage.evaluate)
+_READ_DATA = (*_TRAIN, Stage.reward_model, Stage.evaluate, Stage.plan)
 
 
 def check_files(settings: Settings) -> None:
@@ -45,32 +46,37 @@ def check_files(settings: Settings) -> None:
         settings: composed and checked.
 
     Raises:
-        DataError: a data file or folder that is not there.
-        SettingsError: a policy or an adapter that is not there.
-        ScorerError: a classifier that is not there.
+        DataError: a file or folder of data that is not there.
+        SettingsError: a model or an adapter that is not there.
+        ScorerError: a classifier or an encoder that is not there.
     """
-    if settings.stage in _READ_DATA:
-        for key, path in _data_paths(settings):
-            if _leads_nowhere(path):
-                raise DataError(
-                    f"no such file or folder: {path}; want a file, a folder of them, or a hub id: "
-                    f"change `{key}`"
-                )
-    if settings.stage in _TRAIN and not settings.debug.tiny_model:
-        policy = settings.policy
-        for key, model in (("policy.path", policy.path), ("policy.adapter", policy.adapter)):
-            if _leads_nowhere(model):
-                raise SettingsError(
-                    f"{key}: {model}: there is no such folder; want one written by "
-                    "save_pretrained, or a hub id"
-                )
-    if settings.stage in (*_TRAIN, Stage.evaluate):
-        for key, path in (("reward", settings.reward.path), ("judge", settings.judge.path)):
-            if _leads_nowhere(path):
-                raise ScorerError(
-                    f"{path}: there is no such folder; want a classifier's folder or hub id: "
-                    f"change `{key}.path`"
-                )
+    for key, path in _data_paths(settings):
+        if _leads_nowhere(path):
+            raise DataError(
+                f"no such file or folder: {path}; want a file, a folder of them, or a hub id: "
+                f"change `{key}`"
+            )
+    words = settings.evaluation.word_list
+    if settings.stage in _MEASURED and _leads_nowhere(words):
+        raise DataError(f"no such file: {words}; want one of words: change `evaluation.word_list`")
+    for key, path in _models(settings):
+        if _leads_nowhere(path):
+            raise SettingsError(
+                f"{key}: {path}: there is no such folder; want one written by save_pretrained, or "
+                "a hub id"
+            )
+    for key, path in _entries(settings):
+        if _leads_nowhere(path):
+            raise SettingsError(
+                f"{key}: {path}: there is no such folder; want that of a model, an adapter or a "
+                "run, or a hub id"
+            )
+    for key, path in _scorers(settings):
+        if _leads_nowhere(path):
+            raise ScorerError(
+                f"{path}: there is no such folder; want that of a classifier or an encoder, or a "
+                f"hub id: change `{key}`"
+            )
 
 
 def check_names(settings: Settings) -> None:
@@ -107,10 +113,49 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _data_paths(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """Keys of data with their paths; a hub data set's splits are no paths."""
-    data = settings.data
-    for name in ("path", "validation_path", "test_path"):
-        yield f"data.{name}", getattr(data, name)
+    """Keys of data that the stage reads, with their paths."""
+    data, evaluation = settings.data, settings.evaluation
+    if settings.stage in _READ_DATA:
+        for name in ("path", "validation_path", "test_path"):
+            yield f"data.{name}", getattr(data, name)
+    if settings.stage in _MEASURED:
+        for name in ("audit", "audit_texts"):
+            yield f"evaluation.{name}", getattr(evaluation, name)
+
+
+def _models(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """Keys of the model that the stage trains or measures, with their paths."""
+    policy = settings.policy
+    measured = settings.stage is Stage.evaluate and not settings.evaluation.models
+    if (settings.stage in (*_TRAIN, Stage.plan) or measured) and not settings.debug.tiny_model:
+        yield "policy.path", policy.path
+        yield "policy.adapter", policy.adapter
+    if settings.stage is Stage.reward_model:
+        yield "reward_model.path", settings.reward_model.path
+
+
+def _entries(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """Paths in `evaluation.models`: entries are texts, or mappings of a model's keys."""
+    if settings.stage is not Stage.evaluate:
+        return
+    for entry in settings.evaluation.models:
+        given = entry if isinstance(entry, dict) else {"path": entry}
+        for name in ("path", "adapter"):
+            path = given.get(name)
+            yield "evaluation.models", path if isinstance(path, str) else None
+
+
+def _scorers(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """Keys of classifiers and encoders, with their paths."""
+    if settings.stage not in (*_TRAIN, *_MEASURED, Stage.plan):
+        return
+    for role, scorer in (("reward", settings.reward), ("judge", settings.judge)):
+        yield f"{role}.path", scorer.path
+        yield f"{role}.encoder", scorer.encoder
+        yield f"{role}.fluency.path", scorer.fluency.path
+        for one in scorer.ensemble:
+            yield f"{role}.ensemble", one
+    yield "evaluation.encoder", settings.evaluation.encoder
 
 
 def _leads_nowhere(path: str | None) -> bool:

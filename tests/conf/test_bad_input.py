@@ -121,6 +121,27 @@ BUILDING = {
     "missing policy": (["policy.path=./none"], "policy.path: ./none: there is no such folder"),
     "missing adapter": (["policy.adapter=/none/a"], "policy.adapter: /none/a: there is no such"),
     "missing reward": (["reward.path=./none"], "./none: there is no such folder.*`reward.path`"),
+    "missing fluency": (
+        ["reward.terms.fluency=1", "reward.fluency.path=./none"],
+        "./none: there .*`reward.fluency.path`",
+    ),
+    "missing member": (["judge.ensemble=[./none]"], "./none: there is no.*`judge.ensemble`"),
+    "missing encoder": (["evaluation.encoder=./none"], "./none: there.*`evaluation.encoder`"),
+    "missing words": (["evaluation.word_list=./none"], "no such file: ./none.*word_list`"),
+    "missing audit": (["evaluation.audit=./none.csv"], "no such .*: ./none.csv.*audit`"),
+    "missing plan": (["stage=plan", "policy.path=./none"], "policy.path: ./none: there is no"),
+    "missing model": (
+        ["stage=evaluate", "evaluation.models=[embedded:policy,./none]"],
+        "evaluation.models: ./none: there is no such folder",
+    ),
+    "missing adapter of a model": (
+        ["stage=evaluate", "evaluation.models=[{adapter: ./none}]"],
+        "evaluation.models: ./none: there is no such folder",
+    ),
+    "missing classifier": (
+        ["stage=reward_model", "reward_model.path=./none"],
+        "reward_model.path: ./none: there is no such folder",
+    ),
     "empty data": (["data.path=empty.jsonl"], "empty.jsonl.*data.path"),
     "columns": (["data.path=other.jsonl"], "titel.*data.fields.prompt|data.fields.prompt.*titel"),
     "all filtered away": (["data.min_toxicity=0.99"], "0.99.*data.min_toxicity"),
@@ -221,6 +242,10 @@ print("STATUS", status or 0, "HEAVY", sorted(heavy))
         (["policy=local", "policy.path=/nowhere/t5"], 2),
         (["policy.adapter=~/nowhere/adapter"], 2),
         (["judge=local", "judge.path=./nowhere"], 2),
+        (["stage=evaluate", "evaluation.models=[./nowhere]"], 2),
+        (["stage=evaluate", "evaluation.models=[{path: embedded:policy, adapter: ./no}]"], 2),
+        (["evaluation.encoder=./nowhere"], 2),
+        (["stage=plan", "policy.path=./nowhere"], 2),
         (["stage=chat", "chat.interface=browser", "chat.strength=2"], 2),
     ],
 )
