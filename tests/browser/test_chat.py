@@ -1,5 +1,6 @@
 """The page of stage=chat in a real browser, and its server."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,8 +14,10 @@ import pytest
 from huggingface_hub import metadata_load
 
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'lora-detox[chat]'")
+pytest.importorskip("selenium", reason="selenium is not installed")
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from selenium.common.exceptions import WebDriverException
 
 from lora_detox import api
 from lora_detox.embedded import embedded_path
@@ -64,19 +67,40 @@ def page(browser, served):
     return browser
 
 
-def wait(condition, seconds=120):
-    """What a condition gives once it is true."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
+def wait(condition, seconds=120, act=None, every=10):
+    """What a condition gives once it is true.
+
+    Args:
+        condition: without effects; elements may vanish under it, as Gradio draws parts anew.
+        seconds: after which it fails.
+        act: is done first, and again after `every` seconds in vain: Gradio shows a control before it
+            listens to it.
+        every: in seconds.
+    """
+    end, next_act = time.monotonic() + seconds, 0.0
+    while True:
+        with contextlib.suppress(IndexError, WebDriverException):
+            if act is not None and time.monotonic() >= next_act:
+                next_act = time.monotonic() + every
+                act()
+            if value := condition():
+                return value
         assert time.monotonic() < end, "nothing came"
         time.sleep(0.1)
-    return value
+
+
+def click(page, selector):
+    return lambda: page.one(selector).click()
 
 
 def pick(page, place):
-    page.one("#pick input").click()
-    wait(lambda: page.all("[role=option]"))[place].click()
-    wait(lambda: page.one("#prompt textarea").get_attribute("value") == PROMPTS[place])
+    """Choose a prompt; once the server has filled it in, the page listens to every control."""
+
+    def choose():
+        page.one("#pick input").click()
+        wait(lambda: page.all("[role=option]"), 5)[place].click()
+
+    wait(lambda: page.one("#prompt textarea").get_attribute("value") == PROMPTS[place], act=choose)
 
 
 def fill(page, selector, value):
@@ -102,8 +126,8 @@ def test_a_prompt_is_picked_and_answered_side_by_side_with_scores(page, served, 
 
 
 def test_several_answers_and_toxic_ones_are_folded(page, served):
-    fill(page, "#samples input[type=number]", "8")
     pick(page, 0)
+    fill(page, "#samples input[type=number]", "8")
     page.one("#ask").click()
     wait(lambda: len(page.all("#answers article")) == 16)
     folded = page.all("#answers details")
@@ -123,9 +147,10 @@ def test_several_answers_and_toxic_ones_are_folded(page, served):
 
 
 def test_an_empty_prompt_is_answered_by_a_sentence(page):
-    page.one("#ask").click()
-    said = wait(lambda: "".join(page.texts("[data-testid=toast-body]")))  # it fades in
-    assert "the prompt is empty" in said
+    wait(
+        lambda: "the prompt is empty; type one" in "".join(page.texts("[data-testid=toast-body]")),
+        act=click(page, "#ask"),
+    )
 
 
 def test_it_is_served_on_loopback_alone_and_nothing_foreign_may_load(served):
