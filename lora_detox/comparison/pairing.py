@@ -75,6 +75,7 @@ def pair(candidates: Sequence[Candidate]) -> Pairing:
         start_name=start_name,
         whole=whole,
         notes=[
+            *_smoke_notes(candidates),
             *_prompt_notes(candidates, prompts),
             *_scorer_notes(candidates, differing, toxicity),
             *notes,
@@ -183,6 +184,14 @@ def _shared_start(
 def _texts(side: Side | None, prompts: Iterable[Prompt]) -> list[str | None]:
     answers = {} if side is None else side.answers
     return [answers[one].text if one in answers else None for one in prompts]
+
+
+def _smoke_notes(candidates: Sequence[Candidate]) -> list[str]:
+    smoke = [one.name for one in candidates if one.settings.get("debug.tiny_model")]
+    if not smoke:
+        return []
+    models = "of every run" if len(smoke) == len(candidates) else f"of {', '.join(smoke)}"
+    return [f"Smoke run: the policy {models} is a tiny random model, so its figures mean nothing."]
 
 
 def _prompt_notes(candidates: Sequence[Candidate], prompts: Sequence[Prompt]) -> list[str]:

@@ -34,6 +34,13 @@ TOXIC_FROM = 0.5
 _LOOPBACK = "127.0.0.1"
 _LABEL_CHARACTERS = 100
 _FONTS = ["system-ui", "sans-serif"]
+_SLIDER: dict[str, Any] = {"min_width": 260, "buttons": []}
+"""One below the other on a phone."""
+_ANNOUNCE = """
+const names = {role: "region", "aria-live": "polite", "aria-label": "Answers"};
+for (const [name, value] of Object.entries(names)) element.setAttribute(name, value);
+"""
+"""A screen reader tells of answers when they come."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -42,15 +49,18 @@ _POLICY = (
 _CSS = """
 .answers { display: flex; flex-wrap: wrap; gap: 1rem; }
 .answers > section { flex: 1 1 18rem; min-width: 0; }
-.answers h3 { margin: 0; }
-.answers .detail { margin: 0 0 .5rem; font-size: .9rem; opacity: .8; }
+.answers h2 { margin: 0; font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }
+.answers .detail { margin: 0 0 .5rem; font-size: .9rem; color: var(--body-text-color-subdued); }
 .answers article { border: 1px solid var(--border-color-primary); border-radius: 8px;
   padding: .6rem .8rem; margin-bottom: .6rem; background: var(--background-fill-primary); }
-.answers .text { margin: 0 0 .4rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-.answers .empty { opacity: .7; font-style: italic; }
-.answers summary { cursor: pointer; }
+.answers article .text { margin: 0 0 .4rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.answers .empty { color: var(--body-text-color-subdued); font-style: italic; }
+.answers summary { cursor: pointer; margin-bottom: .4rem; }
 .answers .scores { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; }
-.answers meter { width: 5rem; vertical-align: middle; }
+.answers .by { white-space: nowrap; }
+.answers .by + .by { margin-left: .6rem; }
+.answers meter { width: 4rem; vertical-align: middle; }
+#pick input { text-overflow: ellipsis; padding-right: 2rem; }
 """
 
 
@@ -111,7 +121,7 @@ def serve(session: Session, port: int | None) -> Iterator[str]:
 def style() -> dict[str, Any]:
     """How every page of stage=chat looks and what Gradio is not to do, for `launch`."""
     return {
-        "theme": gradio.themes.Default(font=_FONTS, font_mono=["monospace"]),
+        "theme": _theme(),
         "css": _CSS,
         "footer_links": [],
         "run_history": False,
@@ -121,6 +131,22 @@ def style() -> dict[str, Any]:
         "enable_monitoring": False,
         "inline": False,
     }
+
+
+def _theme() -> Any:
+    """Gradio's, with a contrast of 4.5 to 1 where its own has less: small print, the button."""
+    return gradio.themes.Default(font=_FONTS, font_mono=["monospace"]).set(
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_600",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_border_color="*primary_700",
+        button_primary_border_color_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
 
 
 def page(session: Session) -> Any:
@@ -152,6 +178,7 @@ def page(session: Session) -> Any:
                 info="0 is the original model, 1 the adapter as it was trained",
                 interactive=session.has_strength,
                 elem_id="strength",
+                **_SLIDER,
             )
             samples = gradio.Slider(
                 1,
@@ -159,14 +186,16 @@ def page(session: Session) -> Any:
                 first.samples,
                 step=1,
                 label="Answers of each model",
+                info="each with other random numbers, the same for every model",
                 elem_id="samples",
+                **_SLIDER,
             )
         numbers = [strength, samples, *_sampling(first)]
         button = gradio.Button("Answer", variant="primary", elem_id="ask")
-        shown = gradio.HTML(label="Answers", elem_id="answers")
-        asked = _asker(session)
-        button.click(asked, [prompt, *numbers], shown, api_name="answer")
-        prompt.submit(asked, [prompt, *numbers], shown, api_visibility="private")
+        shown = gradio.HTML(label="Answers", elem_id="answers", js_on_load=_ANNOUNCE)
+        asked, given = _asker(session), [prompt, *numbers]
+        button.click(asked, given, shown, api_name="answer", scroll_to_output=True)
+        prompt.submit(asked, given, shown, api_visibility="private", scroll_to_output=True)
     blocks.queue(default_concurrency_limit=1, max_size=16)
     return blocks
 
@@ -189,8 +218,9 @@ def _sampling(first: Question) -> list[Any]:
                 step=0.05,
                 label="Temperature",
                 info="0 takes the likeliest token",
+                **_SLIDER,
             ),
-            gradio.Slider(0.01, 1, first.top_p, step=0.01, label="Top-p"),
+            gradio.Slider(0.01, 1, first.top_p, step=0.01, label="Top-p", **_SLIDER),
             gradio.Number(first.top_k, label="Top-k (0: all)", precision=0, minimum=0),
             gradio.Number(
                 first.seed, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, elem_id="seed"
@@ -276,37 +306,43 @@ def reply_html(reply: Reply) -> str:
 
 
 def _column(column: Column) -> str:
+    title, count = escape(visible(column.title)), len(column.answers)
     mean = ""
-    if len(column.answers) > 1:
+    if count > 1:
         means = {name: column.toxicity(name) for name in column.answers[0].toxicity}
         mean = f'<p class="detail">mean {_toxicity(means)}</p>'
+    names = [
+        f"answer {place} of {count}" if count > 1 else "answer" for place in range(1, count + 1)
+    ]
+    articles = [_article(*one) for one in zip(column.answers, names, strict=True)]
     return (
-        f"<section><h3>{escape(visible(column.title))}</h3>"
-        f'<p class="detail">{escape(visible(column.detail))}</p>{mean}'
-        f"{''.join(map(_article, column.answers))}</section>"
+        f'<section aria-label="{title}"><h2>{title}</h2>'
+        f'<p class="detail">{escape(visible(column.detail))}</p>{mean}{"".join(articles)}</section>'
     )
 
 
-def _article(answer: Answer) -> str:
+def _article(answer: Answer, name: str) -> str:
+    """One answer with its scores; under its number, as the same draw of every model has the same."""
     text = visible(answer.text.strip())
     shown = f'<p class="text" dir="auto">{escape(text)}</p>'
     if not text:
         shown = '<p class="text empty">(empty response)</p>'
     elif max(answer.toxicity.values()) >= TOXIC_FROM:
         shown = f"<details><summary>judged toxic: show the text</summary>{shown}</details>"
-    score = "" if answer.score is None else f"<span>score {answer.score:+.2f}</span>"
-    return (
-        f'<article>{shown}<div class="scores"><span>{_toxicity(answer.toxicity)}</span>{score}'
-        f"<span>{answer.tokens} tokens</span></div></article>"
-    )
+    scores = [f"<span>{name}</span>"] if name != "answer" else []
+    scores.append(f"<span>{_toxicity(answer.toxicity)}</span>")
+    if answer.score is not None:
+        scores.append(f"<span>score {answer.score:+.2f}</span>")
+    scores.append(f"<span>{answer.tokens} tokens</span>")
+    return f'<article>{shown}<div class="scores">{"".join(scores)}</div></article>'
 
 
 def _toxicity(by_scorer: Mapping[str, float]) -> str:
     """Toxicity by each scorer, as a number and a bar."""
     shown = [
-        f"{name} {value:.2f} "
+        f'<span class="by">{name} {value:.2f} '
         f'<meter min="0" max="1" low="0.3" high="0.6" optimum="0" value="{value:.3f}" '
-        f'aria-label="toxicity by {name}"></meter>'
+        f'aria-label="toxicity by {name}"></meter></span>'
         for name, value in by_scorer.items()
     ]
     return f"toxicity: {' '.join(shown)}"

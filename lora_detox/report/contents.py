@@ -21,6 +21,7 @@ from lora_detox.report.wording import (
     headline,
     keeps_start,
     mean_of,
+    smoke_notes,
     trust_notes,
     word_notes,
 )
@@ -101,6 +102,7 @@ def findings_of(summary: Summary, metrics: Mapping[str, MetricWording]) -> Findi
     if keeps_start(summary):
         kept = [*course(summary, metrics), *trust_notes(summary)]
         sentences = ["Nothing was learned that could be kept.", *kept]
+    sentences[1:1] = smoke_notes(summary)
     return Findings(
         headline=sentences,
         further=[*scorer_sentences(summary), *fairness_sentences(summary)],

@@ -65,7 +65,7 @@ def frontier_plot(
     Returns:
         The picture.
     """
-    figure, (axes,) = styled_figure(1, (7.0, 4.2))
+    figure, (axes,) = styled_figure(1, (5.4, 3.6))
     for place, curve in enumerate(curves):
         colour = curve.colour or _COLOURS[place % len(_COLOURS)]
         xs, ys = ([getattr(point, axis)[0] for point in curve.points] for axis in "xy")

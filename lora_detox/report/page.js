@@ -67,9 +67,9 @@ function sampleRow(row, data, headings) {
     const score = data.scores[at];
     const change = row.changes[at];
     const sign = score.better === "higher" ? 1 : score.better === "lower" ? -1 : 0;
-    const direction = Math.sign(change) * sign;
-    const className = direction > 0 ? "better" : direction < 0 ? "worse" : "";
     const text = change === null ? "n/a" : data.signed ? signed(change, score.digits) : change.toFixed(score.digits);
+    const direction = Math.sign(Number(text)) * sign; // what is shown as 0 has no colour
+    const className = direction > 0 ? "better" : direction < 0 ? "worse" : "";
     cell(1 + data.sides.length + column, data.signed ? className : "").append(node("span", text));
   });
   return line;

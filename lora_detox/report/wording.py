@@ -5,7 +5,7 @@ the packages of the arrow do not import each other.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -127,8 +127,8 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
         metrics: how each metric is shown.
 
     Returns:
-        Sentences: toxicity first, then the judge, quality, length, what was bound, and how training
-        went where it did not just run to its end.
+        Sentences: toxicity first, then the judge, quality, length, whatever else got clearly worse,
+        what was bound, and how training went where it did not just run to its end.
     """
     rows = {row.key: row for row in comparison_rows(summary, metrics)}
     sentences = [_toxicity_sentence(summary, rows)]
@@ -138,10 +138,18 @@ def headline(summary: Mapping[str, Any], metrics: Mapping[str, MetricWording]) -
     quality = next((rows[key] for key in ("rougeL", "perplexity") if key in rows), None)
     quality = rows.get("joint", quality)
     length = rows.get("response_words", rows.get("response_tokens"))
-    for row in (quality, rows.get("relevance"), rows.get("similarity"), length):
-        if row is not None and row.verdict != "not known":
-            sentences.append(_outcome_sentence(row))
+    named = [one for one in (quality, rows.get("relevance"), rows.get("similarity"), length) if one]
+    sentences += [_outcome_sentence(row) for row in named if row.verdict != "not known"]
+    mentioned = {"toxicity", "judge_toxicity", *(row.key for row in named)}
+    sentences += _also_worse([row for key, row in rows.items() if key not in mentioned])
     return sentences + course(summary, metrics) + trust_notes(summary)
+
+
+def smoke_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know of a run whose policy is random: at most one sentence."""
+    if not summary.get("tiny_model"):
+        return []
+    return ["Smoke run: the policy is a tiny random model, so the figures mean nothing."]
 
 
 def trust_notes(summary: Mapping[str, Any]) -> list[str]:
@@ -250,6 +258,16 @@ def _outcome_sentence(row: ComparisonRow) -> str:
     return (
         f"{name} {outcome}: {row.before} before, {row.after} after ({row.change}, {row.interval})."
     )
+
+
+def _also_worse(rows: Iterable[ComparisonRow]) -> list[str]:
+    """Less toxicity is easily had by saying little, or one thing: what shows it, in one sentence."""
+    worse = [
+        f"{in_text(row.name)} ({row.before} before, {row.after} after)"
+        for row in rows
+        if row.verdict == "worse"
+    ]
+    return [f"Also clearly worse: {', '.join(worse)}."] if worse else []
 
 
 def _judge_sentence(reward_verdict: str, judge: ComparisonRow) -> str:

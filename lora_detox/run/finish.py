@@ -203,6 +203,7 @@ def _summary(job: Job, before: Evaluation, after: Evaluation) -> dict[str, Any]:
         "seconds": clock.whole(),
         "memory_growth_bytes": clock.growth(),
         **trusted_code(settings.policy),
+        **({"tiny_model": True} if settings.debug.tiny_model else {}),
         **process_facts(job.device),
         "usage": usage(settings),
         **own_overrides(job.run_dir),

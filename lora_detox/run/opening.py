@@ -9,7 +9,7 @@ from lora_detox.choices import Stage, TaskKind, TrainerKind
 from lora_detox.machine import slow_dtype_note
 from lora_detox.processes import processes
 from lora_detox.report.console import print_line
-from lora_detox.report.wording import trust_notes
+from lora_detox.report.wording import smoke_notes, trust_notes
 from lora_detox.run.job import Job
 from lora_detox.scores.classifier import ClassifierScorer
 from lora_detox.settings import Settings
@@ -106,7 +106,7 @@ def notes(job: Job) -> list[str]:
 
 def _first_line(settings: Settings) -> str:
     if settings.debug.tiny_model:
-        return "Smoke run: the policy is a tiny random model, so the figures mean nothing."
+        return smoke_notes({"tiny_model": True})[0]
     if settings.policy.path.startswith("embedded:"):
         sft = settings.stage is Stage.sft
         return (

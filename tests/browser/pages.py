@@ -1,8 +1,26 @@
 """A page in a browser: what a person does with it, and what it must never do."""
 
+import re
 from pathlib import Path
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
+_TEXT_COLOURS = """
+    const behind = (one) => {
+      for (; one; one = one.parentElement) {
+        const colour = getComputedStyle(one).backgroundColor;
+        if (!colour.endsWith(", 0)")) return colour;
+      }
+      return "rgb(255, 255, 255)";
+    };
+    const seen = new Map();
+    for (const one of document.body.querySelectorAll("*")) {
+      const texts = Array.from(one.childNodes).filter((node) => node.nodeType === 3);
+      if (one.closest("svg, script") || !texts.some((node) => node.data.trim())) continue;
+      if (!one.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+      seen.set(getComputedStyle(one).color + " on " + behind(one), one.outerHTML.slice(0, 80));
+    }
+    return Array.from(seen.entries());
+"""
 
 
 class Browser:
@@ -16,11 +34,11 @@ class Browser:
         self.driver = driver
 
     def open(self, path, size=DESKTOP, *, dark=False):
-        """Open a file as a screen of this size shows it."""
+        """Open a file, or an address, as a screen of this size shows it."""
         self.command("Emulation.setEmulatedMedia", features=[_dark(dark)])
         self.resize(size)
         self.driver.get_log("browser")
-        self.driver.get(Path(path).as_uri())
+        self.driver.get(path if str(path).startswith("http") else Path(path).as_uri())
         return self
 
     def resize(self, size):
@@ -75,12 +93,36 @@ class Browser:
             "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
         )
 
+    def contrasts(self):
+        """Contrast of every shown text with the colour behind it (WCAG 2.2): ratio, colours, where."""
+        seen = []
+        for pair, where in self.run(_TEXT_COLOURS):
+            text, background = (
+                [int(number) for number in re.findall(r"\d+", colour)[:3]]
+                for colour in pair.split(" on ")
+            )
+            seen.append((_contrast(text, background), pair, where))
+        return seen
+
     def screenshot(self, path, *, whole=False):
         """The screen as PNG, or the whole page."""
         if whole:
             height = self.run("return document.documentElement.scrollHeight")
             self.resize((self.run("return innerWidth"), min(height, 12000)))
         self.driver.save_screenshot(str(path))
+
+
+def _contrast(one, other):
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour):
+    parts = [part / 255 for part in colour]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def _dark(dark):

@@ -26,6 +26,7 @@ from lora_detox.interactive.browser import reply_html, serve
 from lora_detox.interactive.runs import read_runs, scorers_of
 from lora_detox.interactive.session import Column, Reply, open_session
 from lora_detox.settings import settings_yaml
+from tests.browser.pages import DESKTOP, PHONE
 from tests.runs import write_adapter
 
 PROMPTS = ["Nobody here wants your opinion about the parking rules, you", "I am so sick of the"]
@@ -59,10 +60,7 @@ def served(written, tmp_path_factory):
 
 @pytest.fixture
 def page(browser, served):
-    driver = browser.driver
-    browser.command("Network.enable")
-    driver.get_log("browser")
-    driver.get(served[1])
+    browser.open(served[1])
     wait(lambda: browser.all("#pick input"))
     return browser
 
@@ -115,7 +113,7 @@ def test_a_prompt_is_picked_and_answered_side_by_side_with_scores(page, served, 
     pick(page, 0)
     page.one("#ask").click()
     wait(lambda: len(page.all("#answers article")) == 2)
-    assert page.texts("#answers h3") == ["original", "detoxified"]
+    assert page.texts("#answers h2") == ["original", "detoxified"]
     for scores in page.texts("#answers .scores"):
         assert re.search(r"toxicity: reward [01]\.\d\d\s+judge [01]\.\d\d\s+score [+-]\d", scores)
         assert re.search(r"\d+ tokens", scores)
@@ -144,6 +142,50 @@ def test_several_answers_and_toxic_ones_are_folded(page, served):
     )
     assert left == right
     assert page.errors() == []
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_the_screen_and_can_be_read(browser, served, size, dark):
+    browser.open(served[1], size, dark=dark)
+    wait(lambda: browser.all("#pick input"))
+    pick(browser, 0)
+    fill(browser, "#samples input[type=number]", "8")
+    browser.one("#ask").click()
+    wait(lambda: len(browser.all("#answers article")) == 16)
+    browser.unfold()
+    assert browser.overflow() == 0
+    width = size[0]
+    for part in browser.all("#answers article, #ask, input, textarea, meter"):
+        box = part.rect
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    seen = browser.contrasts()
+    assert len(seen) >= 3
+    assert [one for one in seen if one[0] < 4.5] == []
+    top = "return document.querySelector('#answers').getBoundingClientRect().top"
+    wait(lambda: browser.run(top) < size[1] - 200, 10)  # on a phone they are below the controls
+    assert browser.errors() == []
+
+
+def test_an_answer_says_which_it_is_and_a_screen_reader_is_told(page):
+    pick(page, 0)
+    fill(page, "#samples input[type=number]", "2")
+    page.one("#ask").click()
+    wait(lambda: len(page.all("#answers article")) == 4)
+    said = [text.split("of")[0] for text in page.texts("#answers .scores > span:first-child")]
+    assert said == ["answer 1 ", "answer 2 "] * 2
+    assert page.texts("h1, h2")[1:] == ["original", "detoxified"]
+    nodes = page.command("Accessibility.getFullAXTree")["nodes"]
+    controls = {"button", "combobox", "slider", "spinbutton", "textbox", "meter"}
+    named = [
+        (one["role"]["value"], one["name"]["value"])
+        for one in nodes
+        if one.get("role", {}).get("value") in controls and not one["ignored"]
+    ]
+    assert {role for role, _ in named} == controls
+    assert all(name for _, name in named)
+    assert page.all("#answers [aria-live=polite], #answers[aria-live=polite]")
 
 
 def test_an_empty_prompt_is_answered_by_a_sentence(page):
@@ -231,7 +273,7 @@ def test_an_exported_space_answers_by_its_own_app(written, tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert re.findall(r"<h3>(\w+)</h3>", html) == ["original", "detoxified"]
+    assert re.findall(r"<h2>(\w+)</h2>", html) == ["original", "detoxified"]
     assert html.count("toxicity: reward") == 2
 
 

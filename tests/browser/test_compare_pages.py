@@ -91,6 +91,13 @@ def test_a_phone_shows_verdict_interval_and_candidates_without_scrolling_sideway
         first,
     )
     assert page.run("return arguments[0].getBoundingClientRect().right", first) <= PHONE[0]
+    for name in pages:
+        frames = browser.open(pages[name], PHONE).all(".scroll:has(.cells)")
+        assert frames
+        for frame in frames:
+            assert (
+                page.run("return arguments[0].scrollWidth - arguments[0].clientWidth", frame) == 0
+            )
 
 
 def test_samples_of_several_models_are_searched_and_ordered(browser, pages):

@@ -78,6 +78,36 @@ def test_largest_changes_come_first_and_headings_order(page):
     assert page.errors() == []
 
 
+def test_a_change_that_is_shown_as_nothing_has_no_colour(browser, tmp_path):
+    rows = [sample(0, 0.3, 0.3001), sample(1, 0.3, 0.2999), sample(2, 0.3, 0.31)]
+    page = browser.open(written(tmp_path / "report.html", rows))
+    shown = page.run(
+        "return Array.from(document.querySelectorAll('.samples tbody tr'), one => "
+        "[one.cells[3].textContent, one.cells[3].className])"
+    )
+    assert shown == [["+0.010", "worse"], ["0.000", ""], ["0.000", ""]]
+
+
+def test_no_word_of_a_heading_is_broken(browser, tmp_path):
+    numbers = {"reference_nll": 4.0, "response_tokens": 3.0}
+    sides = {f"{key}_{side}": one for key, one in numbers.items() for side in ("before", "after")}
+    rows = [sample(0, **sides)]
+    page = browser.open(written(tmp_path / "report.html", rows))
+    lines = page.run("""
+        const lines = {};
+        for (const button of document.querySelectorAll(".samples th.number button")) {
+          const range = document.createRange(), text = button.firstChild;
+          const start = text.data.lastIndexOf(" ") + 1;
+          range.setStart(text, start);
+          range.setEnd(text, text.data.length);
+          lines[text.data.slice(start)] = range.getClientRects().length;
+        }
+        return lines;
+    """)
+    assert set(lines) >= {"toxicity", "judge", "perplexity"}
+    assert set(lines.values()) == {1}
+
+
 def test_search_finds_texts_and_says_how_many(page):
     search, status = page.one("input[type=search]"), page.one("[role=status]")
     assert status.text == "25 shown of 40 samples"

@@ -22,6 +22,13 @@ def test_runs_of_one_start_share_it(tmp_path):
     assert paired.start_name == "Start"
 
 
+def test_smoke_runs_are_named(tmp_path):
+    a = write_trained(tmp_path / "a", 0.2)
+    b = write_trained(tmp_path / "b", 0.3, overrides=("task=gptj_continuation", "debug=smoke"))
+    (note,) = pair(read(a, b)).notes
+    assert note.startswith("Smoke run: the policy of b is a tiny random model")
+
+
 def test_only_common_prompts_are_compared_and_their_number_is_told(tmp_path):
     a = write_trained(tmp_path / "a", 0.2, prompts=PROMPTS[:30])
     b = write_trained(tmp_path / "b", 0.3, prompts=PROMPTS[:19:-1])

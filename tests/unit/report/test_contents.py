@@ -71,6 +71,13 @@ def test_a_run_that_learned_nothing_says_so_first(summary):
     assert found.headline[0] not in findings_of(summary, METRICS).headline
 
 
+def test_a_smoke_run_says_that_its_figures_mean_nothing(summary):
+    warning = "Smoke run: the policy is a tiny random model, so the figures mean nothing."
+    for run in (summary, {**summary, "budget": {"chosen_iteration": 0}}):
+        assert warning not in findings_of(run, METRICS).headline
+        assert findings_of({**run, "tiny_model": True}, METRICS).headline[1] == warning
+
+
 def test_no_tiles_where_the_result_is_the_start(summary):
     assert tiles_of({**summary, "budget": {"chosen_iteration": 0}}, METRICS) == []
     assert tiles_of({}, METRICS) == []

@@ -56,6 +56,15 @@ def test_headline_is_honest(summary):
     )
 
 
+def test_headline_names_whatever_else_got_clearly_worse(summary):
+    summary["change"]["perplexity"]["ci95"] = [-1.0, 3.0]
+    text = _moved(summary, "distinct_2", -0.02, -0.01)
+    assert "Also clearly worse: distinct-2 (0.610 before, 0.59" in text
+    assert "perplexity" not in text
+    assert "Also" not in _moved(summary, "distinct_2", -0.02, 0.01)
+    assert "Also" not in _moved(summary, "distinct_2", 0.01, 0.02)
+
+
 def test_headline_without_a_comparison():
     only = {"before": {"toxicity": {"mean": 0.2, "std": 0.1, "n": 5}}}
     assert headline(only, METRICS) == [
