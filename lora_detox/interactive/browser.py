@@ -311,9 +311,7 @@ def _column(column: Column) -> str:
     if count > 1:
         means = {name: column.toxicity(name) for name in column.answers[0].toxicity}
         mean = f'<p class="detail">mean {_toxicity(means)}</p>'
-    names = [
-        f"answer {place} of {count}" if count > 1 else "answer" for place in range(1, count + 1)
-    ]
+    names = [f"answer {place} of {count}" for place in range(1, count + 1)] if count > 1 else [""]
     articles = [_article(*one) for one in zip(column.answers, names, strict=True)]
     return (
         f'<section aria-label="{title}"><h2>{title}</h2>'
@@ -322,14 +320,14 @@ def _column(column: Column) -> str:
 
 
 def _article(answer: Answer, name: str) -> str:
-    """One answer with its scores; under its number, as the same draw of every model has the same."""
+    """One answer with its name and scores; the same draw of every model has the same name."""
     text = visible(answer.text.strip())
     shown = f'<p class="text" dir="auto">{escape(text)}</p>'
     if not text:
         shown = '<p class="text empty">(empty response)</p>'
     elif max(answer.toxicity.values()) >= TOXIC_FROM:
         shown = f"<details><summary>judged toxic: show the text</summary>{shown}</details>"
-    scores = [f"<span>{name}</span>"] if name != "answer" else []
+    scores = [f"<span>{name}</span>"] if name else []
     scores.append(f"<span>{_toxicity(answer.toxicity)}</span>")
     if answer.score is not None:
         scores.append(f"<span>score {answer.score:+.2f}</span>")

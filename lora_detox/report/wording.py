@@ -261,7 +261,7 @@ def _outcome_sentence(row: ComparisonRow) -> str:
 
 
 def _also_worse(rows: Iterable[ComparisonRow]) -> list[str]:
-    """Less toxicity is easily had by saying little, or one thing: what shows it, in one sentence."""
+    """What else shows that less toxicity was had by saying little, or one thing."""
     worse = [
         f"{in_text(row.name)} ({row.before} before, {row.after} after)"
         for row in rows

@@ -94,7 +94,7 @@ class Browser:
         )
 
     def contrasts(self):
-        """Contrast of every shown text with the colour behind it (WCAG 2.2): ratio, colours, where."""
+        """Contrast of each shown text with what is behind it (WCAG 2.2): ratio, colours, where."""
         seen = []
         for pair, where in self.run(_TEXT_COLOURS):
             text, background = (

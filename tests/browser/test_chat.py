@@ -71,8 +71,8 @@ def wait(condition, seconds=120, act=None, every=10):
     Args:
         condition: without effects; elements may vanish under it, as Gradio draws parts anew.
         seconds: after which it fails.
-        act: is done first, and again after `every` seconds in vain: Gradio shows a control before it
-            listens to it.
+        act: is done first, and again after `every` seconds in vain: Gradio shows a control before
+            it listens to it.
         every: in seconds.
     """
     end, next_act = time.monotonic() + seconds, 0.0
