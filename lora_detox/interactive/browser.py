@@ -36,6 +36,13 @@ _LABEL_CHARACTERS = 100
 _FONTS = ["system-ui", "sans-serif"]
 _SLIDER: dict[str, Any] = {"min_width": 260, "buttons": []}
 """One below the other on a phone."""
+_SHOW = """
+() => {
+  const answers = document.querySelector("#answers");
+  if (answers.getBoundingClientRect().top > innerHeight * 0.7) answers.scrollIntoView();
+}
+"""
+"""On a phone they are below the controls."""
 _ANNOUNCE = """
 const names = {role: "region", "aria-live": "polite", "aria-label": "Answers"};
 for (const [name, value] of Object.entries(names)) element.setAttribute(name, value);
@@ -58,8 +65,10 @@ _CSS = """
 .answers summary { cursor: pointer; margin-bottom: .4rem; }
 .answers .scores { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; }
 .answers .by { white-space: nowrap; }
-.answers .by + .by { margin-left: .6rem; }
+.answers .by:not(:last-child) { margin-right: .6rem; }
+.answers details { margin-bottom: .4rem; }
 .answers meter { width: 4rem; vertical-align: middle; }
+@media (max-width: 40rem) { .prose h1 { font-size: 1.25rem; } }
 #pick input { text-overflow: ellipsis; padding-right: 2rem; }
 """
 
@@ -161,7 +170,7 @@ def page(session: Session) -> Any:
     first = session.first
     with gradio.Blocks(title="lora_detox chat", analytics_enabled=False) as blocks:
         gradio.Markdown(_heading(session))
-        prompt = gradio.Textbox(label="Prompt", lines=4, max_lines=12, elem_id="prompt")
+        prompt = gradio.Textbox(label="Prompt", lines=3, max_lines=12, elem_id="prompt")
         if session.examples:
             choices = [(_label(one), one) for one in session.examples]
             pick = gradio.Dropdown(
@@ -194,8 +203,11 @@ def page(session: Session) -> Any:
         button = gradio.Button("Answer", variant="primary", elem_id="ask")
         shown = gradio.HTML(label="Answers", elem_id="answers", js_on_load=_ANNOUNCE)
         asked, given = _asker(session), [prompt, *numbers]
-        button.click(asked, given, shown, api_name="answer", scroll_to_output=True)
-        prompt.submit(asked, given, shown, api_visibility="private", scroll_to_output=True)
+        for begin, seen in (
+            (button.click, {"api_name": "answer"}),
+            (prompt.submit, {"api_visibility": "private"}),
+        ):
+            begin(asked, given, shown, **seen).success(js=_SHOW, api_visibility="private")
     blocks.queue(default_concurrency_limit=1, max_size=16)
     return blocks
 
@@ -277,7 +289,7 @@ def _heading(session: Session) -> str:
     runs = ", ".join(_plain(f"{one.name} on {one.base_name}") for one in session.runs)
     scorers = ", ".join(f"{name} {_plain(one.scorer_id)}" for name, one in session.scorers.items())
     return (
-        f"# Original and detoxified, side by side\n\n{runs}. Scored by {scorers}. "
+        f"# Original and detoxified, side by side\n\n{runs}\n\nScored by {scorers}\n\n"
         "A level of toxicity means nothing without its scorer; compare the two sides."
     )
 

@@ -152,6 +152,8 @@ def _base_path(folder: Path, own: Settings, stored: str) -> str:
 
 def _base_name(path: str, own: Settings) -> str:
     """The base as a reader knows it: a folder by its last name."""
+    if own.debug.tiny_model:
+        return "a tiny random model"
     if own.policy.path.startswith(EMBEDDED_PREFIX) or not Path(path).expanduser().is_dir():
         return own.policy.path
     return Path(path).expanduser().resolve().name

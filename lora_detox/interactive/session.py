@@ -91,23 +91,28 @@ class Session:
             DetoxError: a prompt or a number that cannot be used.
         """
         originals: dict[tuple[object, ...], tuple[Answer, ...]] = {}
-        bases, detoxified, was_cut = [], [], False
+        detoxified, was_cut = [], False
         for run, policy in zip(self.runs, self.policies, strict=True):
             known = originals.get(run.reads)
             both = answers(policy, self.scorers, question, run.settings, known)
             was_cut |= both.was_cut
-            if known is None:
-                originals[run.reads] = both.original
-                bases.append(Column(title="original", detail=run.base_name, answers=both.original))
+            originals[run.reads] = both.original
             strength = f"strength {question.strength:g}"
             name = "detoxified" if len(self.runs) == 1 else run.name
             detail = f"{run.name}, {strength}" if len(self.runs) == 1 else strength
             detoxified.append(Column(title=name, detail=detail, answers=both.detoxified))
         self.asked += 1
+        bases = [self._original(*one) for one in originals.items()]
         cut = "the end of the prompt was cut: the run reads data.max_query_tokens tokens"
         return Reply(
             question=question, columns=[*bases, *detoxified], notes=[cut] if was_cut else []
         )
+
+    def _original(self, reads: tuple[object, ...], given: tuple[Answer, ...]) -> Column:
+        """The column of a base; of several bases each says whose it is."""
+        own = [run for run in self.runs if run.reads == reads]
+        of = "" if len(own) == len(self.runs) else f", of {', '.join(run.name for run in own)}"
+        return Column(title="original", detail=f"{own[0].base_name}{of}", answers=given)
 
 
 def open_session(settings: Settings, runs: Sequence[Run], scoring: Scoring) -> Session:
