@@ -128,8 +128,8 @@ def labelled_rows(split: str, half: int, count: int) -> list[dict[str, Any]]:
 
     Args:
         split: "train", "validation" or "test"; splits share no sentence and no text.
-        half: 0 or 1; the two halves of a split share no text, so that two classifiers trained on
-            one half each are independent.
+        half: 0 or 1; the two halves of a split share no text. Two classifiers trained on one half
+            each still share what the generator writes (scores/training_data.py).
         count: Number of rows.
 
     Returns:

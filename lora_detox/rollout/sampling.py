@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lora_detox.errors import DivergenceError
 from lora_detox.progress import advance
 from lora_detox.types import Policy, Sampling
 
@@ -38,6 +39,9 @@ def sample_responses(
     Returns:
         Response ids (padding filled with `pad_token_id`), the mask of sampled tokens, made from
         lengths, and the log-probability that each token was drawn with (0 at padding).
+
+    Raises:
+        DivergenceError: logits that are NaN or infinite, which are no distribution.
     """
     most = int(max_new_tokens.max())
     session = policy.decoding(query_ids, query_mask, sampling, most)
@@ -66,6 +70,11 @@ def sample_responses(
             session.keep(going.nonzero()[:, 0])
             rows, token_ids = rows[going], token_ids[going]
             going = going[going]
+    if not bool(logprobs.isfinite().all()):
+        raise DivergenceError(
+            "the policy's logits are NaN or infinite, so that no token can be drawn: training left "
+            "the region where its numbers mean anything; lower algorithm.learning_rate"
+        )
     mask = torch.arange(uniforms.shape[1], device=lengths.device)[None] < lengths[:, None]
     return response_ids, mask, logprobs
 
@@ -79,7 +88,7 @@ def draw(
     vocabulary of 50,000; first over blocks of tokens, then within the block that is hit.
 
     Args:
-        log_p: log-probabilities of the tokens.
+        log_p: log-probabilities of the tokens; of NaN some token is drawn.
         uniform: one number in [0, 1) for each row.
         greedy: take the likeliest.
 
@@ -94,12 +103,13 @@ def draw(
     block, rest = _hit(ends, uniform.double() * ends[:, -1])
     within = blocks[torch.arange(len(block), device=block.device), block].double().cumsum(dim=-1)
     offset, _ = _hit(within, rest)
-    return block * BLOCK + offset
+    return (block * BLOCK + offset).clamp(max=log_p.shape[-1] - 1)
 
 
 def _hit(ends: Float[Tensor, "B N"], target: Float[Tensor, "B"]) -> tuple[Tensor, Tensor]:
     """The interval of a running sum that holds `target`, never an empty one, and how far in."""
     target = target.clamp(max=torch.nextafter(ends[:, -1], torch.zeros_like(target)))
     index = torch.searchsorted(ends, target[:, None], right=True)
+    index = index.clamp(max=ends.shape[-1] - 1)  # a running sum of NaN holds nothing
     before = functional.pad(ends, (1, 0)).gather(-1, index)
     return index[:, 0], target - before[:, 0]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lora_detox import machine
+from lora_detox.errors import DivergenceError
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.rollout.passes import partition_rows
 from lora_detox.rollout.sampling import BLOCK, draw, sample_responses
@@ -122,6 +123,15 @@ def test_draw_is_the_inverse_of_the_cumulative_distribution():
     for edge in (0.0, 1 - 2**-53):
         drawn = draw(log_p, torch.full((64,), edge, dtype=torch.float64), greedy=False)
         assert log_p.gather(1, drawn[:, None]).isfinite().all()
+
+
+def test_logits_that_are_no_numbers_are_told():
+    policy = tiny_policy(ARCHITECTURES[0])
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.fill_(torch.finfo(weight.dtype).max)
+    with pytest.raises(DivergenceError, match=r"NaN or infinite.*algorithm\.learning_rate"):
+        generate(policy)
 
 
 def test_partition_holds_every_row_once_in_full_minibatches():
