@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import escape
+from inspect import signature
 from typing import Any
 
 import gradio
@@ -129,11 +130,12 @@ def serve(session: Session, port: int | None) -> Iterator[str]:
 
 def style() -> dict[str, Any]:
     """How every page of stage=chat looks and what Gradio is not to do, for `launch`."""
+    known = signature(gradio.Blocks.launch).parameters  # the first of 6.x keep no history
     return {
         "theme": _theme(),
         "css": _CSS,
         "footer_links": [],
-        "run_history": False,
+        **({"run_history": False} if "run_history" in known else {}),
         "ssr_mode": False,
         "pwa": False,
         "mcp_server": False,
