@@ -138,12 +138,8 @@ def test_5000_samples_of_three_models_open_in_two_seconds(browser, tmp_path):
     ]
     samples = answer_table(["Start", "a", "b"], rows, "judge_toxicity", METRICS)
     section = Section(comparison=comparison, samples=samples)
-    path, seconds = tmp_path / "compare.html", []
+    path = tmp_path / "compare.html"
     write_comparison(path, title="x", about="x", sections=[section], metrics=METRICS)
-    for _ in range(3):
-        page = browser.open(path)
-        seconds.append(
-            page.run("return performance.getEntriesByType('navigation')[0].loadEventEnd / 1000")
-        )
-    assert page.texts(".samples [role=status]") == ["25 shown of 5000 samples"]
-    assert statistics.median(seconds) < 2
+    seconds = [browser.seconds_to_open(path) for _ in range(3)]
+    assert browser.texts(".samples [role=status]") == ["25 shown of 5000 samples"]
+    assert 0.05 < statistics.median(seconds) < 2
