@@ -19,6 +19,8 @@ FUSED = ("query_key_value",)
 MLA = ("q_b_proj", "kv_b_proj")
 MAMBA = "no adapter on `out_proj` and `dt_proj`, which the kernels read past their modules"
 REREADS = "its cache does not hold padded rows"
+RELEASE = "5.23"
+"""Of Transformers, whose caches `Architecture.rereads` is about; some of older ones hold less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,9 @@ class Architecture:
         models: what people know of it, for docs/models.md.
         targets: last names of the modules that a fresh adapter sits on by default.
         changes: to the values of `tiny_config`.
-        rereads: whether each written token reads the whole text again.
+        rereads: whether each written token reads the whole text again, from `RELEASE` on.
         note: for docs/models.md.
+        since: release of Transformers from which its own code is right.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Architecture:
     changes: dict[str, Any] | None = None
     rereads: bool = False
     note: str = ""
+    since: str = "5.0"
 
     @property
     def model_type(self) -> str:
@@ -80,7 +84,7 @@ def _row(name: str, models: str, targets: tuple[str, ...] = QUERY_VALUE, **more:
 
 
 DECODER_ONLY = (
-    _row("apertus", "Apertus"),
+    _row("apertus", "Apertus", since="5.4"),
     _row("arcee", "Arcee AFM"),
     _row("bamba", "Bamba", note="attention and Mamba layers"),
     _row("bert", "BERT as a decoder (`is_decoder`)", BERT),
@@ -91,7 +95,7 @@ DECODER_ONLY = (
     _row("cohere", "Command R", note="scaled logits"),
     _row("cohere2", "Command R7B, Command A", note="scaled logits"),
     _row("ctrl", "CTRL: Salesforce/ctrl", ("Wq", "Wk", "Wv", "dense", "0", "2")),
-    _row("dbrx", "DBRX", ("Wqkv",)),
+    _row("dbrx", "DBRX", ("Wqkv",), since="5.15"),
     _row("deepseek_v2", "DeepSeek V2", MLA),
     _row(
         "deepseek_v2:lite",
@@ -101,7 +105,7 @@ DECODER_ONLY = (
     ),
     _row("deepseek_v3", "DeepSeek V3, R1", MLA),
     _row("diffllama", "DiffLlama"),
-    _row("doge", "Doge"),
+    _row("doge", "Doge", since="5.20"),
     _row("electra", "ELECTRA as a decoder (`is_decoder`)", BERT),
     _row("ernie4_5", "ERNIE 4.5"),
     _row("exaone4", "EXAONE 4"),
@@ -268,7 +272,9 @@ docs/models.md`). Each also samples, merges its adapter, and writes it so that p
 same model. A model that is missing here is not refused for that: the comparison decides.
 
 `adapter.targets` names other modules than the default. "reads again" under decoding means that each
-written token reads the whole text once more.
+written token reads the whole text once more; the column is that of Transformers 5.23; in older
+releases some models with Mamba layers read again too. "from Transformers 5.15" marks a model whose
+code in older releases is wrong or does not load.
 """
 
 
@@ -279,7 +285,9 @@ def _table(rows: tuple[Architecture, ...]) -> list[str]:
         decoding = "reads again" if row.rereads else "cache"
         variant = row.name.replace(":", ", ")
         targets = ", ".join(row.targets)
-        lines.append(f"| {variant} | {row.models} | {targets} | {decoding} | {row.note} |")
+        since = "" if row.since == Architecture.since else f"from Transformers {row.since}"
+        note = "; ".join(filter(None, (row.note, since)))
+        lines.append(f"| {variant} | {row.models} | {targets} | {decoding} | {note} |")
     return lines
 
 

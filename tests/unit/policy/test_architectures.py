@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from peft import PeftModel
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -13,7 +15,14 @@ from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.types import Sampling
-from tests.architectures import DECODER_ONLY, ENCODER_DECODER, REFUSED, page
+from tests.architectures import (
+    DECODER_ONLY,
+    ENCODER_DECODER,
+    REFUSED,
+    RELEASE,
+    Architecture,
+    page,
+)
 from tests.tiny import move, tiny_prompts, tiny_responses, tiny_tokenizer
 from tests.tiny_configs import tiny_config
 
@@ -23,10 +32,16 @@ QUERIES, RESPONSES = [11, 4, 7], [5, 2, 4]
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
 
+def older_than(release):
+    return Version(transformers.__version__) < Version(release)
+
+
 def plain_model(row, folder):
     """A model whose distributions are spread, so that mistakes show, and its folder."""
     if row.model_type not in CONFIG_MAPPING:
         pytest.skip(f"this Transformers has no {row.model_type}")
+    if isinstance(row, Architecture) and older_than(row.since):
+        pytest.skip(f"{row.model_type} is right from Transformers {row.since} on")
     config = row.config()
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     torch.manual_seed(0)
@@ -115,7 +130,7 @@ def test_an_architecture_is_scored_sampled_trained_and_written_as_it_is(row, tmp
     policy = load(tmp_path, ADAPTER)
     targets = policy.model.peft_config["default"].target_modules
     assert {name.rsplit(".", 1)[-1] for name in targets} == set(row.targets)
-    assert policy.rereads == row.rereads
+    assert policy.rereads == row.rereads or older_than(RELEASE)
     batch = batch_for(policy)
     start = own_logprobs(plain, batch)
     assert start[batch[3]].std() > 0.03  # else a mistake would not show
