@@ -43,7 +43,7 @@ class Architecture:
     changes: dict[str, Any] | None = None
     rereads: bool = False
     note: str = ""
-    since: str = "5.0"
+    since: str = "5.4"
 
     @property
     def model_type(self) -> str:
@@ -84,7 +84,7 @@ def _row(name: str, models: str, targets: tuple[str, ...] = QUERY_VALUE, **more:
 
 
 DECODER_ONLY = (
-    _row("apertus", "Apertus", since="5.4"),
+    _row("apertus", "Apertus"),
     _row("arcee", "Arcee AFM"),
     _row("bamba", "Bamba", note="attention and Mamba layers"),
     _row("bert", "BERT as a decoder (`is_decoder`)", BERT),
