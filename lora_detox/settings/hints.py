@@ -12,11 +12,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override, OverrideType, Sweep
 
 from lora_detox.settings.compose import closest_keys, known_keys
 from lora_detox.settings.field_types import holds, type_of_key
+from lora_detox.settings.hydra_options import hydra_options
 from lora_detox.settings.quoting import (
     PATH_KEYS,
     as_list,
@@ -71,7 +71,7 @@ def read_arguments(arguments: Sequence[str], groups: Groups) -> Arguments:
         if with_value:  # --KEY VALUE
             others.remove(following)
         dashed.append(f"{one} {following}" if with_value else one)
-    options, rest = get_args_parser().parse_known_args(others)
+    options, rest = hydra_options().parse_known_args(others)
     overrides = [*dashed, *options.overrides, *rest]
     files = options.config_dir or options.config_path or options.config_name
     by_override = any(one.lstrip("+").casefold() == _SWEEPING for one in overrides)
