@@ -16,7 +16,7 @@ from lora_detox.settings.reference import Key, Option, reference_keys, reference
 TOP = Path(__file__).resolve().parents[1]
 CONFIGURATION = "reference/configuration.md"
 OF_THE_PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-SHOWN = (".md", ".png", ".svg", ".json", ".py", ".sh")
+SHOWN = (".md", ".png", ".svg", ".json", ".py", ".sh", ".ipynb")
 """Files of recipes that the site has: their pages and what these link to."""
 INTRODUCTION = """\
 # Configuration reference
