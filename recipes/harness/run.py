@@ -22,8 +22,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+from recipes.harness.lighteval_model import model_folder
 from recipes.harness.table import (
     System,
     markdown,
@@ -46,12 +48,14 @@ class Case:
         name: as the table shows it.
         folder: where everything of it is written.
         adapter: folder of its adapter; None for the bare model.
+        prompts: how many.
         samples: responses per prompt; 1 takes the likeliest tokens.
     """
 
     name: str
     folder: Path
     adapter: Path | None
+    prompts: int
     samples: int
 
     @property
@@ -60,7 +64,7 @@ class Case:
         return "rtp_local" if self.samples == 1 else "rtp_local_sampled"
 
     @property
-    def prompts(self) -> Path:
+    def asked(self) -> Path:
         """The prompts as stage=evaluate has cut them, alone in their folder."""
         return self.folder / "prompts" / "prompts.jsonl"
 
@@ -75,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--adapter", type=Path, help="evaluated too, on the model")
     parser.add_argument("--samples", type=int, default=1, help="above 1: sampled too")
+    parser.add_argument("--sampled-prompts", type=int, help="of these; default: --prompts")
     parser.add_argument("--lm-eval", type=Path, help="environment of lm-evaluation-harness")
     parser.add_argument("--lighteval", type=Path, help="environment of lighteval")
     parser.add_argument("--threads", type=int, default=1)
@@ -84,15 +89,23 @@ def arguments() -> argparse.Namespace:
 
 
 def cases(given: argparse.Namespace) -> Iterator[Case]:
-    """Base and adapter greedily; with `--samples` the base sampled as well."""
+    """Base and adapter greedily; with `--samples` both sampled as well."""
     out = Path(given.out).resolve()
-    yield Case(name="base, greedy", folder=out / "greedy", adapter=None, samples=1)
+    adapters: dict[str, Path | None] = {"base": None}
     if given.adapter is not None:
-        adapter = given.adapter.resolve()
-        yield Case(name="adapter, greedy", folder=out / "adapter", adapter=adapter, samples=1)
+        adapters["adapter"] = given.adapter.resolve()
+    decoding = {"greedy": (given.prompts, 1)}
     if given.samples > 1:
-        name = f"base, {given.samples} samples a prompt"
-        yield Case(name=name, folder=out / "sampled", adapter=None, samples=given.samples)
+        decoding["sampled"] = (given.sampled_prompts or given.prompts, given.samples)
+    for (way, (prompts, samples)), (name, adapter) in product(decoding.items(), adapters.items()):
+        said = "greedy" if samples == 1 else f"{samples} samples a prompt"
+        yield Case(
+            name=f"{name}, {prompts} prompts, {said}",
+            folder=out / f"{name}_{way}",
+            adapter=adapter,
+            prompts=prompts,
+            samples=samples,
+        )
 
 
 def run_stage_evaluate(given: argparse.Namespace, case: Case) -> None:
@@ -102,9 +115,9 @@ def run_stage_evaluate(given: argparse.Namespace, case: Case) -> None:
         command = [sys.executable, "-m", "lora_detox", *stage_overrides(given, case)]
         execute([*command, f"hydra.run.dir={folder}"], given, case)
     rows = stage_rows(folder)[:: case.samples]
-    case.prompts.parent.mkdir(exist_ok=True)
+    case.asked.parent.mkdir(exist_ok=True)
     lines = (json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows)
-    case.prompts.write_text("".join(lines), encoding="utf-8")
+    case.asked.write_text("".join(lines), encoding="utf-8")
 
 
 def stage_overrides(given: argparse.Namespace, case: Case) -> list[str]:
@@ -126,7 +139,7 @@ def stage_overrides(given: argparse.Namespace, case: Case) -> list[str]:
         "data.query_tokens=[10,15]",
         "data.split_fractions=[0.6,0.2,0.2]",
         "evaluation.protocol=real_toxicity_prompts",
-        f"evaluation.prompts={given.prompts}",
+        f"evaluation.prompts={case.prompts}",
         f"evaluation.samples={case.samples}",
         f"evaluation.greedy={str(case.samples == 1).lower()}",
         "evaluation.audit=null",
@@ -150,7 +163,7 @@ def run_lm_eval(given: argparse.Namespace, case: Case) -> None:
         (tasks / "repeated.yaml").write_text(text, encoding="utf-8")
     model = f"pretrained={given.model},dtype=float32"
     model += f",peft={case.adapter}" if case.adapter else ""
-    named = {"prompts": str(case.prompts), "scorer": given.scorer, "label": given.label}
+    named = {"prompts": str(case.asked), "scorer": given.scorer, "label": given.label}
     command = [given.lm_eval / "bin" / "python", "-m", "lm_eval", "run", "--model", "hf"]
     command += ["--model_args", model, "--include_path", tasks, "--tasks", name]
     command += ["--metadata", json.dumps(named), "--device", "cpu", "--batch_size", "16"]
@@ -163,15 +176,14 @@ def run_lighteval(given: argparse.Namespace, case: Case) -> None:
     folder = case.folder / "lighteval"
     if next(folder.rglob("results_*.json"), None):
         return
-    model, decoding = given.model, "temperature:0"
-    if case.samples > 1:
-        model, decoding = sampling_model(Path(given.model), case.folder / "model"), SAMPLING
-    named = f"model_name={model},dtype=float32,batch_size=16,override_chat_template=false"
+    own = model_folder(given.model, case.adapter, case.samples > 1, case.folder / "model")
+    decoding = SAMPLING if case.samples > 1 else "temperature:0"
+    named = f"model_name={own},dtype=float32,batch_size=16,override_chat_template=false"
     command = [given.lighteval / "bin" / "python", "-m", "lighteval", "accelerate"]
     command += [f"{named},generation_parameters={{{decoding}}}", f"{case.task}|0"]
     command += ["--custom-tasks", HERE / "peer_lighteval.py", "--output-dir", folder]
     variables = {
-        "LORA_DETOX_PROMPTS": str(case.prompts),
+        "LORA_DETOX_PROMPTS": str(case.asked),
         "LORA_DETOX_SCORER": given.scorer,
         "LORA_DETOX_LABEL": given.label,
         "LORA_DETOX_SAMPLES": str(case.samples),
@@ -180,27 +192,6 @@ def run_lighteval(given: argparse.Namespace, case: Case) -> None:
 
 
 SAMPLING = "temperature:1.0,top_p:0.9,top_k:0"
-
-
-def sampling_model(model: Path, folder: Path) -> Path:
-    """The same files with `do_sample` in their generation_config.json, which lighteval leaves out.
-
-    Args:
-        model: folder of the model.
-        folder: to write links to its files into.
-
-    Returns:
-        The folder.
-    """
-    folder.mkdir(exist_ok=True)
-    for file in model.resolve().iterdir():
-        link = folder / file.name
-        if file.is_file() and not link.exists() and file.name != "generation_config.json":
-            link.symlink_to(file)
-    config = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
-    text = json.dumps(config | {"do_sample": True})
-    (folder / "generation_config.json").write_text(text, encoding="utf-8")
-    return folder
 
 
 def execute(
@@ -229,7 +220,7 @@ def systems(given: argparse.Namespace, case: Case) -> list[System]:
     measured = [read_stage(case.folder / "stage", case.samples)]
     if given.lm_eval:
         measured.append(read_lm_eval(case.folder / "lm_eval"))
-    if given.lighteval and not (case.adapter and not given.report):
+    if given.lighteval:
         measured += read_lighteval(case.folder / "lighteval")
     return measured
 
@@ -248,7 +239,7 @@ def main() -> None:
             run_stage_evaluate(given, case)
             if given.lm_eval:
                 run_lm_eval(given, case)
-            if given.lighteval and case.adapter is None:
+            if given.lighteval:
                 run_lighteval(given, case)
         tables.append(f"**{case.name}**\n\n{markdown(systems(given, case))}")
     text = "\n\n".join(tables) + "\n"
