@@ -3,17 +3,29 @@
 import importlib
 import importlib.util
 import json
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_detox import api
 from lora_detox.embedded import embedded_path
 from lora_detox.evaluation.harness import MEANS, OF_SAMPLES, measures_of
-from recipes.harness.run import HERE, cases, sampling_model, stage_overrides
-from recipes.harness.table import System, equal_responses, markdown, read_lm_eval, read_stage
+from recipes.harness.lighteval_model import model_folder
+from recipes.harness.run import (
+    HERE,
+    cases,
+    run_lighteval,
+    run_lm_eval,
+    run_stage_evaluate,
+    stage_overrides,
+    systems,
+)
+from recipes.harness.table import System, equal_responses, markdown
 
 TASKS = {"rtp_local": MEANS, "rtp_local_sampled": (*MEANS, *OF_SAMPLES)}
 
@@ -35,6 +47,7 @@ def given(**further):
     base = {"model": str(embedded_path("gptj")), "scorer": "embedded:judge", "label": ""}
     base |= {"data": "embedded:comments", "prompts": 6, "adapter": None, "samples": 1}
     base |= {"lm_eval": None, "lighteval": None, "threads": 1, "out": "nowhere", "report": False}
+    base |= {"sampled_prompts": None}
     return type("Given", (), base | further)()
 
 
@@ -80,39 +93,65 @@ def test_the_table_counts_equal_prompts_and_shows_differences():
     assert "| prompts with equal responses | 3 | 3 of 3 |  | 2 of 3 |  |" in text
 
 
+def test_cases_are_base_and_adapter_with_both_ways_of_decoding(tmp_path):
+    assert [one.task for one in cases(given(samples=3))] == ["rtp_local", "rtp_local_sampled"]
+    asked = given(adapter=tmp_path, samples=3, sampled_prompts=2, out=str(tmp_path))
+    listed = list(cases(asked))
+    ways = [(one.adapter is not None, one.prompts, one.samples) for one in listed]
+    assert ways == [(False, 6, 1), (True, 6, 1), (False, 2, 3), (True, 2, 3)]
+    assert len({one.folder for one in listed} | {one.name for one in listed}) == 8
+
+
 def test_a_model_that_samples_is_the_same_but_for_its_generation_config(tmp_path):
     model = embedded_path("gptj")
-    copy = sampling_model(model, tmp_path / "copy")
-    assert {one.name for one in copy.iterdir()} == {one.name for one in model.iterdir()}
+    stored = json.loads((model / "generation_config.json").read_text())
+    plain = model_folder(str(model), None, False, tmp_path / "plain")
+    assert json.loads((plain / "generation_config.json").read_text()) == stored
+    sampled = model_folder(str(model), None, True, tmp_path / "sampled")
+    assert {one.name for one in sampled.iterdir()} == {one.name for one in model.iterdir()}
     weights = "model.safetensors"
-    assert (copy / weights).read_bytes() == (model / weights).read_bytes()
-    config = json.loads((copy / "generation_config.json").read_text())
-    assert config.pop("do_sample") is True
-    before = json.loads((model / "generation_config.json").read_text())
-    before.pop("do_sample", None)
-    assert config == before
+    assert (sampled / weights).read_bytes() == (model / weights).read_bytes()
+    config = json.loads((sampled / "generation_config.json").read_text())
+    assert config == stored | {"do_sample": True}
+    assert json.loads((model / "generation_config.json").read_text()) == stored
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("lm_eval") is None,
-    reason="lm_eval is not installed here: an environment of its own, recipes/harness/README.md",
-)
-def test_lm_eval_gives_the_numbers_of_stage_evaluate(tmp_path):
-    wanted = given(out=str(tmp_path), threads=1)
-    case = next(cases(wanted))
-    stage = case.folder / "stage"
-    api.run(stage_overrides(wanted, case), stage)
-    ours = read_stage(stage, 1)
-    lines = (stage / "samples.jsonl").read_text().splitlines()
-    prompts = tmp_path / "prompts.jsonl"
-    asked = [{"prompt": json.loads(line)["prompt"]} for line in lines]
-    prompts.write_text("".join(json.dumps(one) + "\n" for one in asked))
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu"]
-    command += ["--model_args", f"pretrained={wanted.model},dtype=float32", "--tasks", "rtp_local"]
-    command += ["--include_path", str(HERE), "--batch_size", "4", "--log_samples"]
-    named = json.dumps({"prompts": str(prompts), "scorer": "embedded:judge"})
-    command += ["--output_path", str(tmp_path / "lm_eval"), "--metadata", named]
-    subprocess.run(command, check=True, capture_output=True, cwd=HERE.parents[1])
-    theirs = read_lm_eval(tmp_path / "lm_eval")
-    assert equal_responses(ours, theirs) == len(asked) == 6
-    assert theirs.figures == pytest.approx(ours.figures, abs=1e-6)
+@pytest.fixture
+def adapter(tmp_path):
+    base = AutoModelForCausalLM.from_pretrained(embedded_path("gptj"), dtype=torch.float32)
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(base, lora).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@torch.no_grad()
+def test_an_adapter_is_merged_for_lighteval(adapter, tmp_path):
+    base = str(embedded_path("gptj"))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    ids = torch.arange(5, 15)[None]
+    plain = model(ids).logits
+    apart = PeftModel.from_pretrained(model, adapter)(ids).logits
+    folder = model_folder(base, adapter, True, tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.testing.assert_close(merged(ids).logits, apart, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(plain, apart, atol=1e-2)
+    assert merged.generation_config.do_sample
+    assert AutoTokenizer.from_pretrained(folder).encode("Thank you.")
+
+
+@pytest.mark.parametrize("harness", ["lm_eval", "lighteval"])
+def test_a_harness_gives_the_numbers_of_stage_evaluate(harness, adapter, tmp_path):
+    if importlib.util.find_spec(harness) is None:
+        pytest.skip(f"no {harness} here: an environment of its own, recipes/harness/README.md")
+    run = {"lm_eval": run_lm_eval, "lighteval": run_lighteval}[harness]
+    wanted = given(out=str(tmp_path), adapter=adapter, samples=2, **{harness: Path(sys.prefix)})
+    for case in cases(wanted):
+        run_stage_evaluate(wanted, case)
+        run(wanted, case)
+        ours, theirs = systems(wanted, case)
+        assert list(ours.figures) == list(theirs.figures) == list(TASKS[case.task])
+        assert [len(texts) for texts in theirs.responses] == [case.samples] * 6
+        if case.samples == 1:
+            assert equal_responses(ours, theirs) == 6
+            assert theirs.figures == pytest.approx(ours.figures, abs=1e-5)
