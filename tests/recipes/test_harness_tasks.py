@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -140,13 +141,21 @@ def test_an_adapter_is_merged_for_lighteval(adapter, tmp_path):
     assert AutoTokenizer.from_pretrained(folder).encode("Thank you.")
 
 
+def environment_of(harness):
+    """LM_EVAL_VENV or LIGHTEVAL_VENV, or this one: lighteval's cannot run Hydra."""
+    named = os.environ.get(f"{harness.upper()}_VENV")
+    if named is None and importlib.util.find_spec(harness) is None:
+        pytest.skip(f"no {harness} here: an environment of its own, recipes/harness/README.md")
+    return Path(named or sys.prefix)
+
+
 @pytest.mark.parametrize("harness", ["lm_eval", "lighteval"])
 def test_a_harness_gives_the_numbers_of_stage_evaluate(harness, adapter, tmp_path):
-    if importlib.util.find_spec(harness) is None:
-        pytest.skip(f"no {harness} here: an environment of its own, recipes/harness/README.md")
     run = {"lm_eval": run_lm_eval, "lighteval": run_lighteval}[harness]
-    wanted = given(out=str(tmp_path), adapter=adapter, samples=2, **{harness: Path(sys.prefix)})
-    for case in cases(wanted):
+    wanted = given(out=str(tmp_path), adapter=adapter, samples=2)
+    setattr(wanted, harness, environment_of(harness))
+    _, adapter_greedy, base_sampled, _ = cases(wanted)
+    for case in (adapter_greedy, base_sampled):
         run_stage_evaluate(wanted, case)
         run(wanted, case)
         ours, theirs = systems(wanted, case)
