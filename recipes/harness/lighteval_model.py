@@ -14,10 +14,9 @@ from lora_detox.export.merge import merged_model
 def model_folder(model: str, adapter: Path | None, sampled: bool, folder: Path) -> Path:
     """Write a folder that lighteval takes as the model.
 
-    lighteval 0.13 keeps its cache of responses inside the folder of a local model, by the number of
-    the prompt: with other prompts it would answer with old ones. It cannot load adapters (it reads
-    a setting that its own class forbids), so they are merged. And it leaves out `do_sample`, which
-    therefore stands in generation_config.json.
+    lighteval 0.13 writes its cache of responses into the folder of a local model, so that it gets
+    one of its own. It cannot load adapters (it reads a setting that its own class forbids), so they
+    are merged. And it leaves out `do_sample`, which therefore stands in generation_config.json.
 
     Args:
         model: folder or hub id of the base.
