@@ -86,6 +86,8 @@ class Candidate:
         changes: measure -> {"mean", "ci95"} of result - start, as the run measured them.
         settings: of the run, dotted keys.
         overrides: of the command line that began the run; empty where it does not say.
+        shared_training: what its reward and judge learned from in common, as a sentence; may be
+            empty.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Candidate:
     changes: Row
     settings: Mapping[str, object]
     overrides: Sequence[str] = ()
+    shared_training: str = ""
 
 
 def read_candidates(folders: Sequence[str]) -> list[Candidate]:
@@ -215,6 +218,7 @@ def run_candidates(
     """
     evaluated = stage_of(summary) == "evaluate"
     try:
+        agreement = summary.get("scorer_agreement") or {}
         common = {
             "run": str(folder),
             "stage": stage_of(summary),
@@ -223,6 +227,7 @@ def run_candidates(
             "scorers": {str(role): str(one) for role, one in summary["scorers"].items()},
             "settings": settings,
             "overrides": tuple(map(str, summary.get("overrides", ()))),
+            "shared_training": str((agreement.get("training_data") or {}).get("sentence", "")),
         }
         return (_evaluated if evaluated else _trained)(summary, rows, common)
     except (KeyError, TypeError, AttributeError, IndexError) as error:

@@ -223,4 +223,6 @@ def _scorer_notes(
             "Toxicity is that of the reward's classifier, by which training is rewarded; a "
             "held-out classifier (judge) of all runs would be stronger evidence."
         )
+    if not set(differing):
+        notes += sorted({one.shared_training for one in candidates} - {""})
     return notes

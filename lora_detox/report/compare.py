@@ -151,7 +151,7 @@ def print_comparison(
         console.print(readable(sentence, console), style="bold")
     console.print(short_table(comparison, metrics, console))
     differing = settings_table(comparison)
-    notes = [*section.sentences, *comparison["notes"], *section.notes]
+    notes = [*section.sentences, *_notes(section)]
     if differing is not None and len(differing.rows) <= 12:
         lines = ("; ".join(dict.fromkeys(row[1:])) for row in differing.rows)
         keys = (row[0] for row in differing.rows)
@@ -255,7 +255,7 @@ def _shown(section: Section, place: int, metrics: Metrics) -> dict[str, Any]:
         ("samples", "Samples", section.samples),
         ("tables", "Further tables", section.tables),
         ("differing", "Settings that differ", differing),
-        ("notes", "Notes", [*comparison["notes"], *section.notes]),
+        ("notes", "Notes", _notes(section)),
     ]
     return {
         "end": end,
@@ -270,9 +270,14 @@ def _shown(section: Section, place: int, metrics: Metrics) -> dict[str, Any]:
         "samples": section.samples,
         "tables": section.tables,
         "differing": differing,
-        "notes": [*comparison["notes"], *section.notes],
+        "notes": _notes(section),
         "links": [(f"{id}{end}", name) for id, name, kept in parts if kept],
     }
+
+
+def _notes(section: Section) -> list[str]:
+    """What a reader has to know, each once: a comparison and its stage may say the same."""
+    return list(dict.fromkeys([*section.comparison["notes"], *section.notes]))
 
 
 def _labels(shown: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -51,6 +51,15 @@ def test_no_common_prompt_is_refused(tmp_path):
         pair(read(a, b))
 
 
+def test_what_reward_and_judge_learned_from_in_common_is_told_once(tmp_path):
+    sentence = "Reward and judge learned from parts of the same corpora (mine): weak evidence."
+    entry = {"scorer_agreement": {"training_data": {"sentence": sentence}}}
+    runs = [write_trained(tmp_path / name, 0.2, **entry) for name in ("a", "b")]
+    assert pair(read(*runs)).notes == [sentence]
+    other = write_trained(tmp_path / "c", 0.2, scorers={**SCORERS, "judge": "other/judge@9"})
+    assert sentence not in pair(read(*runs, other)).notes
+
+
 def test_another_judge_leaves_its_measures_out_and_the_verdict_to_the_reward(tmp_path):
     a = write_trained(tmp_path / "a", 0.2)
     b = write_trained(tmp_path / "b", 0.2, scorers={**SCORERS, "judge": "other/judge@9"})
