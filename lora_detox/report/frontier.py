@@ -10,6 +10,8 @@ from lora_detox.visible import visible
 Span = tuple[float, float, float]
 """A number, and the ends of its interval; these may be NaN."""
 _COLOURS = (*COLOURS, "#d1477a", "#8a8a1f", "#5f7fa8", "#9c6644")
+_ROOM = 16
+"""Characters of a point's label for which the picture is made smaller, at most."""
 _LONGEST = 44
 """Characters of a label in the legend."""
 MOST_NAMED = len(_COLOURS)
@@ -83,14 +85,15 @@ def frontier_plot(
             label=_plain(_short(curve.label)),
         )
         for point in curve.points:
-            axes.annotate(
-                _plain(point.label),
+            label = axes.annotate(
+                _plain(_short(point.label)),
                 (point.x[0], point.y[0]),
                 xytext=(5, 5),
                 textcoords="offset points",
                 fontsize=9,
                 color=INK,
             )
+            label.set_in_layout(len(point.label) <= _ROOM)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.set_ylim(bottom=0)

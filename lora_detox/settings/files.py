@@ -58,7 +58,9 @@ def check_files(settings: Settings) -> None:
             )
     words = settings.evaluation.word_list
     if settings.stage in _MEASURED and _leads_nowhere(words):
-        raise DataError(f"no such file: {words}; want one of words: change `evaluation.word_list`")
+        raise DataError(
+            f"the word list {words} cannot be read: no such file; change `evaluation.word_list`"
+        )
     for key, path in _models(settings):
         if _leads_nowhere(path):
             raise SettingsError(
@@ -130,8 +132,6 @@ def _models(settings: Settings) -> Iterator[tuple[str, str | None]]:
     if (settings.stage in (*_TRAIN, Stage.plan) or measured) and not settings.debug.tiny_model:
         yield "policy.path", policy.path
         yield "policy.adapter", policy.adapter
-    if settings.stage is Stage.reward_model:
-        yield "reward_model.path", settings.reward_model.path
 
 
 def _entries(settings: Settings) -> Iterator[tuple[str, str | None]]:
@@ -147,6 +147,8 @@ def _entries(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 def _scorers(settings: Settings) -> Iterator[tuple[str, str | None]]:
     """Keys of classifiers and encoders, with their paths."""
+    if settings.stage is Stage.reward_model:
+        yield "reward_model.path", settings.reward_model.path
     if settings.stage not in (*_TRAIN, *_MEASURED, Stage.plan):
         return
     for role, scorer in (("reward", settings.reward), ("judge", settings.judge)):

@@ -1,6 +1,7 @@
 """A page in a browser: what a person does with it, and what it must never do."""
 
 import re
+import time
 from pathlib import Path
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -39,6 +40,8 @@ class Browser:
         self.resize(size)
         self.driver.get_log("browser")
         self.driver.get(path if str(path).startswith("http") else Path(path).as_uri())
+        while self.run("return document.readyState") != "complete":
+            time.sleep(0.1)
         return self
 
     def resize(self, size):

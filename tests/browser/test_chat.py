@@ -274,7 +274,7 @@ def test_an_exported_space_answers_by_its_own_app(written, tmp_path):
         process.kill()
         process.wait()
     assert re.findall(r"<h2>(\w+)</h2>", html) == ["original", "detoxified"]
-    assert html.count("toxicity: reward") == 2
+    assert html.count('toxicity: <span class="by">reward') == 2
 
 
 def _is_open(port):

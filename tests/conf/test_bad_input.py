@@ -127,7 +127,10 @@ BUILDING = {
     ),
     "missing member": (["judge.ensemble=[./none]"], "./none: there is no.*`judge.ensemble`"),
     "missing encoder": (["evaluation.encoder=./none"], "./none: there.*`evaluation.encoder`"),
-    "missing words": (["evaluation.word_list=./none"], "no such file: ./none.*word_list`"),
+    "missing words": (
+        ["evaluation.word_list=./none"],
+        "./none cannot be read: no such.*word_list`",
+    ),
     "missing audit": (["evaluation.audit=./none.csv"], "no such .*: ./none.csv.*audit`"),
     "missing plan": (["stage=plan", "policy.path=./none"], "policy.path: ./none: there is no"),
     "missing model": (
@@ -140,7 +143,7 @@ BUILDING = {
     ),
     "missing classifier": (
         ["stage=reward_model", "reward_model.path=./none"],
-        "reward_model.path: ./none: there is no such folder",
+        "./none: there is no such folder.*`reward_model.path`",
     ),
     "empty data": (["data.path=empty.jsonl"], "empty.jsonl.*data.path"),
     "columns": (["data.path=other.jsonl"], "titel.*data.fields.prompt|data.fields.prompt.*titel"),

@@ -8,7 +8,7 @@ import pytest
 
 from lora_detox.api import compose_settings
 from recipes.headline.goals import TASKS
-from recipes.lab import overrides, queue, store
+from recipes.lab import overrides, run_queue, store
 from recipes.lab.judged import Judged, change_of
 from recipes.layers.verdict import verdict
 from recipes.method_comparison import table
@@ -127,23 +127,23 @@ def test_the_queue_skips_what_is_done_and_lists_what_fails(tmp_path, capsys):
         folder = tmp_path / name
         done = folder / "done"
         program = f"import pathlib, sys\nprint('said')\n{code}"
-        step = queue.Step(command=[sys.executable, "-c", program], done=done)
-        return queue.Run(name=name, folder=folder, steps=[step])
+        step = run_queue.Step(command=[sys.executable, "-c", program], done=done)
+        return run_queue.Run(name=name, folder=folder, steps=[step])
 
     count = tmp_path / "count"
     touch = f"pathlib.Path({str(tmp_path)!r}, 'good', 'done').touch()\n"
     good = run("good", touch + f"open({str(count)!r}, 'a').write('x')")
     bad = run("bad", f"open({str(count)!r}, 'a').write('y')\nsys.exit('no luck')")
     for _ in range(2):
-        queue.execute_all([good, bad], jobs=2, retry=False)
+        run_queue.execute_all([good, bad], jobs=2, retry=False)
     assert sorted(count.read_text()) == ["x", "y"]
     failed = json.loads((tmp_path / "bad" / "failed.json").read_text())
     assert failed == {"code": 1, "message": "no luck"}
     assert "failed: bad" in capsys.readouterr().out
-    queue.execute_all([good, bad], jobs=1, retry=True)
+    run_queue.execute_all([good, bad], jobs=1, retry=True)
     assert sorted(count.read_text()) == ["x", "y", "y"]
     stopped = run("stopped", "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
-    assert queue.execute(stopped, retry=False) == "stopped"
+    assert run_queue.execute(stopped, retry=False) == "stopped"
     assert not (tmp_path / "stopped" / "failed.json").exists()  # to be continued
 
 
