@@ -70,13 +70,18 @@ def sample_responses(
             session.keep(going.nonzero()[:, 0])
             rows, token_ids = rows[going], token_ids[going]
             going = going[going]
+    _check_finite(logprobs)
+    mask = torch.arange(uniforms.shape[1], device=lengths.device)[None] < lengths[:, None]
+    return response_ids, mask, logprobs
+
+
+def _check_finite(logprobs: Float[Tensor, "B R"]) -> None:
+    """Raise DivergenceError where the numbers that tokens were drawn with are none."""
     if not bool(logprobs.isfinite().all()):
         raise DivergenceError(
             "the policy's logits are NaN or infinite, so that no token can be drawn: training left "
             "the region where its numbers mean anything; lower algorithm.learning_rate"
         )
-    mask = torch.arange(uniforms.shape[1], device=lengths.device)[None] < lengths[:, None]
-    return response_ids, mask, logprobs
 
 
 def draw(

@@ -40,7 +40,9 @@ class Browser:
         self.resize(size)
         self.driver.get_log("browser")
         self.driver.get(path if str(path).startswith("http") else Path(path).as_uri())
+        end = time.monotonic() + 60
         while self.run("return document.readyState") != "complete":
+            assert time.monotonic() < end, "the page does not load"
             time.sleep(0.1)
         return self
 

@@ -189,10 +189,12 @@ def test_an_answer_says_which_it_is_and_a_screen_reader_is_told(page):
 
 
 def test_an_empty_prompt_is_answered_by_a_sentence(page):
+    sentence = "the prompt is empty; type one"
     wait(
-        lambda: "the prompt is empty; type one" in "".join(page.texts("[data-testid=toast-body]")),
+        lambda: sentence in "".join(page.texts("[data-testid=toast-body]")),
         act=click(page, "#ask"),
     )
+    assert not page.all("#answers article")  # nothing was answered
 
 
 def test_it_is_served_on_loopback_alone_and_nothing_foreign_may_load(served):
