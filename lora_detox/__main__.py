@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_detox import __version__
 from lora_detox.choices import Stage, TrainerKind
-from lora_detox.comparison.callback import end_sweeps
+from lora_detox.comparison.callback import end_sweeps, failed_job
 from lora_detox.disk import disk_error
 from lora_detox.errors import DetoxError, SettingsError
 from lora_detox.processes import joined, processes
@@ -143,9 +143,10 @@ def _status_of_run() -> int:
             raise  # not the folder of the run, which Hydra makes
         message = str(disk_error(Path(str(error.filename)), error))
     except Exception as error:
-        if (lost := lost_job(error)) is None:
+        told = lost_job(error) or failed_job(error)
+        if told is None:
             raise
-        message = lost
+        message = told
     else:
         return 0
     return _fail(message)

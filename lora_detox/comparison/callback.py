@@ -6,6 +6,7 @@ the sweep, and the end reads these. Everything but Hydra is imported where it is
 
 import os
 import socket
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 _open: list[Path] = []
 """Folders of sweeps whose page is still to be written."""
+ERROR = "error.txt"
+"""File of a job's folder: the traceback of an error that nobody foresaw."""
 _ON_THIS_MACHINE = ("JoblibLauncher", "LocalLauncher")
 """Launchers that share this machine's GPUs among processes, which Slurm and Ray do themselves."""
 
@@ -32,6 +35,9 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder, as a sweep with a failed job ends without `on_multirun_end`."""
+        from lora_detox.report.console import begin_multirun  # noqa: PLC0415
+
+        begin_multirun()
         _open.append(Path(str(config.hydra.sweep.dir)))
         self._launched_by = _this_process()
         if str(config.hydra.launcher.get("_target_", "")).endswith(_ON_THIS_MACHINE):
@@ -60,7 +66,7 @@ class SweepCallback(Callback):
         if config.hydra.mode is not RunMode.MULTIRUN:
             return
         from lora_detox.comparison.jobs import fixed_overrides, job_line, write_job  # noqa: PLC0415
-        from lora_detox.errors import PrunedError  # noqa: PLC0415
+        from lora_detox.errors import DetoxError, PrunedError  # noqa: PLC0415
         from lora_detox.report.console import print_line  # noqa: PLC0415
 
         failed = job_return.status is JobStatus.FAILED
@@ -68,7 +74,9 @@ class SweepCallback(Callback):
         composed = job_return.cfg
         folder = config.hydra.runtime.output_dir if composed is None else composed.run_dir
         pruned = isinstance(error, PrunedError)
-        words = f"{error}" if pruned else f"{type(error).__name__}: {error}"
+        words = f"{error}" if pruned else _words(error)
+        if error is not None and not isinstance(error, DetoxError):
+            _leave_traceback(Path(str(folder)), error)
         job = _job(config, str(folder), error=None if error is None else words, pruned=pruned)
         sweep = Path(str(config.hydra.sweep.dir))
         write_job(sweep, job)
@@ -82,11 +90,52 @@ class SweepCallback(Callback):
 
 def end_sweeps() -> None:
     """Write the pages of sweeps that have none yet: at their end, or where a job has failed."""
+    if not _open:
+        return
+    from lora_detox.report.console import end_multirun  # noqa: PLC0415
+
+    end_multirun()
     while _open:
         folder = _open.pop()
         from lora_detox.comparison.sweep_page import write_sweep  # noqa: PLC0415
 
         write_sweep(folder)
+
+
+def failed_job(error: BaseException) -> str | None:
+    """What to say of an error that ended a job of a multirun.
+
+    Args:
+        error: that Hydra handed on when all jobs had ended.
+
+    Returns:
+        A message with the file that has its traceback; None where no such job is known.
+    """
+    from lora_detox.comparison.jobs import first_line, read_jobs  # noqa: PLC0415
+
+    for sweep in _open:
+        for job in read_jobs(sweep):
+            file = Path(job.folder) / ERROR
+            if job.error == _words(error) and file.is_file():
+                return (
+                    f"job {job.number} failed with {first_line(job.error)}\n"
+                    f"its traceback is in {file}; the other jobs are in the lines above"
+                )
+    return None
+
+
+def _words(error: Any) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _leave_traceback(folder: Path, error: BaseException) -> None:
+    """Keep the traceback of a failed job in its folder; a disk that is full keeps none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(traceback.format_exception(error))
+        (folder / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return
 
 
 def _this_process() -> tuple[str, int]:

@@ -98,6 +98,7 @@ def front_picture(rows: Sequence[Row], split: str) -> Plot | None:
         curves,
         labels,
         f"Numbers are those of the trials. Better is down and to the {side}.",
+        (names.METRICS[quality].digits, names.METRICS[toxicity].digits),
     )
 
 

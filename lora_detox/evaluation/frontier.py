@@ -169,6 +169,7 @@ def frontier_plots(summary: Numbers) -> list[Plot]:
                 f"{labels[1]} against {in_text(labels[0])}: {of_set['data']}",
                 [FrontierCurve(label=name, points=one) for name, one in curves.items()],
                 labels,
+                digits=(names.METRICS[quality].digits, names.METRICS[toxicity].digits),
             )
         )
     return plots

@@ -172,6 +172,7 @@ def page(session: Session) -> Any:
     first = session.first
     with gradio.Blocks(title="lora_detox chat", analytics_enabled=False) as blocks:
         gradio.Markdown(_heading(session))
+        gradio.HTML(_advice(session), elem_id="advice", padding=False)
         prompt = gradio.Textbox(label="Prompt", lines=3, max_lines=12, elem_id="prompt")
         if session.examples:
             choices = [(_label(one), one) for one in session.examples]
@@ -290,10 +291,14 @@ def _heading(session: Session) -> str:
     """Which runs answer and who scores, names as they are."""
     runs = ", ".join(_plain(f"{one.name} on {one.base_name}") for one in session.runs)
     scorers = ", ".join(f"{name} {_plain(one.scorer_id)}" for name, one in session.scorers.items())
-    return (
-        f"# Original and detoxified, side by side\n\n{runs}\n\nScored by {scorers}\n\n"
-        "A level of toxicity means nothing without its scorer; compare the two sides."
-    )
+    return f"# Original and detoxified, side by side\n\n{runs}\n\nScored by {scorers}"
+
+
+def _advice(session: Session) -> str:
+    """How to read the scores; a remark may name what others have named, so it is no markup."""
+    level = "A level of toxicity means nothing without its scorer; compare the two sides."
+    sentences = [level, *session.remarks]
+    return f'<p class="prose">{escape(visible(" ".join(sentences)))}</p>'
 
 
 def _plain(text: str) -> str:

@@ -63,6 +63,7 @@ class Session:
         scorers: by name, "reward" or "judge".
         first: what the first prompt is asked with.
         examples: prompts to pick from.
+        remarks: what a reader of all scores has to know.
         asked: how many prompts were answered.
     """
 
@@ -71,6 +72,7 @@ class Session:
     scorers: dict[str, Scorer]
     first: Question
     examples: list[str]
+    remarks: tuple[str, ...] = ()
     asked: int = 0
 
     @property
@@ -115,13 +117,16 @@ class Session:
         return Column(title="original", detail=f"{own[0].base_name}{of}", answers=given)
 
 
-def open_session(settings: Settings, runs: Sequence[Run], scoring: Scoring) -> Session:
+def open_session(
+    settings: Settings, runs: Sequence[Run], scoring: Scoring, remarks: Sequence[str] = ()
+) -> Session:
     """Load runs and scorers.
 
     Args:
         settings: composed and checked.
         runs: found to be usable.
         scoring: which reward and judge.
+        remarks: what a reader of all scores has to know.
 
     Returns:
         The session.
@@ -140,4 +145,5 @@ def open_session(settings: Settings, runs: Sequence[Run], scoring: Scoring) -> S
         scorers=named,
         first=first_question(settings, runs[0]),
         examples=example_prompts(runs[0]),
+        remarks=tuple(remarks),
     )

@@ -4,7 +4,7 @@ All of it is made from the numbers of a comparison as its summary.json holds the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lora_detox.report.plots import INK, Plot
 from lora_detox.report.samples import Sample, SampleTable, ScoreColumn, further_of, sample_table
 from lora_detox.report.tables import Table
 from lora_detox.report.templates import template
-from lora_detox.report.wording import NOT_KNOWN, MetricWording, in_text, mean_of, number, verdict
+from lora_detox.report.wording import MetricWording, in_text, mean_of, number, verdict
 from lora_detox.visible import readable
 
 MOST_SIDES = 4
@@ -184,7 +184,7 @@ def frontier_picture(comparison: Numbers, metrics: Metrics, heading: str = "") -
         point = [_span(start["numbers"][key], {}) for key in (quality, toxicity)]
         curves["start"] = [FrontierPoint(label="start", x=point[0], y=point[1])]
     labels = metrics[quality].label, metrics[toxicity].label
-    plot = frontier_plot(
+    return frontier_plot(
         f"{labels[1]} against {in_text(labels[0])}{': ' if heading else ''}{heading}",
         [
             FrontierCurve(label=name, points=points, colour=INK if name == "start" else None)
@@ -193,8 +193,8 @@ def frontier_picture(comparison: Numbers, metrics: Metrics, heading: str = "") -
         labels,
         "Numbers are the places in the table above; bars are the 95 % intervals of the changes "
         f"from the start. {_direction(metrics[quality])}",
+        (metrics[quality].digits, metrics[toxicity].digits),
     )
-    return _with_numbers(plot, curves, (quality, toxicity), metrics)
 
 
 def configuration_picture(
@@ -215,15 +215,15 @@ def configuration_picture(
         label = f"{place}. {one['name']}"
         curves[label] = [FrontierPoint(label=str(place), x=x, y=y)]
     labels = metrics[quality].label, metrics[toxicity].label
-    plot = frontier_plot(
+    return frontier_plot(
         f"Means over seeds: {in_text(labels[1])} against {in_text(labels[0])}"
         f"{': ' if heading else ''}{heading}",
         [FrontierCurve(label=name, points=points) for name, points in curves.items()],
         labels,
         "Numbers are the places in the table of configurations; bars are one standard deviation "
         f"over seeds to each side. {_direction(metrics[quality])}",
+        (metrics[quality].digits, metrics[toxicity].digits),
     )
-    return _with_numbers(plot, curves, (quality, toxicity), metrics)
 
 
 def _shown(section: Section, place: int, metrics: Metrics) -> dict[str, Any]:
@@ -358,25 +358,3 @@ def _span(level: float, change: Numbers) -> tuple[float, float, float]:
 def _direction(quality: MetricWording) -> str:
     side = "left" if quality.better == "lower" else "right"
     return f"Better is down and to the {side}."
-
-
-def _with_numbers(
-    plot: Plot,
-    curves: Mapping[str, Sequence[FrontierPoint]],
-    keys: tuple[str, str],
-    metrics: Metrics,
-) -> Plot:
-    """The picture with the table behind it."""
-    rows = []
-    for name, points in curves.items():
-        for point in points:
-            spans = zip(keys, (point.x, point.y), strict=True)
-            cells = [_span_text(span, metrics[key].digits) for key, span in spans]
-            rows.append((point.x[0], [name, *cells]))
-    columns = ["", *(metrics[key].label for key in keys)]
-    return replace(plot, columns=columns, points=rows)
-
-
-def _span_text(span: tuple[float, float, float], digits: int) -> str:
-    value, low, high = (number(one, digits) for one in span)
-    return value if NOT_KNOWN in (low, high) else f"{value} [{low}, {high}]"

@@ -33,8 +33,33 @@ RESPONSE_CHARACTERS = 320
 _STYLES = {"better": "bold green", "worse": "bold red", "changed": "yellow"}
 
 
-def print_line(line: str) -> None:
-    """Print a line as it is, whatever brackets a path or a model's text has in it."""
+_told: set[str] | None = None
+"""Lines that a multirun does not repeat for each of its jobs; None outside one."""
+
+
+def begin_multirun() -> None:
+    """From here on `print_line` keeps back what an earlier job of this process has told."""
+    global _told  # noqa: PLW0603 (jobs of a multirun share nothing but their process)
+    _told = set() if _told is None else _told
+
+
+def end_multirun() -> None:
+    """From here on `print_line` prints every line again."""
+    global _told  # noqa: PLW0603
+    _told = None
+
+
+def print_line(line: str, *, repeat: bool = True) -> None:
+    """Print a line as it is, whatever brackets a path or a model's text has in it.
+
+    Args:
+        line: to print.
+        repeat: whether each job of a multirun prints it, or only the first that has it to say.
+    """
+    if not repeat and _told is not None:
+        if line in _told:
+            return
+        _told.add(line)
     console = Console(highlight=False)
     console.print(readable(line, console), soft_wrap=True)
 

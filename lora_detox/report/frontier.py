@@ -1,10 +1,12 @@
 """Toxicity against quality: a curve per model, with labelled points and bars of intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lora_detox.report.plots import COLOURS, INK, Plot, figure_svg, legend, styled_figure
+from lora_detox.report.wording import NOT_KNOWN, number
 from lora_detox.visible import visible
 
 Span = tuple[float, float, float]
@@ -14,6 +16,8 @@ _ROOM = 16
 """Characters of a point's label for which the picture is made smaller, at most."""
 _LONGEST = 44
 """Characters of a label in the legend."""
+_SAME_PLACE = 6.0
+"""Points whose labels would stand on each other: within so many points of the picture."""
 MOST_NAMED = len(_COLOURS)
 """Curves that a legend names."""
 
@@ -54,7 +58,11 @@ STRENGTHS = "Numbers beside the points are strengths of the adapter; bars are 95
 
 
 def frontier_plot(
-    title: str, curves: Sequence[FrontierCurve], labels: tuple[str, str], note: str = STRENGTHS
+    title: str,
+    curves: Sequence[FrontierCurve],
+    labels: tuple[str, str],
+    note: str = STRENGTHS,
+    digits: tuple[int, int] = (3, 3),
 ) -> Plot:
     """Draw curves of toxicity against quality.
 
@@ -63,9 +71,10 @@ def frontier_plot(
         curves: one per model or method; a legend of more than `MOST_NAMED` is left out.
         labels: of the axes, quality and toxicity.
         note: what labels and bars are.
+        digits: after the point, of the numbers behind the picture.
 
     Returns:
-        The picture.
+        The picture with its numbers.
     """
     figure, (axes,) = styled_figure(1, (5.4, 3.6))
     for place, curve in enumerate(curves):
@@ -84,22 +93,60 @@ def frontier_plot(
             linestyle="-" if curve.joined else "none",
             label=_plain(_short(curve.label)),
         )
-        for point in curve.points:
-            label = axes.annotate(
-                _plain(_short(point.label)),
-                (point.x[0], point.y[0]),
-                xytext=(5, 5),
-                textcoords="offset points",
-                fontsize=9,
-                color=INK,
-            )
-            label.set_in_layout(len(point.label) <= _ROOM)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.set_ylim(bottom=0)
     if 1 < len(curves) <= MOST_NAMED:
         legend(axes)
-    return Plot(title=title, note=note, svg=figure_svg(figure, title))
+    _label(axes, [point for curve in curves for point in curve.points])
+    return Plot(
+        title=title,
+        note=note,
+        svg=figure_svg(figure, title),
+        columns=("", *labels),
+        points=[row for curve in curves for row in _rows(curve, digits)],
+    )
+
+
+def _label(axes: Any, points: Iterable[FrontierPoint]) -> None:
+    """Write labels beside their points; points in one place share one."""
+    places: list[tuple[tuple[float, float], Any, list[str]]] = []
+    for point in points:
+        at = point.x[0], point.y[0]
+        drawn = axes.transData.transform(at) * 72 / axes.figure.dpi
+        for _, there, known in places:
+            if math.dist(drawn, there) <= _SAME_PLACE:
+                known.append(point.label)
+                break
+        else:
+            places.append((at, drawn, [point.label]))
+    for at, _, known in places:
+        text = ", ".join(dict.fromkeys(filter(None, known)))
+        label = axes.annotate(
+            _plain(_short(text)),
+            at,
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=9,
+            color=INK,
+        )
+        label.set_in_layout(len(text) <= _ROOM)
+
+
+def _rows(curve: FrontierCurve, digits: tuple[int, int]) -> list[tuple[float, list[str]]]:
+    """The numbers of a curve, as a table behind the picture has them."""
+    rows = []
+    for point in curve.points:
+        several = len(curve.points) > 1 and point.label
+        name = f"{curve.label}, {point.label}" if several else curve.label
+        cells = [_span_text(*one) for one in zip((point.x, point.y), digits, strict=True)]
+        rows.append((point.x[0], [name, *cells]))
+    return rows
+
+
+def _span_text(span: Span, digits: int) -> str:
+    value, low, high = (number(one, digits) for one in span)
+    return value if NOT_KNOWN in (low, high) else f"{value} [{low}, {high}]"
 
 
 def _short(label: str) -> str:

@@ -26,17 +26,17 @@ SENTIMENT_TASKS = ("imdb_sentiment", "sentiment_control")
 
 def announce_kind(settings: Settings, device: torch.device) -> None:
     """Print what kind of run begins, and whether its dtype is slow here, before weights load."""
-    print_line(_first_line(settings))
+    print_line(_first_line(settings), repeat=False)
     if slow := slow_dtype_note(settings.policy.dtype.value, device):
-        print_line(f"note     {slow}")
+        print_line(f"note     {slow}", repeat=False)
     for warning in trust_notes(trusted_code(settings.policy)):
-        print_line(f"note     {warning}")
+        print_line(f"note     {warning}", repeat=False)
 
 
 def announce(job: Job) -> None:
     """Print what this run is made of."""
     for line in opening_lines(job):
-        print_line(line)
+        print_line(line, repeat=False)
 
 
 def opening_lines(job: Job) -> list[str]:

@@ -16,6 +16,7 @@ from lora_detox.builders.scorers import check_scorers
 from lora_detox.choices import Interface, Stage
 from lora_detox.clock import Clock
 from lora_detox.environment import prepare_process, process_facts
+from lora_detox.evaluation.scorer_agreement import training_of
 from lora_detox.interactive.runs import read_runs, scorers_of
 from lora_detox.interactive.session import Session, open_session
 from lora_detox.interactive.terminal import Terminal, typed_lines
@@ -85,9 +86,12 @@ def _opened(settings: Settings) -> Session:
             print_line(f"note     {one.name} has no strength but 1: {one.fixed_strength}")
     for note in scoring.notes:
         print_line(note)
-    session = open_session(settings, runs, scoring)
+    shared = training_of(scoring.settings).get("sentence")
+    session = open_session(settings, runs, scoring, [shared] if shared else [])
     for name, scorer in session.scorers.items():
         print_line(f"{name:<8} {scorer.scorer_id}")
+    for remark in session.remarks:
+        print_line(f"note     {remark}")
     return session
 
 

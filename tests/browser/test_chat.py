@@ -53,7 +53,7 @@ def served(written, tmp_path_factory):
     overrides = ["stage=chat", f"chat.run={written}", "threads=1", "chat.new_tokens=12"]
     settings = api.compose_settings(overrides, tmp_path_factory.mktemp("out") / "run")
     runs = read_runs(settings)
-    session = open_session(settings, runs, scorers_of(runs, settings))
+    session = open_session(settings, runs, scorers_of(runs, settings), [f"Shared {HOSTILE}"])
     with serve(session, None) as address:
         yield session, address
 
@@ -110,9 +110,11 @@ def fill(page, selector, value):
 
 def test_a_prompt_is_picked_and_answered_side_by_side_with_scores(page, served, tmp_path):
     session, address = served
+    assert "Shared <script>" in page.one("#advice").text
     pick(page, 0)
     page.one("#ask").click()
     wait(lambda: len(page.all("#answers article")) == 2)
+    assert page.run("return document.title") != "taken"
     assert page.texts("#answers h2") == ["original", "detoxified"]
     for scores in page.texts("#answers .scores"):
         assert re.search(r"toxicity: reward [01]\.\d\d\s+judge [01]\.\d\d\s+score [+-]\d", scores)

@@ -197,7 +197,7 @@ def test_a_sweep_leaves_a_summary_of_each_job_and_frees_each_policy(tmp_path, mo
     assert not any(reference() for reference in alive)
 
 
-def test_a_job_that_fails_in_a_sweep_frees_its_policy_before_the_next(tmp_path, monkeypatch):
+def test_a_job_that_fails_in_a_sweep_frees_its_policy_before_the_next(tmp_path, monkeypatch, capfd):
     """Hydra keeps the error of a failed job, and with it every frame, while others run."""
     references, still_there = [], []
 
@@ -210,9 +210,17 @@ def test_a_job_that_fails_in_a_sweep_frees_its_policy_before_the_next(tmp_path, 
     monkeypatch.setattr(detox, "train", fail)
     sweep = ["--multirun", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "task=gptj_continuation"]
     monkeypatch.setattr(sys, "argv", ["lora_detox", *sweep, *ONE_RUN])
-    with pytest.raises(RuntimeError, match="planted"):
-        main()
+    assert main() == 2
     assert still_there == [[], [False]]
+    printed, error = capfd.readouterr()
+    assert "Traceback" not in error
+    assert "error: job 0 failed with RuntimeError: planted" in error
+    (kept,) = tmp_path.glob("0_*/error.txt")
+    assert str(kept) in error
+    assert 'raise RuntimeError("planted")' in kept.read_text()
+    assert printed.count("Smoke run: ") == 1  # the second job says what differs alone
+    assert printed.count("reward   ") == 1
+    assert printed.count("run      ") == 2
     assert not (tmp_path / "sweep.html").exists()
 
 
