@@ -73,6 +73,9 @@ class LoadedAs:
             f"from transformers import AutoTokenizer, {self.auto}{further}",
             f"tokenizer = AutoTokenizer.from_pretrained({self.tokenizer!r}{tokenizer_revision})",
         ]
+        if self.quantization == "int8" and self.dtype != "float16":
+            quiet = 'logging.getLogger("bitsandbytes").setLevel("ERROR")'
+            lines = ["import logging", *lines, f"{quiet}  # else a line for every product"]
         if quantized:
             stored = _QUANTIZED[self.quantization].format(dtype=self.dtype or "float16")
             lines.append(f"bits = BitsAndBytesConfig({stored})")

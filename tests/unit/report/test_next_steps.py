@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from transformers import AutoTokenizer
 
+from lora_detox.embedded import embedded_path
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.console import print_result
-from lora_detox.report.next_steps import LoadedAs, Usage, again
+from lora_detox.report.next_steps import LoadedAs, Usage, again, loaded_from
+from tests.runs import write_adapter
 
 OVERRIDES = [
     "task=gptj_continuation",
@@ -64,6 +67,30 @@ def test_a_chat_is_asked_by_its_template():
     assert "apply_chat_template" in text
     assert "dtype=torch.bfloat16" in text
     assert "max_new_tokens=9" in text
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+@pytest.mark.parametrize("architecture", ["gptj", "t5"])
+def test_the_lines_load_the_adapter_and_write(architecture, quantization, tmp_path, capfd):
+    if quantization != "none":
+        pytest.importorskip("bitsandbytes")
+    base = embedded_path(architecture)
+    write_adapter(architecture, tmp_path / "adapter", base)
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "adapter")
+    summary = {
+        "quantization": quantization,
+        "parameters": {"base_dtype": "float32"},
+        "usage": {"text": "Are you coming?", "new_tokens": 12},
+    }
+    text = "\n".join(loaded_from(summary, tmp_path).lines())
+    assert ("BitsAndBytesConfig" in text) == (quantization != "none")
+    seen = {}
+    exec(text, seen)
+    printed, error = capfd.readouterr()
+    assert len(printed.split()) >= 2
+    assert "inputs will be cast" not in error
+    stored = {type(one).__name__ for one in seen["model"].modules()}
+    assert {"int8": "Linear8bitLt", "nf4": "Linear4bit", "none": "Linear"}[quantization] in stored
 
 
 def test_a_revision_is_the_bases_alone():
