@@ -43,6 +43,8 @@ _NO_ADVICE = "To append to your config use "
 _JSON = "--json"
 _finished: list[Path] = []
 """Folders of the runs of this process that ended well."""
+_failed: list[Exception] = []
+"""What ended a run, kept from Hydra, which would print all its overrides before the message."""
 _LAUNCHERS = ("joblib", "submitit", "ray")
 """Packages whose errors come from processes of jobs."""
 _NO_FILES = "\nConfig search path:"
@@ -66,6 +68,18 @@ def conf_groups() -> dict[str, list[str]]:
 def run(config: DictConfig) -> tuple[float, ...]:
     """Run one composed job; its objectives are (judge toxicity, -quality) where they apply."""
     try:
+        return _run(config)
+    except Exception as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            # Hydra keeps the error while other jobs run, and its frames would keep the models.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        _failed.append(error)
+        return ()
+
+
+def _run(config: DictConfig) -> tuple[float, ...]:
+    try:
         resume, fresh = bool(config.resume), _is_default_name(config)
         with claimed_together(Path(config.run_dir), fresh=fresh, resume=resume) as run_dir:
             config.run_dir = str(run_dir)
@@ -81,11 +95,6 @@ def run(config: DictConfig) -> tuple[float, ...]:
     except Interrupted as stop:
         overrides = list(HydraConfig.get().overrides.task)
         stop.where += f"; {_going_on(config, overrides)}"
-        raise
-    except Exception as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
-            # Hydra keeps the error while other jobs run, and its frames would keep the models.
-            traceback.clear_frames(error.__traceback__)
         raise
     return objectives
 
@@ -161,6 +170,8 @@ def _run_together() -> None:
             _as_one_of_many()
         with composed_once(sys.argv[1:]):
             run()
+        if _failed:
+            raise _failed.pop()
 
 
 def _as_one_of_many() -> None:

@@ -138,7 +138,7 @@ def read_all(sources: Mapping[str, Source], columns: FieldMap, rules: PromptRule
         return reading
     for split, source in sources.items():
         rows = held(_tracked(source), file_rules(columns, rules), source.name)
-        reading.rows[split] = list(_usable_rows(rows, split, columns, rules, reading))
+        reading.rows[split] = list(_usable_rows(rows, split, columns, rules, reading, source.name))
         reading.filters[split].check(split)
     return reading
 
@@ -159,7 +159,7 @@ def check_split_head(source: Source, split: str, columns: FieldMap, rules: Promp
     check_head(
         source,
         columns,
-        lambda head: next(_usable_rows(head, split, columns, rules, reading), None),
+        lambda head: next(_usable_rows(head, split, columns, rules, reading, source.name), None),
         needs_toxicity=_needs_toxicity(rules),
     )
 
@@ -181,10 +181,12 @@ def _stream(
     of_train = partial(part_at, fraction_of=fraction_of)
     if "validation" in sources and "test" not in sources:  # test is made of training rows
         first = Reading(bad_rows=BadRowLog(limit=rules.bad_row_limit))
-        rows = _usable_rows(_tracked(sources["train"]), "train", columns, rules, first)
+        train = sources["train"]
+        rows = _usable_rows(_tracked(train), "train", columns, rules, first, train.name)
         streamed.know(rows, "test", of_train)
     for split in (one for one in reversed(SPLITS) if one in sources):
-        rows = _usable_rows(_tracked(sources[split]), split, columns, rules, reading)
+        source = sources[split]
+        rows = _usable_rows(_tracked(source), split, columns, rules, reading, source.name)
         parts = of_train if split == "train" else partial(part_at, fraction_of={split: 1.0})
         more = split != "train" and len(sources) > 1
         reading.rows[split] = streamed.add(rows, split, parts, know=more)
@@ -203,6 +205,7 @@ def _usable_rows(
     columns: FieldMap,
     rules: PromptRules,
     reading: Reading,
+    name: str,
 ) -> Iterator[PromptRow]:
     """Rows of one source that pass the filter; what is met on the way is counted."""
     low, high = rules.min_toxicity, rules.max_toxicity
@@ -229,5 +232,6 @@ def _usable_rows(
         examples = f" ({'; '.join(bad.examples)})" if bad.examples else ""
         raise DataError(
             bad.in_common()
-            or f"the {split} data has no usable row{examples}: want at least one; change `{key}`"
+            or f"the {split} data ({name}) has no usable row{examples}: want at least one; change "
+            f"`{key}`"
         )

@@ -56,6 +56,7 @@ def refuse(workplace, monkeypatch, capfd):
         before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
         assert main() == 2
         message = capfd.readouterr().err
+        assert "Error executing job" not in message  # all overrides, which a reader has typed
         assert "Traceback" not in message
         assert "\nerror: " in "\n" + message
         after = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
