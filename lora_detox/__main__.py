@@ -34,7 +34,7 @@ from lora_detox.settings.hints import (
     read_arguments,
     refused,
 )
-from lora_detox.settings.mode import composed_once
+from lora_detox.settings.mode import composed_once, is_multirun
 from lora_detox.signals import Interrupted, how_to_go_on
 from lora_detox.stages import run_stage
 from lora_detox.visible import guard_standard_error, visible
@@ -116,7 +116,7 @@ def main() -> int:
     if _JSON not in sys.argv:
         return _job()
     sys.argv = [one for one in sys.argv if one != _JSON]
-    if {"-m", "--multirun"} & set(sys.argv):
+    if is_multirun(sys.argv[1:]):
         return _fail(f"{_JSON}: prints the summary of one run; want no --multirun")
     with redirect_stdout(sys.stderr):
         status = _job()
@@ -180,7 +180,7 @@ def _as_one_of_many() -> None:
     Raises:
         SettingsError: a multirun, whose jobs every process would begin.
     """
-    if {"-m", "--multirun"} & set(sys.argv) or any("hydra.mode=" in one for one in sys.argv):
+    if is_multirun(sys.argv[1:]):
         raise SettingsError(
             f"--multirun with {processes().size} processes: each would begin every job of the "
             "sweep; want one process, and jobs that a launcher starts (docs/sweeping.md)"

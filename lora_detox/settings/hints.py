@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override, OverrideType, Sweep
 from lora_detox.settings.compose import closest_keys, known_keys
 from lora_detox.settings.field_types import holds, type_of_key
 from lora_detox.settings.hydra_options import hydra_options
+from lora_detox.settings.mode import is_multirun
 from lora_detox.settings.quoting import (
     PATH_KEYS,
     as_list,
@@ -34,7 +35,6 @@ _NOTHING = ("none", "None", "NONE", "nil", "Nil")
 _NO = (*_NOTHING, "no", "No", "false", "False", "disabled")
 _PLUGINS = {"joblib": "sweeps", "submitit": "sweeps", "ray": "ray"}
 """Launchers of Hydra's, each with the extra that brings it."""
-_SWEEPING = "hydra.mode=multirun"
 _DASHED = re.compile(r"--?([a-z_]+)([a-zA-Z0-9_.@/]*)(=.*)?", re.DOTALL)
 
 
@@ -74,8 +74,7 @@ def read_arguments(arguments: Sequence[str], groups: Groups) -> Arguments:
     options, rest = hydra_options().parse_known_args(others)
     overrides = [*dashed, *options.overrides, *rest]
     files = options.config_dir or options.config_path or options.config_name
-    by_override = any(one.lstrip("+").casefold() == _SWEEPING for one in overrides)
-    return Arguments(overrides, bool(options.multirun or files or by_override))
+    return Arguments(overrides, bool(options.multirun or files or is_multirun(overrides)))
 
 
 def refused(arguments: Arguments, groups: Groups) -> list[str]:

@@ -1,13 +1,25 @@
-"""One composition instead of two: Hydra's first only finds `hydra.mode`, which is seldom set."""
+"""Hydra's mode: whether a command line asks for several jobs, and composing once to find out."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra._internal.hydra import Hydra
 
-_MAY_SET_IT = re.compile(r"\+*hydra\.mode=.*|--?c.*")
-"""The override, and Hydra's options by which files of the user come in."""
+_MODE = re.compile(r"\+*hydra\.mode=(.*)")
+_OPTIONS = ("-m", "--multirun")
+_OWN_FILES = re.compile(r"--?c.*")
+"""Hydra's options by which files of the user come in, which may set the mode."""
+
+
+def is_multirun(arguments: Collection[str]) -> bool:
+    """Whether a command line itself asks for several jobs, by option or by override.
+
+    Args:
+        arguments: of the command line, or overrides alone.
+    """
+    modes = [match[1].casefold() for one in arguments if (match := _MODE.fullmatch(one))]
+    return "multirun" in modes or any(one in _OPTIONS for one in arguments)
 
 
 @contextmanager
@@ -19,7 +31,7 @@ def composed_once(arguments: Sequence[str]) -> Iterator[None]:
     Args:
         arguments: of the command line.
     """
-    if any(map(_MAY_SET_IT.fullmatch, arguments)):
+    if any(_MODE.fullmatch(one) or _OWN_FILES.fullmatch(one) for one in arguments):
         yield
         return
     original = Hydra.get_mode
