@@ -15,6 +15,31 @@ from lora_detox.special_tokens import tokens_around
 Example = dict[str, list[int]]
 
 
+def check_references(
+    rows: Iterable[PromptRow], settings: Settings, *, encoder_decoder: bool
+) -> bool:
+    """Some row has a reference, where an answer is asked for.
+
+    Args:
+        rows: of one split.
+        settings: composed and checked.
+        encoder_decoder: whether the target has a sequence of its own.
+
+    Returns:
+        Whether an answer is asked for: by an encoder-decoder, or in a chat.
+
+    Raises:
+        DataError: no row has one.
+    """
+    answers = encoder_decoder or settings.task.chat
+    if answers and not any(row.references for row in rows):
+        raise DataError(
+            "stage=sft learns from references and no row has one; name their column with "
+            "`data.fields.references`"
+        )
+    return answers
+
+
 def training_examples(
     rows: Iterable[PromptRow],
     tokenizer: PreTrainedTokenizerBase,
@@ -40,12 +65,8 @@ def training_examples(
     Raises:
         DataError: no row has a reference, which an encoder-decoder or a chat learns from.
     """
-    rows, answers = list(rows), encoder_decoder or settings.task.chat
-    if answers and not any(row.references for row in rows):
-        raise DataError(
-            "stage=sft learns from references and no row has one; name their column with "
-            "`data.fields.references`"
-        )
+    rows = list(rows)
+    answers = check_references(rows, settings, encoder_decoder=encoder_decoder)
     template, most = prompt_template(settings, tokenizer), settings.sft.max_response_tokens
     turn_end = None if template.chat is None else template.chat.turn_end
     eos = int(tokenizer.eos_token_id) if turn_end is None else turn_end

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lora_detox.builders.data import EncodedPrompts
-from lora_detox.builders.examples import training_examples
+from lora_detox.builders.examples import check_references, training_examples
 from lora_detox.choices import Stage, TrainerKind
 from lora_detox.policy.tokenizer import check_inside
 from lora_detox.positions import always_fits, check_positions
@@ -103,13 +103,13 @@ def _training_batches(settings: Settings, encoded: EncodedPrompts) -> Iterator[P
 def _check_examples(
     settings: Settings, config: Any, tokenizer: PreTrainedTokenizerBase, data: PromptSets
 ) -> None:
-    """The examples of stage=sft, whose every token is read."""
-    most = settings.sft.max_response_tokens
+    """The examples of stage=sft, whose every token is read; DataError where there are none."""
+    both, most = bool(config.is_encoder_decoder), settings.sft.max_response_tokens
+    check_references(data.train, settings, encoder_decoder=both)
     fits = always_fits(config, settings.data.max_query_tokens, most)
     rows = embedding_rows(config), embedding_rows(config, decoder=True)
     if fits and not (ids_outside(tokenizer, rows[0]) or ids_outside(tokenizer, rows[1])):
         return
-    both = bool(config.is_encoder_decoder)
     chosen = data.validation[: settings.evaluation.validation_prompts]
     for example in training_examples(
         [*data.train, *chosen], tokenizer, settings, encoder_decoder=both
