@@ -4,6 +4,7 @@ Everything that a model or a data set wrote goes through `readable` into a `Text
 as [bold] is shown and not obeyed, and no control character reaches the terminal.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from lora_detox.visible import readable
 
 PROMPT_CHARACTERS = 240
 RESPONSE_CHARACTERS = 320
+_WITH_UNITS = 100
+"""Columns of a terminal from which the table has units; in fewer they would break the labels."""
 _STYLES = {"better": "bold green", "worse": "bold red", "changed": "yellow"}
 
 
@@ -77,14 +80,18 @@ def comparison_table(
     Returns:
         A table with one row per metric.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    narrow = console.width < _WITH_UNITS
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=narrow)
     table.add_column("metric")
     for heading in ("before", "after", "change", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for row in comparison_rows(summary, metrics):
+    rows = comparison_rows(summary, metrics)
+    names = Counter(row.name for row in rows)
+    for row in rows:
         verdict = Text(row.verdict, style=_STYLES.get(row.verdict, "dim"))
-        label = readable(row.label, console)
+        short = narrow and names[row.name] == 1
+        label = readable(row.name if short else row.label, console)
         table.add_row(label, row.before, row.after, row.change, row.interval, verdict)
     return table
 

@@ -64,12 +64,8 @@ def print_table(
     """
     console = console or Console(highlight=False)
     shown = table.filled()
-    widths = [
-        max(len(line[place]) for line in (shown.columns, *shown.rows))
-        for place in range(len(shown.columns))
-    ]
     console.print()
-    if sum(widths) + 2 * len(widths) <= console.width:
+    if _width(shown) <= console.width:
         console.print(rich_table(shown, console))
     else:
         for row in shown.rows:
@@ -91,16 +87,25 @@ def rich_table(table: Table, console: Console) -> RichTable:
         console: where it will be printed.
 
     Returns:
-        The first column on the left, numbers on the right.
+        The first column on the left, numbers on the right; where that is too wide for the
+        terminal, the words of a heading below each other.
     """
+    between = "\n" if _width(table) > console.width else " "
     title = readable(table.title, console) if table.title else None
     printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
     for place, column in enumerate(table.columns):
-        heading = readable(column, console)
+        heading = readable(column.replace(" ", between) if place else column, console)
         printed.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
     for row in table.rows:
         printed.add_row(*(readable(cell, console) for cell in row))
     return printed
+
+
+def _width(table: Table) -> int:
+    """Characters across, with two between columns."""
+    lines = (table.columns, *table.rows)
+    widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
+    return sum(widths) + 2 * len(widths)
 
 
 def write_page(

@@ -44,6 +44,13 @@ def test_narrow_terminal(summary, samples):
     assert "Toxicity" in _printed(summary, samples, width=40)
 
 
+def test_a_terminal_of_80_columns_breaks_no_word_of_a_label(summary, samples):
+    printed = _printed(summary, samples, width=80)
+    assert "…" not in printed.split("report ")[0]
+    assert "(probability)" not in printed
+    assert "(probability)" in _printed(summary, samples, width=120)
+
+
 def test_examples_do_not_flatter(samples):
     best, worst, _ = pick_examples(samples)
     changes = [row["toxicity_after"] - row["toxicity_before"] for row in samples]
