@@ -138,7 +138,7 @@ DECODER_ONLY = (
     _row("helium", "Helium"),
     _row("jamba", "Jamba", note="attention and Mamba layers"),
     _row("jetmoe", "JetMoE", ("kv_proj", "layer")),
-    _row("lfm2", "LFM2", note="attention and convolutions"),
+    _row("lfm2", "LFM2", note="attention and convolutions", since="5.5"),
     _row("llama", "Llama 1 to 3, SmolLM 2, TinyLlama: HuggingFaceTB/SmolLM2-135M"),
     _row("llama4_text", "Llama 4, text part"),
     _row("mamba", "Mamba: state-spaces/mamba-130m-hf", ("in_proj", "x_proj"), note=MAMBA),
@@ -231,7 +231,7 @@ REFUSED = (
     ),
     Refused(
         name="fsmt",
-        reason="a pass through its stack fails",
+        reason="(a pass through its stack|its own forward on token ids alone) fails",
         why="its decoder wants masks of its own making",
         seq2seq=True,
     ),

@@ -129,7 +129,7 @@ def test_a_whole_backbone_says_the_same(architecture):
         make_lean(backbone)
         make_lean(backbone)  # a second time changes nothing
         lean = backbone(**inputs).logits
-    torch.testing.assert_close(lean, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(lean, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
 
 
 def test_a_copy_of_a_lean_model_computes_with_its_own_weights():
