@@ -13,10 +13,13 @@ _OWN_FILES = re.compile(r"--?c.*")
 
 
 def is_multirun(arguments: Collection[str]) -> bool:
-    """Whether a command line itself asks for several jobs, by option or by override.
+    """Whether a command line itself asks for several jobs.
 
     Args:
         arguments: of the command line, or overrides alone.
+
+    Returns:
+        True where an option or an override does.
     """
     modes = [match[1].casefold() for one in arguments if (match := _MODE.fullmatch(one))]
     return "multirun" in modes or any(one in _OPTIONS for one in arguments)
