@@ -168,6 +168,7 @@ def _run_together() -> None:
             raise SettingsError("\n".join(sentences))
         if processes().size > 1:
             _as_one_of_many()
+        _failed.clear()
         with composed_once(sys.argv[1:]):
             run()
         if _failed:
