@@ -5,8 +5,11 @@ Importing this module bounds the kernels that oneDNN keeps, which has to come be
 
 import ctypes
 import os
+import platform
 import sys
 import time
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +49,9 @@ KERNEL_BYTES, TILES_KERNEL_BYTES = 40 * 2**20, 200 * 2**20
 """Bytes. What oneDNN keeps of compiled bf16 kernels: KERNELS_KEPT of them without tiles, the peak
 with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8 (memory_plan); with tiles up to 1,024 of 0.2 MB
 each (0013)."""
+ONEDNN_WEIGHTS, ONEDNN_COLUMNS = 2**18, 2048
+"""Numbers of a weight matrix from which `multiplies_by_onednn` holds with several threads, and its
+columns with one: oneDNN takes longer than MKL to begin with a product (0026)."""
 CUDA_CONTEXT = 512 * 2**20
 """Bytes. Driver, kernels and cuBLAS workspaces of a process on a GPU; torch's counters do not see
 them (memory_plan)."""
@@ -98,6 +104,26 @@ def _max_isa() -> str:
     """Best instruction set that oneDNN may use, as its users name it; "" for the CPU's own."""
     value = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")
     return value.upper()
+
+
+@cache
+def multiplies_by_onednn() -> bool:
+    """Whether oneDNN multiplies fp32 matrices faster than MKL, which PyTorch takes by itself.
+
+    So it does on AMD's CPUs without AVX-512, most with few rows or many columns (0026). Other CPUs
+    have not been measured, or go by bf16.
+    """
+    if not torch.backends.mkldnn.is_available() or _max_isa() not in ("", "ALL", "AVX2"):
+        return False
+    return _has("avx2") and not _has("avx512_f") and "AuthenticAMD" in _cpu_facts()
+
+
+def _cpu_facts() -> str:
+    """What the system says of the CPU: all of /proc/cpuinfo, or Python's one line without that."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
 
 
 def bound_kernels() -> None:

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import NewGELUActivation
 
+from lora_detox.machine import multiplies_by_onednn
+from lora_detox.policy.products import frozen_linear, linear
+
 RMS_NORMS = {"T5LayerNorm", "MT5LayerNorm", "UMT5LayerNorm", "LlamaRMSNorm", "Qwen2RMSNorm"}
 """Classes that compute weight * (x / rms(x)), with the mean square in fp32."""
 
@@ -37,6 +40,8 @@ def make_lean(model: nn.Module) -> None:
             _wrap_forward(module, _lora_forward)
         elif type(module).__name__ in RMS_NORMS:
             _wrap_forward(module, _norm_forward)
+        elif type(module) is nn.Linear and multiplies_by_onednn():
+            _wrap_forward(module, frozen_linear)
 
 
 def share_buffers(model: nn.Module) -> None:
@@ -113,7 +118,7 @@ class _LoraLinear(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         low_down, low_up = down.to(x.dtype), (up * scaling).to(x.dtype)
         inner = rows @ low_down.t()
-        out = functional.linear(rows, weight, bias).addmm_(inner, low_up.t())
+        out = linear(rows, weight, bias).addmm_(inner, low_up.t())
         ctx.save_for_backward(rows, weight, low_down, low_up, inner)
         ctx.scaling, ctx.dtypes = scaling, (down.dtype, up.dtype)
         # No view, as Llama 4 adds to the output in place, which autograd forbids on a view.

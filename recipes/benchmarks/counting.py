@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
+ONEDNN_LINEAR = torch.ops.mkldnn._linear_pointwise
 METADATA = {
     aten.view, aten._unsafe_view, aten.t, aten.transpose, aten.permute, aten.expand, aten.slice,
     aten.select, aten.unsqueeze, aten.squeeze, aten.detach, aten.alias, aten.as_strided,
@@ -80,7 +81,7 @@ class Counter(TorchDispatchMode):
         if packet in WAITS or _selects_by_mask(packet, args):
             counts.waits += 1
             counts.waits_by_name[name] = counts.waits_by_name.get(name, 0) + 1
-        product = flop_registry.get(packet)
+        product = _linear_flops if packet is ONEDNN_LINEAR else flop_registry.get(packet)
         if product is not None:
             counts.flops += product(*args, **(kwargs or {}), out_val=result)
             for one in args:
@@ -90,6 +91,10 @@ class Counter(TorchDispatchMode):
 
     def _is_weight(self, tensor: Tensor) -> bool:
         return tensor.untyped_storage().data_ptr() in self.storages
+
+
+def _linear_flops(x: Tensor, *_: Any, out_val: Tensor) -> int:
+    return 2 * out_val.numel() * x.shape[-1]
 
 
 def _selects_by_mask(packet: Any, args: tuple[Any, ...]) -> bool:

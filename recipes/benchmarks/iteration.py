@@ -10,6 +10,8 @@
     python -m recipes.benchmarks.iteration recipes/benchmarks/workloads/causal_125m.json \
         [--dtype bfloat16] [--frozen] [--unbounded] [--iterations 5] [--threads 2]
 
+    torchrun --nproc_per_node 2 -m recipes.benchmarks.iteration WORKLOAD --threads 1
+
 The model is random, every response has the same fixed length and the scores are a fixed pattern, so
 that two implementations do the same work. The first iteration warms up and is not counted.
 """
@@ -47,6 +49,7 @@ from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import LoraPolicy
+from lora_detox.processes import joined
 from lora_detox.rollout import Passes, collect_rollout, generate_responses
 from lora_detox.types import PromptBatch, Sampling
 from lora_detox.update import PpoPlan, PpoUpdate
@@ -213,8 +216,11 @@ def main() -> None:
     if options.unbounded:
         work["microbatch_tokens"] = None
     work["overhead"] = options.overhead
-    policy = build_policy(work, dtype=getattr(torch, options.dtype), frozen=options.frozen)
-    phases = measure(work, policy, options.iterations)
+    with joined() as us:
+        policy = build_policy(work, dtype=getattr(torch, options.dtype), frozen=options.frozen)
+        phases = measure(work, policy, options.iterations)
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        peaks = us.gather(own)
     whole = [sum(parts) for parts in zip(*phases.values(), strict=True)]
     result = {
         "workload": work["name"],
@@ -223,9 +229,11 @@ def main() -> None:
         **{name: round(statistics.median(seconds), 3) for name, seconds in phases.items()},
         "seconds": [round(one, 3) for one in whole],
         "samples_per_second": round(work["rollout_batch_size"] / statistics.median(whole), 4),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "processes": len(peaks),
+        "peak_rss_mb": sum(peaks),
     }
-    print(json.dumps(result))
+    if us.is_first:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

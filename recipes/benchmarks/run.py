@@ -32,18 +32,24 @@ PEERS = ROOT.parent / "shared" / "peers"
 PHASES = ("generate", "reference", "update", "step")
 VARIANTS = {
     "float32": [],
+    "float32 unbounded": ["--unbounded"],
     "bfloat16": ["--dtype", "bfloat16"],
     "bfloat16 unbounded": ["--dtype", "bfloat16", "--unbounded"],
     "bfloat16 frozen": ["--dtype", "bfloat16", "--frozen"],
     "bfloat16 frozen unbounded": ["--dtype", "bfloat16", "--frozen", "--unbounded"],
 }
+TWO = " in two processes"
+"""At the end of a variant: half of the rows each, with one thread."""
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
 
 
 def ours(name: str, variant: str, iterations: int) -> dict[str, Any]:
     """One process of our side."""
+    two = variant.endswith(TWO)
+    command = [sys.executable, *(TORCHRUN if two else ()), "-m", "recipes.benchmarks.iteration"]
     workload = str(HERE / "workloads" / f"{name}.json")
-    script = [sys.executable, "-m", "recipes.benchmarks.iteration", workload]
-    return printed_json([*script, "--iterations", str(iterations), *VARIANTS[variant]])
+    options = [*VARIANTS[variant.removesuffix(TWO)], *(["--threads", "1"] if two else [])]
+    return printed_json([*command, workload, "--iterations", str(iterations), *options])
 
 
 def peers(name: str, environment: Path) -> dict[str, Any]:
@@ -54,17 +60,20 @@ def peers(name: str, environment: Path) -> dict[str, Any]:
     return printed_json([str(environment / "bin" / "python"), str(script), str(workload)])
 
 
-def compare(name: str, environment: Path | None, rounds: int, iterations: int) -> dict[str, Any]:
+def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """All variants of a workload and the peer, in turn, several times."""
+    chosen = options.variants.split(",") if options.variants else list(VARIANTS)
+    if unknown := {one.removesuffix(TWO) for one in chosen} - set(VARIANTS):
+        raise SystemExit(f"--variants: {', '.join(sorted(unknown))}; want some of {list(VARIANTS)}")
     runs: dict[str, list[dict[str, Any]]] = {}
     bound = json.loads((HERE / "workloads" / f"{name}.json").read_text())["microbatch_tokens"]
-    for _ in range(rounds):
-        for variant in VARIANTS:
+    for _ in range(options.rounds):
+        for variant in chosen:
             if bound is None and "unbounded" in variant:
                 continue
-            runs.setdefault(variant, []).append(ours(name, variant, iterations))
-        if environment is not None:
-            runs.setdefault("peer", []).append(peers(name, environment))
+            runs.setdefault(variant, []).append(ours(name, variant, options.iterations))
+        if options.peer is not None:
+            runs.setdefault("peer", []).append(peers(name, options.peer))
     return {label: summary(of_side) for label, of_side in runs.items()}
 
 
@@ -83,9 +92,13 @@ def main() -> None:
     """Print and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path)
+    parser.add_argument("--out", type=Path, default=HERE / "results.json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=2, help="counted ones in each process")
     parser.add_argument("--workload", choices=("causal_125m", "seq2seq_small"))
+    parser.add_argument(
+        "--variants", help=f"some of ours, with commas; each may end with '{TWO.strip()}'"
+    )
     options = parser.parse_args()
     names = [options.workload] if options.workload else ["causal_125m", "seq2seq_small"]
     results: dict[str, Any] = {
@@ -94,7 +107,7 @@ def main() -> None:
         "python": platform.python_version(),
     }
     for name in names:
-        results[name] = compare(name, options.peer, options.rounds, options.iterations)
+        results[name] = compare(name, options)
         peer = results[name].get("peer")
         print(f"\n{name}")
         for label, row in results[name].items():
@@ -109,7 +122,7 @@ def main() -> None:
                     f"speed, {row['peak_rss_mb'] / peer['peak_rss_mb']:.2f}x its memory"
                 )
             print(line)
-    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    options.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
