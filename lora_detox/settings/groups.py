@@ -214,7 +214,7 @@ class EvaluationSettings:
     test_prompts: int = positive(MISSING)
     samples_per_prompt: int = count(1, "responses", most=10_000)
     validation_samples: int = count(1, "responses", most=10_000)
-    batch_size: int = positive(64)
+    batch_size: int = positive(128)
     greedy: bool = False
     seed: int = 1000
     resamples: int = count(1000, "draws", most=1_000_000)
