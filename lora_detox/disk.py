@@ -30,8 +30,8 @@ _REMEDIES = {
 }
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 """What only a disk answers, whoever asked it."""
-_NUMBER = re.compile(r"\(os error (\d+)\)")
-"""How libraries written in Rust (safetensors) tell the number of an error."""
+_NUMBER = re.compile(r"(?:\(os error |\bOs \{ code: )(\d+)")
+"""How libraries written in Rust tell the number of an error; the second is safetensors 0.4."""
 _HALF_WRITTEN = re.compile(r"PytorchStreamWriter|unexpected pos \d+ vs \d+")
 """How torch.save tells that a file could not be written to its end."""
 

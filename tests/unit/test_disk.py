@@ -115,6 +115,7 @@ def test_a_full_device_is_told_with_its_path(tmp_path):
     for error in (  # as torch.save and safetensors tell it
         RuntimeError("[enforce fail at inline_container.cc:626] . unexpected pos 64 vs 0"),
         ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        ValueError("Error while serializing: IoError(Os { code: 28, kind: StorageFull })"),
     ):
         with pytest.raises(DiskError, match=r"cannot write .*a"), writing(tmp_path / "a"):
             raise error

@@ -36,7 +36,7 @@ def no_limit(monkeypatch):
     ],
 )
 def test_fast_bf16_and_tiles(monkeypatch, capabilities, fast, tiles):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert (has_fast_bf16(), has_bf16_tiles()) == (fast, tiles)
 
 
@@ -54,13 +54,16 @@ def test_fast_bf16_and_tiles(monkeypatch, capabilities, fast, tiles):
 def test_units_that_onednn_may_not_use_are_not_there(monkeypatch, variable, limit, fast, tiles):
     monkeypatch.setenv(variable, limit)
     monkeypatch.setattr(
-        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True}
+        torch.cpu,
+        "get_capabilities",  # torch 2.6 has none
+        lambda: {"avx512_bf16": True, "amx_bf16": True},
+        raising=False,
     )
     assert (has_fast_bf16(), has_bf16_tiles()) == (fast, tiles)
 
 
 def test_a_torch_that_cannot_say_has_nothing_fast(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not has_fast_bf16()
 
 
@@ -76,7 +79,7 @@ def test_a_torch_that_cannot_say_has_nothing_fast(monkeypatch):
 def test_kernels_are_thrown_away_only_where_they_are_cheap_and_nobody_asked(
     monkeypatch, tiles, before, after
 ):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": tiles})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": tiles}, raising=False)
     monkeypatch.setenv(CAPACITY, "")  # so that it is put back
     monkeypatch.delenv(CAPACITY)
     if before is not None:
@@ -143,7 +146,7 @@ def test_without_bf16_units_the_factor_is_measured_and_said():
     [({"bfloat16": 0.2, "float32": 0.0023}, "87"), ({"bfloat16": 0.0078, "float32": 0.003}, "2.6")],
 )
 def test_the_note_divides_the_seconds(monkeypatch, seconds, times):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     named = {getattr(torch, name): value for name, value in seconds.items()}
     monkeypatch.setattr(machine, "product_seconds", named.__getitem__)
     assert f"takes {times} times as long" in slow_dtype_note("bfloat16", CPU)
@@ -152,7 +155,7 @@ def test_the_note_divides_the_seconds(monkeypatch, seconds, times):
 def test_there_is_no_note_where_nothing_is_slow(monkeypatch):
     times = {torch.float32: 0.01, torch.bfloat16: 0.014, torch.float16: 0.014}
     monkeypatch.setattr(machine, "product_seconds", times.__getitem__)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     assert slow_dtype_note("bfloat16", CPU) is None  # 1.4 times as long
     assert slow_dtype_note("float16", CPU) is None
     times |= {torch.bfloat16: 1.0, torch.float16: 1.0}
@@ -160,7 +163,7 @@ def test_there_is_no_note_where_nothing_is_slow(monkeypatch):
     assert slow_dtype_note("bfloat16", torch.device("cuda")) is None
     assert slow_dtype_note("auto", CPU) is None
     assert slow_dtype_note("float32", CPU) is None
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     assert slow_dtype_note("bfloat16", CPU) is None
     assert slow_dtype_note("float16", CPU)  # units of the one are none of the other
 

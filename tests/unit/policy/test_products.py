@@ -117,7 +117,7 @@ def test_a_policy_and_its_gradient_are_those_without(architecture, by_onednn, mo
     plain = numbers(preferred=False)
     assert not by_onednn
     for one, other in zip(numbers(preferred=True), plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
     assert len(by_onednn) > 4
 
 
@@ -145,7 +145,7 @@ def test_small_products_are_left_to_torch(by_onednn, monkeypatch, threads, colum
     ],
 )
 def test_which_cpus_prefer_onednn(monkeypatch, capabilities, vendor, isa, wanted):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     monkeypatch.setattr(machine, "_cpu_facts", lambda: f"vendor_id\t: {vendor}\n")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
