@@ -13,7 +13,7 @@ from lora_detox.classic.core import entropy_from_logits, logprobs_from_logits
 from lora_detox.classic.layout import Layout, Rows, lay_out, mask_of, trl_mask_of, width_of
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.policy.families import family_of
-from lora_detox.policy.logits import language_logits
+from lora_detox.policy.logits import language_logits, raw_logits
 from lora_detox.policy.token_stats import token_logprobs
 from lora_detox.rollout.passes import Passes
 
@@ -196,7 +196,7 @@ def _without_logits(backbone: Any, hidden: Tensor, tokens: Tensor) -> tuple[Tens
     """Logprobs and, in updates, entropies without keeping logits or training the matrix."""
 
     def to_logits(chunk: Tensor, positions: Tensor) -> Tensor:
-        return language_logits(backbone, chunk)
+        return raw_logits(backbone, chunk)
 
     vocabulary = backbone.get_output_embeddings().weight.shape[0]
     return token_logprobs(

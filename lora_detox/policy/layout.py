@@ -6,6 +6,7 @@ the masks in the first pass over the rows, and later passes select by them.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -55,10 +56,11 @@ class TokenLayout:
         """Ids of the tokens."""
         return response_ids.flatten().index_select(0, self.places)
 
-    def unpack(self, packed: Float[Tensor, "N"]) -> Float[Tensor, "B R"]:
-        """Packed numbers back at their places, 0 at padding, gradient kept."""
-        flat = packed.new_zeros(self.shape[0] * self.shape[1])
-        return flat.index_copy(0, self.places, packed).view(self.shape)
+    def unpack(self, *packed: Float[Tensor, "N"]) -> tuple[Float[Tensor, "B R"], ...]:
+        """Packed numbers back at their places, 0 at padding, gradient kept; all of them at once."""
+        together = torch.stack(packed)
+        flat = together.new_zeros(len(packed), self.shape[0] * self.shape[1])
+        return flat.index_copy_(1, self.places, together).view(-1, *self.shape).unbind()
 
 
 def _columns(mask: Bool[Tensor, "B T"]) -> slice:

@@ -36,6 +36,19 @@ def language_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Flo
     Returns:
         Logits before any temperature.
     """
+    return raw_logits(model, hidden).float()
+
+
+def raw_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
+    """The same numbers in the dtype that the model's forward gives them.
+
+    Args:
+        model: as for `language_logits`.
+        hidden: the same.
+
+    Returns:
+        Logits before any temperature.
+    """
     plain = _IS_PLAIN.get(model)
     if plain is None:
         plain = _is_plain(model, hidden)
@@ -43,7 +56,7 @@ def language_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Flo
 
 
 def own_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
-    """Logits in fp32 by the forward method of the model, whose stack answers with given states."""
+    """Logits by the forward method of the model, whose stack answers with given states."""
     owner = head_owner(model)
     token_ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
     inputs: dict[str, Any] = {"input_ids": token_ids}
@@ -54,7 +67,7 @@ def own_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Float[Te
         logits: Tensor = owner(**inputs, use_cache=False).logits
     if not asked:
         raise ValueError(f"{type(owner).__name__} does not read the states of its decoder stack")
-    return logits[0].float()
+    return logits[0]
 
 
 def _stacks(model: PreTrainedModel) -> list[Any]:
@@ -79,7 +92,7 @@ def _plain_logits(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> Float
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma
     if cap:
         logits = torch.tanh(logits / cap) * cap
-    return logits.float()
+    return logits
 
 
 @torch.no_grad()
@@ -89,9 +102,9 @@ def _is_plain(model: PreTrainedModel, hidden: Float[Tensor, "N H"]) -> bool:
     if isinstance(states, FakeTensor) or states.is_meta or len(states) == 0:
         return False
     states = torch.cat([states, _LOUDER * states])
-    own = own_logits(model, states)
+    own = own_logits(model, states).float()
     try:
-        direct = _plain_logits(model, states)
+        direct = _plain_logits(model, states).float()
     except (RuntimeError, AttributeError, TypeError):  # a head of another kind or width
         direct = torch.full_like(own, torch.nan)
     precise = states.dtype == torch.float32

@@ -17,7 +17,7 @@ from lora_detox.policy.dequantized import dequantized, dequantizes
 from lora_detox.policy.families import Family, Rereading, Writing
 from lora_detox.policy.frozen import FrozenPart, adapted_names, head_parameters, merged
 from lora_detox.policy.layout import TokenLayout
-from lora_detox.policy.logits import language_logits
+from lora_detox.policy.logits import raw_logits
 from lora_detox.policy.reference import Exchange, Reference, exchanged
 from lora_detox.policy.session import EditFactory, SampledWriting
 from lora_detox.policy.sharded import ShardedBackbone
@@ -199,11 +199,8 @@ class LoraPolicy:
             with_entropy=with_entropy,
             head_learns=self.head_learns,
         )
-        return ResponseOutputs(
-            logprobs=layout.unpack(logprobs),
-            values=layout.unpack(self._values(hidden)),
-            entropy=layout.unpack(entropy),
-        )
+        columns = layout.unpack(logprobs, self._values(hidden), entropy)
+        return ResponseOutputs(logprobs=columns[0], values=columns[1], entropy=columns[2].detach())
 
     def _values(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
         if self.value_head is None:
@@ -230,7 +227,7 @@ class LoraPolicy:
         logits = self.to_logits(sampling)
         ref_logits = self._reference_logits(logits) if self.head_learns else logits
         kl = exact_kl(hidden, ref_hidden, layout.positions, logits, self.vocabulary, ref_logits)
-        return layout.unpack(kl)
+        return layout.unpack(kl)[0]
 
     def _reference_logits(self, to_logits: ToLogits) -> ToLogits:
         """The same by the reference's output matrix, where the policy's own learns."""
@@ -267,7 +264,7 @@ class LoraPolicy:
         """States and positions -> the logits that tokens are drawn from."""
 
         def to_logits(hidden: Tensor, positions: Tensor) -> Tensor:
-            logits = language_logits(self.backbone, hidden)
+            logits = raw_logits(self.backbone, hidden)
             return sampling_logits(logits, positions, sampling, self.eos_token_ids)
 
         return to_logits

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lora_detox.machine import chunk_elements
+from lora_detox.policy.chunk_stats import chunk_stats, widened, with_gradient
 from lora_detox.types import Sampling
 
 ToLogits = Callable[[Float[Tensor, "N H"], Int[Tensor, "N"]], Float[Tensor, "N V"]]
@@ -24,18 +25,21 @@ def sampling_logits(
     """The logits that tokens are drawn from; sampler and scorer both use this function.
 
     Args:
-        logits: raw logits, fp32; their columns of end tokens may be overwritten.
+        logits: raw logits; their columns of end tokens may be overwritten.
         positions: index of each token within its response, from 0.
         sampling: temperature, top-k, top-p and minimum length.
         eos_token_ids: the end tokens, which `min_new_tokens` forbids at early positions.
 
     Returns:
-        Logits over temperature, -inf where a token cannot be drawn.
+        Logits over temperature, -inf where a token cannot be drawn; of bf16 and fp16 in fp32,
+        unless there is nothing to compute.
     """
     if sampling.min_new_tokens > 0:
         early = positions < sampling.min_new_tokens
         for end in eos_token_ids:  # single columns: no pass over the vocabulary
             logits[:, end].masked_fill_(early, -torch.inf)
+    if sampling.temperature != 1.0 or sampling.top_k > 0 or sampling.top_p < 1.0:
+        logits = widened(logits)
     if sampling.temperature != 1.0:
         logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:
@@ -86,37 +90,35 @@ def token_logprobs(
     parts = list(zip(hidden.split(size), token_ids.split(size), positions.split(size), strict=True))
     learns = torch.is_grad_enabled() and (hidden.requires_grad or head_learns)
     if not learns or head_learns:
-        chunk_stats = partial(_chunk_stats, to_logits=to_logits, with_entropy=with_entropy)
+        stats_of = partial(_stats_of, to_logits=to_logits, with_entropy=with_entropy)
         if learns:
-            chunk_stats = partial(checkpoint, chunk_stats, use_reentrant=False)
-        stats = [chunk_stats(*part) for part in parts]
-        return torch.cat([logprobs for logprobs, _ in stats]), torch.cat([e for _, e in stats])
+            stats_of = partial(checkpoint, stats_of, use_reentrant=False)
+        stats = [stats_of(*part) for part in parts]
+        return _joined([logprobs for logprobs, _ in stats]), _joined([e for _, e in stats])
     logprobs, entropies, derivatives = [], [], []
     for states, ids, at in parts:
         leaf = states.detach().requires_grad_()
         with torch.enable_grad():
             logits = to_logits(leaf, at)
-        log_p = logits.detach().log_softmax(dim=-1)
-        logprobs.append(log_p.gather(-1, ids[:, None])[:, 0])
-        probabilities = log_p.exp()
-        entropies.append(
-            _entropy(log_p, probabilities) if with_entropy else torch.zeros_like(logprobs[-1])
-        )
-        # Each token's logprob depends on its own state only, and its gradient with respect to the
-        # logits is 1 at the token less the probabilities.
-        slope = probabilities.neg_()
-        slope[torch.arange(len(ids), device=ids.device), ids] += 1
-        derivatives.append(torch.autograd.grad(logits, leaf, slope)[0])
+        chunk = chunk_stats(logits.detach(), ids, with_entropy=with_entropy, with_slope=True)
+        logprobs.append(chunk.logprobs)
+        entropies.append(chunk.entropies)
+        # Each token's logprob depends on its own state only.
+        derivatives.append(torch.autograd.grad(logits, leaf, chunk.slope)[0])
     attach: Any = _WithDerivative.apply  # torch leaves this method without types
-    linked: Tensor = attach(hidden, torch.cat(logprobs), torch.cat(derivatives))
-    return linked, torch.cat(entropies)
+    linked: Tensor = attach(hidden, _joined(logprobs), _joined(derivatives))
+    return linked, _joined(entropies)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _chunk_rows(hidden: Tensor, columns: int) -> int:
     return max(1, chunk_elements(hidden.device) // columns)
 
 
-def _chunk_stats(
+def _stats_of(
     states: Float[Tensor, "n H"],
     ids: Int[Tensor, "n"],
     positions: Int[Tensor, "n"],
@@ -124,20 +126,11 @@ def _chunk_stats(
     *,
     with_entropy: bool,
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    log_p = to_logits(states, positions).log_softmax(dim=-1)
-    logprobs = log_p.gather(-1, ids[:, None])[:, 0]
-    if not with_entropy:
-        return logprobs, torch.zeros_like(logprobs.detach())
-    bare = log_p.detach().clone() if log_p.requires_grad else log_p  # the backward pass needs log_p
-    return logprobs, _entropy(bare, bare.exp())
-
-
-def _entropy(
-    log_p: Float[Tensor, "n V"], probabilities: Float[Tensor, "n V"]
-) -> Float[Tensor, "n"]:
-    """In nats; a token of probability 0 counts nothing. Overwrites the -inf of `log_p`."""
-    entropy: Tensor = -torch.linalg.vecdot(probabilities, log_p.clamp_(min=-1e4))
-    return entropy
+    logits = to_logits(states, positions)
+    if logits.requires_grad:
+        return with_gradient(logits, ids, with_entropy=with_entropy)
+    chunk = chunk_stats(logits, ids, with_entropy=with_entropy, with_slope=False)
+    return chunk.logprobs, chunk.entropies
 
 
 class _WithDerivative(torch.autograd.Function):
@@ -146,7 +139,7 @@ class _WithDerivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, values: Tensor, derivatives: Tensor) -> Tensor:
         ctx.save_for_backward(derivatives)
-        return values.clone()
+        return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -172,7 +165,8 @@ def exact_kl(
     for states, ref_states, at in zip(
         hidden.split(size), ref_hidden.split(size), positions.split(size), strict=True
     ):
-        log_p = to_logits(states, at).log_softmax(dim=-1).clamp(min=-1e4)
-        ref_log_p = to_ref_logits(ref_states, at).log_softmax(dim=-1).clamp(min=-1e4)
+        log_p = widened(to_logits(states, at)).log_softmax(dim=-1).clamp(min=-1e4)
+        ref_logits = widened(to_ref_logits(ref_states, at))
+        ref_log_p = ref_logits.log_softmax(dim=-1).clamp(min=-1e4)
         parts.append((log_p.exp() * (log_p - ref_log_p)).sum(dim=-1))
     return torch.cat(parts)

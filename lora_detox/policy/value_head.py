@@ -26,7 +26,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
         """Value of each state, in units of the reward."""
-        values: Tensor = self.linear(hidden.float())[..., 0]
+        values: Tensor = self.linear(hidden.float()).squeeze(-1)
         return values
 
     def save(self, directory: Path) -> None:
