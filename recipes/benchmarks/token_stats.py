@@ -95,12 +95,13 @@ def chunk(
     weight = torch.randn(columns, width, generator=generator).to(device, dtype) / width**0.5
     hidden = torch.randn(rows, width, generator=generator).to(device, dtype)
     ids = torch.randint(columns, (rows,), generator=generator).to(device)
+    positions = torch.zeros_like(ids)
     hidden.requires_grad_(learns)
 
-    def to_logits(states: Tensor, positions: Tensor) -> Tensor:
+    def to_logits(states: Tensor, _: Tensor) -> Tensor:
         return torch.nn.functional.linear(states, weight)
 
-    return lambda: token_logprobs(hidden, ids, torch.zeros_like(ids), to_logits, columns)
+    return lambda: token_logprobs(hidden, ids, positions, to_logits, columns)
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

@@ -25,8 +25,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_TRITON, HAS_GPU = find_spec("triton") is not None, torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_GPU and not INTERPRETED else "cpu")
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
-COARSE = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
-"""Half of the spacing of numbers below 1, by dtype of the slope."""
+COARSE = {torch.bfloat16: 2**-7, torch.float16: 2**-10}
+"""Spacing of numbers, relative: the interpreter cuts them where a GPU rounds."""
 kernel_runs = pytest.mark.skipif(
     not HAS_TRITON or not (HAS_GPU or INTERPRETED),
     reason="needs Triton, and CUDA or its interpreter",
@@ -145,13 +145,17 @@ def test_what_is_not_asked_for_is_left_out():
     assert torch.equal(steep.slope, whole.slope)
 
 
-def capped(weight, sampling):
-    """As Gemma has it: the backward pass of tanh reads its output, which is the logits' own."""
-    return lambda states, at: sampling_logits(torch.tanh(states @ weight), at, sampling, (1,))
-
-
 def linear(weight, sampling):
     return lambda states, at: sampling_logits(states @ weight, at, sampling, (1,))
+
+
+def capped(weight, sampling):
+    return lambda states, at: sampling_logits(9 * torch.tanh(states @ weight), at, sampling, (1,))
+
+
+def bent(weight, sampling):
+    """The backward pass of tanh reads its output, which is the very tensor of the logits."""
+    return lambda states, at: torch.tanh(states @ weight)
 
 
 SAMPLINGS = [
@@ -159,12 +163,12 @@ SAMPLINGS = [
     Sampling(min_new_tokens=3),
     Sampling(temperature=0.7, top_k=50, top_p=0.9, min_new_tokens=3),
 ]
+HEADS = [(head, sampling) for head in (linear, capped) for sampling in SAMPLINGS]
 
 
 @kernel_runs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("head", [linear, capped])
+@pytest.mark.parametrize(("head", "sampling"), [*HEADS, (bent, Sampling())])
 def test_states_get_the_same_derivative(monkeypatch, head, sampling, dtype):
     """In chunks of two rows, through all that stands between states and logits."""
     generator = torch.Generator().manual_seed(0)
@@ -200,15 +204,15 @@ def test_a_policy_says_the_same(monkeypatch, architecture):
     batch = [one.to(DEVICE) for one in (prompts.query_ids, prompts.query_mask, ids, mask)]
     results = []
     for _ in range(2):
-        outputs = policy.respond(*batch, Sampling(min_new_tokens=1))
+        outputs = policy.respond(*batch, Sampling(temperature=0.7))
         policy.model.zero_grad()
-        (outputs.logprobs.square().sum() + outputs.values.sum()).backward()
+        (outputs.logprobs.sum() + outputs.values.sum()).backward()
         gradients = [p.grad.clone() for p in policy.adapter_parameters() if p.grad is not None]
         assert gradients
         results.append([outputs.logprobs.detach(), outputs.entropy, *gradients])
         monkeypatch.setattr(choice, "_fused", lambda logits: None)
     for fused, plain in zip(*results, strict=True):
-        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+        assert (fused - plain).abs().max() <= 1e-4 * plain.abs().max()
 
 
 @kernel_runs
