@@ -37,8 +37,8 @@ GPU_WIDTH = 4096
 ROUNDS = 20
 
 
-TOUCHED = {"gather", "scatter_add_", "index", "index_put", "index_put_"}
-"""Operations that read or write one number of each row."""
+TOUCHED = {"gather", "scatter_add_", "index", "index_put", "index_put_", "new_ones"}
+"""Operations that read or write one number of each row at most."""
 
 
 class ByteCounter(Counter):

@@ -194,8 +194,11 @@ def test_states_get_the_same_derivative(monkeypatch, head, sampling, dtype):
 
 
 @kernel_runs
-@pytest.mark.parametrize("architecture", ["t5", "gptj", "gemma2"])
-def test_a_policy_says_the_same(monkeypatch, architecture):
+@pytest.mark.parametrize(
+    ("architecture", "allowed"), [("t5", 1e-3), ("gptj", 1e-5), ("gemma2", 1e-4)]
+)
+def test_a_policy_says_the_same(monkeypatch, architecture, allowed):
+    """Of the largest number. In fp32 this T5's gradients are 4e-3 off those in fp64, either way."""
     policy = tiny_policy(architecture)
     move(policy)
     policy.model.to(DEVICE)
@@ -212,7 +215,7 @@ def test_a_policy_says_the_same(monkeypatch, architecture):
         results.append([outputs.logprobs.detach(), outputs.entropy, *gradients])
         monkeypatch.setattr(choice, "_fused", lambda logits: None)
     for fused, plain in zip(*results, strict=True):
-        assert (fused - plain).abs().max() <= 1e-4 * plain.abs().max()
+        assert (fused - plain).abs().max() <= allowed * plain.abs().max()
 
 
 @kernel_runs
