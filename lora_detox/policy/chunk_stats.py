@@ -77,7 +77,7 @@ def plain_stats(
 
 def widened(logits: Float[Tensor, "n V"]) -> Float[Tensor, "n V"]:
     """The same numbers in fp32, where they had fewer bits."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
 def _entropy(

@@ -195,7 +195,7 @@ def test_states_get_the_same_derivative(monkeypatch, head, sampling, dtype):
 
 @kernel_runs
 @pytest.mark.parametrize(
-    ("architecture", "allowed"), [("t5", 1e-3), ("gptj", 1e-5), ("gemma2", 1e-4)]
+    ("architecture", "allowed"), [("t5", 1e-2), ("gptj", 1e-5), ("gemma2", 1e-4)]
 )
 def test_a_policy_says_the_same(monkeypatch, architecture, allowed):
     """Of the largest number. In fp32 this T5's gradients are 4e-3 off those in fp64, either way."""
