@@ -25,7 +25,7 @@ BUDGET = [
     "budget.controller.margin=1",
     "budget.controller.start_rollouts=6",
     "budget.controller.damping=10",
-    "budget.controller.multipliers={relevance: 2}",  # one rollout knows relevance to 6.5 % alone
+    "budget.controller.multipliers={relevance: 1}",  # one rollout knows relevance to 6.5 % alone
     "budget.controller.relevance_gain=0.5",
     "budget.controller.distinct_2_gain=2.0",
 ]

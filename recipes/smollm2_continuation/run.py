@@ -45,10 +45,10 @@ TRAINING = [
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
     *BUDGET,
-    "budget.extrapolation=[1.25,1.5,1.75,2.0]",
+    "budget.extrapolation=[1.1,1.2,1.35,1.5,1.75,2.0]",
     "evaluation.every=12",
-    "evaluation.validation_prompts=200",
-    "evaluation.validation_samples=3",  # relevance has a deviation of 0.13 by response
+    "evaluation.validation_prompts=300",
+    "evaluation.validation_samples=2",  # relevance has a deviation of 0.13 by response
     "evaluation.test_prompts=50",  # the figures come from stage=evaluate
     "evaluation.audit=null",
     "evaluation.audit_texts=null",
@@ -89,7 +89,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__ or "", "runs/smollm2_continuation")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
-    parser.add_argument("--iterations", type=int, default=16)
+    parser.add_argument("--iterations", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     parser.add_argument(
         "overrides", nargs="*", help="of the trainings, as in budget.controller.margin=0.5"
