@@ -1,0 +1,93 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["lora-detox"]
+#
+# [tool.uv.sources]
+# lora-detox = { path = "../..", editable = true }
+# ///
+"""Samples per second against responses of an iteration: python -m recipes.benchmarks.batches.
+
+    python -m recipes.benchmarks.batches --peer DIR [--batches 64,128,512] [--peer-most 128]
+
+The workloads with one PPO epoch and minibatches of 16 on both sides, which take turns; DIR is a
+virtual environment with TRL 0.11.4. One iteration is counted after one that warms up. Both sides
+use all threads of the machine; let it be idle otherwise. Results go to batches.json.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from recipes.benchmarks.run import HERE, PEERS, VARIANTS
+from recipes.lab.process import printed_json
+from recipes.lab.tables import markdown_table
+
+STORED = HERE / "batches.json"
+MINIBATCH = 16
+
+
+def changed(file: Path, folder: Path, sizes: dict[str, int]) -> Path:
+    """A copy of a workload file with other sizes."""
+    copy = folder / file.name
+    copy.write_text(json.dumps({**json.loads(file.read_text()), **sizes}))
+    return copy
+
+
+def ours(name: str, variant: str, batch: int, folder: Path) -> dict[str, Any]:
+    """One process of our side, with no bound on the tokens of a pass."""
+    sizes = {"rollout_batch_size": batch, "minibatch_size": MINIBATCH, "ppo_epochs": 1}
+    workload = changed(HERE / "workloads" / f"{name}.json", folder, sizes)
+    command = [sys.executable, "-m", "recipes.benchmarks.iteration", str(workload)]
+    return printed_json([*command, "--iterations", "1", *VARIANTS[variant]])
+
+
+def peer(name: str, environment: Path, batch: int, folder: Path) -> dict[str, Any]:
+    """One process of TRL 0.11.4."""
+    sizes = {"batch_size": batch, "mini_batch_size": MINIBATCH, "ppo_epochs": 1, "iterations": 1}
+    workload = changed(PEERS / "workloads" / f"{name}.json", folder, sizes)
+    python = environment / "bin" / "python"
+    return printed_json([str(python), str(PEERS / "trl_classic_step.py"), str(workload)])
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """One row per workload and batch."""
+    rows = []
+    for key, sides in results.items():
+        name, batch = key.split("/")
+        theirs = sides.get("TRL 0.11.4")
+        for side, run in sides.items():
+            speed = run["samples_per_second"]
+            ratio = f"{speed / theirs['samples_per_second']:.2f}x" if theirs else ""
+            rows.append([name, batch, side, f"{speed:.2f}", ratio, f"{run['peak_rss_mb']:.0f}"])
+    return markdown_table(["workload", "batch", "side", "samples/s", "peer", "MB"], rows)
+
+
+def main() -> None:
+    """Every batch that is not in batches.json yet, then the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batches", default="64,128,512")
+    parser.add_argument("--workloads", default="causal_125m,seq2seq_small")
+    parser.add_argument("--variants", default="float32 unbounded,bfloat16 unbounded")
+    parser.add_argument("--peer", type=Path, help="environment of TRL 0.11.4")
+    parser.add_argument("--peer-most", type=int, default=512, help="largest batch of the peer")
+    given = parser.parse_args()
+    results = json.loads(STORED.read_text()) if STORED.is_file() else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for batch in map(int, given.batches.split(",")):
+            for name in given.workloads.split(","):
+                sides = results.setdefault(f"{name}/{batch}", {})
+                for variant in given.variants.split(","):
+                    if variant not in sides:
+                        sides[variant] = ours(name, variant, batch, folder)
+                if given.peer and batch <= given.peer_most and "TRL 0.11.4" not in sides:
+                    sides["TRL 0.11.4"] = peer(name, given.peer, batch, folder)
+                STORED.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
