@@ -58,6 +58,14 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Compile(StrEnum):
+    """Whether training's passes are compiled; the last also replays them as CUDA graphs."""
+
+    none = "none"
+    default = "default"
+    reduce_overhead = "reduce_overhead"
+
+
 class AdapterType(StrEnum):
     """What is trained."""
 

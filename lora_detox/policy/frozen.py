@@ -42,6 +42,7 @@ class FrozenPart:
         # A decoder layer reads the encoder and the embeddings, so it is frozen only where they are.
         fixed_below = (self.encoder or not seq2seq) and not _changes(beside)
         self.depth = adapted[0] if adapted and fixed_below else 0
+        self.records = False  # while a pass fills a keeper
 
     def disable(self) -> None:
         """Keep nothing: for stacks whose layers do not simply follow each other."""
@@ -70,10 +71,12 @@ class FrozenPart:
             states.lower = _detached(output)
 
         hook = getattr(self.owner, self.name)[self.depth - 1].register_forward_hook(keep)
+        self.records = True
         try:
             yield
         finally:
             hook.remove()
+            self.records = False
 
     @contextmanager
     def _replaying(self, lower: Any) -> Iterator[None]:

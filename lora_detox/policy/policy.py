@@ -58,6 +58,7 @@ class LoraPolicy:
         reference: Reference | None = None,
     ) -> None:
         self.model, self.tokenizer, self.family = model, tokenizer, family
+        self.passes = family  # for rows that are read again; `compiled.CompiledPasses` where asked
         self.backbone = model.get_base_model()
         width = state_size(self.backbone.config)
         self.value_head = ValueHead(width, device=self.device) if with_value_head else None
@@ -249,8 +250,9 @@ class LoraPolicy:
     ) -> Float[Tensor, "N H"]:
         """States behind the real response tokens; columns that are all padding are cut first."""
         queries, tokens = layout.queries, layout.responses
+        family = self.family if frozen is None else self.passes
         with self.frozen_part.use(frozen):
-            hidden = self.family.response_hidden(
+            hidden = family.response_hidden(
                 self.backbone,
                 query_ids[:, queries],
                 query_mask[:, queries],

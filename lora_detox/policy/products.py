@@ -54,6 +54,8 @@ def frozen_linear(module: nn.Linear, plain: Any, x: Tensor) -> Tensor:
 
 def _takes(x: Tensor, weight: Tensor) -> bool:
     """Whether both are plain fp32 tensors of a size for which this CPU prefers oneDNN."""
+    if torch.compiler.is_compiling():  # which cannot ask for threads and the CPU's name
+        return False
     size = weight.numel() if torch.get_num_threads() > 1 else weight.shape[0]
     least = ONEDNN_WEIGHTS if torch.get_num_threads() > 1 else ONEDNN_COLUMNS
     return (

@@ -26,7 +26,7 @@ from lora_detox.builders.training import (
     make_optimizer,
     plan_of,
 )
-from lora_detox.choices import QuantizationType, Ship, Stage, TaskKind
+from lora_detox.choices import Compile, QuantizationType, Ship, Stage, TaskKind
 from lora_detox.clock import Clock
 from lora_detox.embedded.tiny import has_tiny_policy, remove_tiny_policy
 from lora_detox.environment import peak_memory, prepare_process
@@ -36,6 +36,7 @@ from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.machine import resolve_device
 from lora_detox.metrics.diversity import lettered_words
 from lora_detox.policy.adapter import AdapterPlan
+from lora_detox.policy.compiled import check_compiles, compile_passes
 from lora_detox.policy.loading import load_policy
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.policy.preflight import BackbonePlan, check_backbone, resolve_dtype
@@ -227,6 +228,9 @@ def _load_policy(settings: Settings, backbone: BackbonePlan, adapter: AdapterPla
         policy = load_policy(backbone, adapter)
     policy.static_cache = settings.generation.static_cache
     policy.dequantize = settings.quantization.dequantize_for_decoding
+    if settings.policy.compile is not Compile.none:
+        with phase(f"compiling a pass ({settings.policy.compile.value})"):
+            compile_passes(policy, settings.policy.compile)
     return policy
 
 
@@ -235,6 +239,12 @@ def _checked_model(settings: Settings) -> tuple[BackbonePlan, AdapterPlan, Pretr
     backbone, adapter = backbone_plan(settings, policy_path(settings)), adapter_plan(settings)
     check_scorers(settings)
     config = check_backbone(backbone, adapter)
+    check_compiles(
+        settings.policy.compile,
+        settings.device,
+        config,
+        checkpointing=settings.policy.gradient_checkpointing,
+    )
     check_trainer_fits(settings, encoder_decoder=bool(config.is_encoder_decoder))
     check_server(settings, encoder_decoder=bool(config.is_encoder_decoder))
     return backbone, adapter, config

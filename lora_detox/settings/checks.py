@@ -19,6 +19,7 @@ from lora_detox.errors import SettingsError
 from lora_detox.ranges import MOST_STRENGTH, MOST_TOKENS, check_ranges
 from lora_detox.settings.algorithm import AlgorithmSettings
 from lora_detox.settings.budget import BudgetSettings
+from lora_detox.settings.compile_checks import check_compile
 from lora_detox.settings.decoding_checks import check_decodings
 from lora_detox.settings.files import check_names
 from lora_detox.settings.groups import Settings
@@ -68,6 +69,7 @@ def check_settings(settings: Settings) -> None:
     _check_algorithm(settings.algorithm)
     _check_adapter(settings)
     check_sharded(settings)
+    check_compile(settings)
     check_reward_terms(settings)
     for key, scorer in (("reward", settings.reward), ("judge", settings.judge)):
         probe_texts(scorer.probe_texts, f"{key}.probe_texts")

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from lora_detox.choices import (
     AdapterType,
     Combine,
+    Compile,
     Dequantize,
     Dtype,
     Protocol,
@@ -67,6 +68,7 @@ class PolicySettings:
     adapter: str | None = None
     dtype: Dtype = Dtype.auto
     gradient_checkpointing: bool = False
+    compile: Compile = Compile.none
     sharded: bool = False
     allow_fp16_t5: bool = False
     trust_remote_code: bool = False
