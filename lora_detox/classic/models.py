@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 from lora_detox.classic.heads import ValueHead, load_score_head, read_value_head
 from lora_detox.classic.publishing import upload
 from lora_detox.classic.weights import load_backbone
+from lora_detox.policy.anatomy import cache_keyword
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import enable_checkpointing
 from lora_detox.policy.value_head import FILE_NAME
@@ -160,13 +161,14 @@ class PreTrainedModelWrapper(nn.Module):
             (logits, loss, values), and the cache with `return_past_key_values`.
         """
         kwargs["output_hidden_states"] = True
+        keyword = cache_keyword(self.backbone)
         if past_key_values is not None:
-            kwargs["past_key_values"] = past_key_values
+            kwargs[keyword] = past_key_values
         output = self.pretrained_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         states = output.decoder_hidden_states if self.encoder_decoder else output.hidden_states
         hidden = states[-1].to(self.v_head.summary.weight.device)
         result = (output.logits.float(), output.loss, self.v_head(hidden)[..., 0])
-        return (*result, output.past_key_values) if return_past_key_values else result
+        return (*result, getattr(output, keyword)) if return_past_key_values else result
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The wrapped model's `generate`."""

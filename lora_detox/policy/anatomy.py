@@ -5,6 +5,7 @@ stack and the text's configuration one level down, and an encoder-decoder put to
 models keeps a whole language model as decoder.
 """
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -78,6 +79,22 @@ def decoder_stack(model: PreTrainedModel) -> Any:
         if isinstance(stack, nn.Module) and stack is not owner and hasattr(stack, "config"):
             return stack
     raise ValueError(f"{type(model).__name__} has no stack of decoder layers under a known name")
+
+
+def cache_keyword(stack: nn.Module) -> str:
+    """The argument by which a model or stack takes its cache, and names it in its output.
+
+    Transformers 5.24 names it `cache` everywhere, and its models may take the older names without
+    reading them (Mamba did).
+
+    Args:
+        stack: a module with a forward of Transformers.
+
+    Returns:
+        `cache`; before 5.24 `past_key_values`, and `cache_params` of stacks with a state alone.
+    """
+    known = inspect.signature(stack.forward).parameters
+    return next((name for name in ("cache", "cache_params") if name in known), "past_key_values")
 
 
 def layer_list(stack: nn.Module) -> tuple[nn.Module, str]:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PretrainedConfig, PreTrainedModel
 
-from lora_detox.policy.anatomy import decoder_stack, text_config
+from lora_detox.policy.anatomy import cache_keyword, decoder_stack, text_config
 from lora_detox.types import FrozenStates
 
 
@@ -103,6 +103,7 @@ class _DecoderWriting:
         query_mask: Bool[Tensor, "B Q"],
     ) -> None:
         self.decoder = decoder_stack(model)
+        self.cache_keyword = cache_keyword(self.decoder)
         self.start_id = model.config.decoder_start_token_id
         self.mask = query_mask.long()
         self.encoded = encode(model, query_ids, query_mask)
@@ -115,8 +116,8 @@ class _DecoderWriting:
             input_ids=token_ids[:, None],
             encoder_hidden_states=self.encoded,
             encoder_attention_mask=self.mask,
-            past_key_values=self.cache,
             use_cache=True,
+            **{self.cache_keyword: self.cache},
         )
         last: Tensor = output.last_hidden_state[:, -1]
         return last
@@ -181,8 +182,9 @@ class _StackWriting:
     ) -> None:
         self.stack, self.query_ids, self.mask = decoder_stack(model), query_ids, query_mask.long()
         self.cache: Any = DynamicCache(config=text_config(model.config))
+        self.cache_keyword = cache_keyword(self.stack)
         # Mamba keeps a state in place of keys and values; nothing in it is padding any more.
-        self.has_state = "cache_params" in inspect.signature(self.stack.forward).parameters
+        self.has_state = self.cache_keyword == "cache_params" or holds_states_alone(self.cache)
 
     def step(self, token_ids: Int[Tensor, "B"] | None) -> Float[Tensor, "B H"]:
         if token_ids is None:
@@ -195,7 +197,7 @@ class _StackWriting:
             input_ids=ids,
             attention_mask=None if self.has_state and token_ids is not None else self.mask,
             use_cache=True,
-            **{"cache_params" if self.has_state else "past_key_values": self.cache},
+            **{self.cache_keyword: self.cache},
             **_positions(self.stack, positions),
         )
         last: Tensor = output.last_hidden_state[:, -1]
@@ -208,6 +210,14 @@ class _StackWriting:
                 layer.reorder_cache(rows)
             else:
                 layer.batch_select_indices(rows)
+
+
+def holds_states_alone(cache: DynamicCache) -> bool:
+    """Whether every layer of a cache has a state, and none has keys and values."""
+    layers = cache.layers
+    return bool(layers) and all(
+        hasattr(layer, "conv_states") and not hasattr(layer, "keys") for layer in layers
+    )
 
 
 def positions_from_mask(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:

@@ -18,7 +18,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, Sta
 from transformers.cache_utils import StaticLayer
 
 from lora_detox.machine import CACHE_COLUMNS
-from lora_detox.policy.anatomy import decoder_stack, text_config
+from lora_detox.policy.anatomy import cache_keyword, decoder_stack, text_config
 from lora_detox.policy.families import Writing, encode, positions_from_mask
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class _StaticWriting(ABC):
 
     def __init__(self, model: PreTrainedModel, rows: int, columns: int) -> None:
         self.device, self.dtype = model.device, model.dtype
+        self.cache_keyword = cache_keyword(decoder_stack(model))
         self.token_ids = torch.zeros(rows, 1, dtype=torch.long, device=self.device)
         self.kept = torch.arange(rows, device=self.device)
         self.columns = torch.arange(columns, device=self.device)
@@ -161,9 +162,9 @@ class _StaticStack(_StaticWriting):
         output = self.stack(
             input_ids=ids,
             attention_mask=self._additive(allowed),
-            past_key_values=self.cache,
             position_ids=positions,
             use_cache=True,
+            **{self.cache_keyword: self.cache},
         )
         last: Tensor = output.last_hidden_state[:, -1]
         return last
@@ -202,8 +203,8 @@ class _StaticDecoder(_StaticWriting):
             attention_mask=self._additive(allowed),
             encoder_hidden_states=self.encoded,
             encoder_attention_mask=self.query_allowed,
-            past_key_values=self.cache,
             use_cache=True,
+            **{self.cache_keyword: self.cache},
         )
         self.written.add_(1)
         last: Tensor = output.last_hidden_state[:, -1]

@@ -58,6 +58,16 @@ def test_forward_gives_logits_loss_and_values(architecture):
     assert len(forward(model, return_past_key_values=True)) == 4
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["gpt2", "gptj"])
+def test_the_cache_that_it_returns_is_what_was_read(architecture):
+    model = policy(architecture).eval()
+    whole = model(input_ids=IDS)[0]
+    *_, cache = model(input_ids=IDS[:, :-1], use_cache=True, return_past_key_values=True)
+    last = model(input_ids=IDS[:, -1:], past_key_values=cache, use_cache=True)[0]
+    torch.testing.assert_close(last, whole[:, -1:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "t5"])
 def test_bf16(architecture, tmp_path):
     tiny_backbone(architecture).save_pretrained(tmp_path)
