@@ -136,9 +136,21 @@ def _answering(stacks: list[Any], states: Float[Tensor, "1 N H"]) -> Iterator[li
 
 
 class _StackOutput(tuple[Tensor, ...]):
-    """States as the output of a stack: of everything else that may be asked there is None."""
+    """States as the output of a stack: of everything else that may be asked there is None.
+
+    As outputs of Transformers it is a tuple and a mapping: models index it, or unpack it by `**`.
+    """
 
     __slots__ = ()
+
+    def keys(self) -> tuple[str, ...]:
+        return ("last_hidden_state",)
+
+    def __getitem__(self, key: Any) -> Any:
+        return getattr(self, key) if isinstance(key, str) else super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self.keys() else default
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

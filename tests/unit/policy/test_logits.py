@@ -8,6 +8,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from lora_detox.policy.anatomy import decoder_stack, head_owner, state_size, text_config
 from lora_detox.policy.logits import language_logits, own_logits
@@ -96,6 +97,24 @@ def test_the_stack_answers_as_before_once_its_logits_were_taken():
     own_logits(model, states)
     assert "forward" not in vars(decoder_stack(model))
     assert torch.equal(forward(model, ids)[0], first)
+
+
+def test_a_model_may_unpack_what_its_stack_answers(monkeypatch):
+    """As Gemma 3 does from Transformers 5.24 on."""
+    model = tiny("gemma2")
+    _, states = forward(model, torch.tensor([[3, 4, 5]]))
+    expected = own_logits(model, states)
+
+    def unpacking(input_ids, use_cache):
+        output = model.model(input_ids=input_ids, use_cache=use_cache)
+        named = BaseModelOutputWithPast(**output)
+        assert output.get("hidden_states") is None
+        logits = model.lm_head(named["last_hidden_state"])
+        cap = model.config.final_logit_softcapping
+        return CausalLMOutputWithPast(logits=torch.tanh(logits / cap) * cap)
+
+    monkeypatch.setattr(model, "forward", unpacking)
+    torch.testing.assert_close(own_logits(model, states), expected)
 
 
 def test_a_model_put_together_from_two_keeps_its_head_in_the_decoder():
