@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lora_detox.metrics import names
+from lora_detox.metrics.diversity import response_words
 from lora_detox.metrics.frontier import Point
 from lora_detox.report.jsonl import plain, write_text_atomic
 from recipes.lab.subjects import Quality
@@ -84,8 +86,8 @@ def curves_of(runs: Runs) -> Curves:
     (start,) = runs[BASE]
     curves: dict[str, list[list[Setting]]] = defaultdict(list)
     for method in LABELS:
-        names = sorted(name for name in runs if name.split("/")[0] == method)
-        seeds = [runs[name] for name in names]
+        of_method = sorted(name for name in runs if name.split("/")[0] == method)
+        seeds = [runs[name] for name in of_method]
         if method in DECODED and seeds:
             seeds = [[point for points in seeds for point in points]]
         for points in seeds:
@@ -125,6 +127,8 @@ def settings_of(folder: Path, quality: Quality, method: str) -> list[Setting]:
 
 def _point(knob: float, rows: list[dict[str, Any]], quality: Quality) -> Point:
     def column(name: str) -> list[float]:
+        if name == names.RESPONSE_WORDS:  # no column of samples.jsonl
+            return [response_words(row["response"]) for row in rows]
         return [np.nan if row[name] is None else row[name] for row in rows]
 
     kept = {name: column(name) for name in quality.kept}

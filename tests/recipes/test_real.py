@@ -46,13 +46,12 @@ def write_evaluation(folder, points, decoding="plain", relevance=0.2):
                     "model": "m",
                     "set": "in_distribution",
                     "prompt": f"prompt {place}",
-                    "response": "fine words",
+                    "response": "seven fine words of one civil response",
                     "judge_toxicity": float(level[place] * share),
                     "reference_nll": 10 * nats,
                     "response_tokens": 10,
                     "rougeL": None if place == 7 else 0.1 * nats,
                     "relevance": relevance,
-                    "response_words": 7,
                     **({} if strength is None else {"strength": strength}),
                 }
             )
@@ -113,7 +112,7 @@ def test_picture_and_samples_show_every_method(finished):
     picture(start, curves, PERPLEXITY, finished / "picture.png")
     assert (finished / "picture.png").stat().st_size > 10_000
     text = samples(start, curves, PERPLEXITY)
-    assert all(text.count(f"- {LABELS[name]}: fine words") == 4 for name in curves)
+    assert all(text.count(f"- {LABELS[name]}: seven fine words") == 4 for name in curves)
 
 
 def test_summaries_are_compared_by_rouge_where_nothing_of_it_is_lost(finished):
