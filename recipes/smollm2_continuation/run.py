@@ -32,9 +32,9 @@ from recipes.lab.run_queue import Run, Step, execute_all
 
 TRAINING = [
     "adapter.targets=[all-linear]",
-    "algorithm.rollout_batch_size=32",
+    "algorithm.rollout_batch_size=96",
     "algorithm.minibatch_size=32",
-    "algorithm.microbatch_size=32",
+    "algorithm.microbatch_size=16",
     "algorithm.ppo_epochs=2",
     "algorithm.learning_rate=5e-4",
     "algorithm.schedule=linear",
@@ -45,11 +45,10 @@ TRAINING = [
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
     *BUDGET,
-    "budget.controller.start_rollouts=9",
-    "budget.extrapolation=[1.25,1.5,1.75]",
+    "budget.extrapolation=[1.1,1.2,1.35,1.5,1.75,2.0]",
     "evaluation.every=12",
-    "evaluation.validation_prompts=355",
-    "evaluation.validation_samples=1",  # two to one prompt share phrases: distinct-2 falls
+    "evaluation.validation_prompts=300",
+    "evaluation.validation_samples=2",  # relevance has a deviation of 0.13 by response
     "evaluation.test_prompts=50",  # the figures come from stage=evaluate
     "evaluation.audit=null",
     "evaluation.audit_texts=null",
