@@ -73,7 +73,9 @@ def test_a_chat_is_asked_by_its_template():
 @pytest.mark.parametrize("architecture", ["gptj", "t5"])
 def test_the_lines_load_the_adapter_and_write(architecture, quantization, tmp_path, capfd):
     if quantization != "none":
-        pytest.importorskip("bitsandbytes")
+        bits = pytest.importorskip("bitsandbytes")
+        if (architecture, quantization) == ("gptj", "nf4") and bits.functional.has_avx512bf16():
+            pytest.skip("bitsandbytes packs rows by 32 on such a CPU; the miniature's width is 144")
     base = embedded_path(architecture)
     write_adapter(architecture, tmp_path / "adapter", base)
     AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "adapter")
