@@ -4,12 +4,16 @@ The first signal is remembered where a state has to be kept (`deferring`), and n
 minibatches (`end_if_asked`); anywhere else it ends the run where it is. A second one ends the
 process at once. A signal that the process was started to ignore (nohup, a job in the background)
 stays ignored.
+
+Python drops what is raised while an object is being deleted (`__del__`, a weak reference's
+callback). A signal that comes then is sent again a moment later.
 """
 
 import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +24,8 @@ EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 75}
 """Exit status by signal: 128 and its number; Slurm's warning asks to be run again (EX_TEMPFAIL)."""
 _AT_ONCE_AFTER_SECONDS = 0.3
 """A second signal sooner than this is the first one: `timeout` and shells send it twice."""
+_AGAIN_AFTER_SECONDS = 0.01
+"""How soon a signal comes again that Python has dropped."""
 _REQUEUE_SECONDS = 30
 """How long `scontrol` may take."""
 
@@ -51,6 +57,25 @@ class _Listener:
         self.asked: str | None = None
         self.deferred = False
         self._since, self._process = 0.0, os.getpid()
+        self._again: threading.Timer | None = None
+        self._hook = sys.unraisablehook
+
+    def dropped(self, what: "sys.UnraisableHookArgs") -> None:
+        """Send a signal again whose `Interrupted` Python has dropped; print any other error."""
+        if not isinstance(what.exc_value, Interrupted):
+            self._hook(what)
+            return
+        self.asked = None
+        number = signal.Signals[what.exc_value.name]
+        self._again = threading.Timer(_AGAIN_AFTER_SECONDS, os.kill, (self._process, number))
+        self._again.start()
+
+    def close(self) -> None:
+        """Nothing is sent again any more."""
+        if self._again is not None:
+            self._again.cancel()
+        if sys.unraisablehook == self.dropped:
+            sys.unraisablehook = self._hook
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -100,10 +125,12 @@ def listening() -> Iterator[None]:
         if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, listener.receive)
     _listeners.append(listener)
+    sys.unraisablehook = listener.dropped
     try:
         yield
     finally:
         _listeners.remove(listener)
+        listener.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

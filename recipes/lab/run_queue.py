@@ -1,6 +1,7 @@
 """A queue of runs, to be stopped and continued: finished ones are skipped, failed ones listed."""
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -22,6 +23,12 @@ class Step:
 
     command: list[str]
     done: Path
+
+    def clear(self) -> None:
+        """Remove what a stopped run left in a folder of its own, where it cannot go on from it."""
+        folder = self.done.parent
+        if f"hydra.run.dir={folder}" in self.command and "resume=true" not in self.command:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +56,7 @@ def execute(run: Run, *, retry: bool) -> str:
 
     Args:
         run: what to do.
-        retry: begin again what failed before.
+        retry: begin again what failed before, in an empty folder where it left no checkpoint.
 
     Returns:
         `done`, `there` (was finished), `stopped` (by a signal, to be continued), or `failed`; the
@@ -60,11 +67,14 @@ def execute(run: Run, *, retry: bool) -> str:
         return "there"
     if failed.is_file() and not retry:
         return "failed"
+    had_failed = failed.is_file()
     failed.unlink(missing_ok=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     for step in run.steps:
         if step.done.is_file():
             continue
+        if had_failed:
+            step.clear()
         with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
             code = subprocess.run(
                 step.command,

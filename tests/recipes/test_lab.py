@@ -161,3 +161,32 @@ def test_every_run_of_the_lab_composes(shared):
     assert list(compose_settings([*lab, "stage=evaluate", *headline, base]).evaluation.sets) == [
         "toxic", "benign", "wikitext",
     ]  # fmt: skip
+
+
+def test_a_run_that_failed_half_way_is_begun_in_an_empty_folder_again(tmp_path):
+    """A stage refuses a folder in which another run lies; one with a checkpoint goes on in it."""
+    program = (
+        "import pathlib, sys; folder = pathlib.Path(sys.argv[1].removeprefix('hydra.run.dir='))\n"
+        "kept = 'resume=true' in sys.argv\n"
+        "if folder.is_dir() and not kept: sys.exit('holds another run')\n"
+        "folder.mkdir(parents=True, exist_ok=True); (folder / 'begun').touch()\n"
+        "if not (folder / '..' / 'mended').exists(): sys.exit('broken')\n"
+        "(folder / 'summary.json').touch()"
+    )
+
+    def run(*words):
+        folder = tmp_path / "train"
+        command = [sys.executable, "-c", program, f"hydra.run.dir={folder}", *words]
+        step = run_queue.Step(command=command, done=folder / "summary.json")
+        return run_queue.Run(name="one", folder=tmp_path, steps=[step])
+
+    assert run_queue.execute(run(), retry=False) == "failed"
+    (tmp_path / "mended").touch()
+    assert run_queue.execute(run(), retry=False) == "failed"  # nobody asked for it
+    (tmp_path / "train" / "checkpoint").touch()
+    assert run_queue.execute(run("resume=true"), retry=True) == "done"
+    assert (tmp_path / "train" / "checkpoint").exists()
+    (tmp_path / "train" / "summary.json").unlink()
+    (tmp_path / "failed.json").write_text("{}")
+    assert run_queue.execute(run(), retry=True) == "done"
+    assert not (tmp_path / "train" / "checkpoint").exists()

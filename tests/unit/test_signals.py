@@ -1,5 +1,6 @@
 """Signals on real processes that import nothing heavy."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -16,6 +17,14 @@ from lora_detox.signals import Interrupted, deferring, end_if_asked, interruptib
 mode = sys.argv[1]
 try:
     with listening():
+        if mode == "while deleting":
+            class Slow:
+                def __del__(self):
+                    print("ready", flush=True)
+                    time.sleep(1)  # ended by the signal, and what it raises is dropped
+            one = Slow()
+            del one
+            time.sleep(30)
         if mode == "at once":
             print("ready", flush=True)
             time.sleep(30)
@@ -55,6 +64,29 @@ def test_each_signal_has_its_exit_code_and_is_named(mode, name):
     out, said = process.communicate(timeout=20)
     assert (process.returncode, out) == (EXIT_CODES[name], f"stopped by {name}\n")
     assert (f"{name}: ending after this minibatch" in said) == (mode == "waits")
+
+
+def test_a_signal_while_an_object_is_deleted_is_not_lost():
+    process = begin("while deleting")
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, said = process.communicate(timeout=20)
+    assert (process.returncode, out, said) == (143, "stopped by SIGTERM\n", "")
+    assert time.monotonic() - begun < 10
+
+
+def test_other_errors_of_deleting_are_printed_as_ever(monkeypatch):
+    class Broken:
+        def __del__(self):
+            raise ValueError("broken")
+
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with signals.listening():
+        Broken().__del__  # noqa: B018 (deleted here)
+        gc.collect()
+    assert [str(one.exc_value) for one in seen] == ["broken"]
+    assert sys.unraisablehook == seen.append
 
 
 def test_the_exit_codes_are_those_of_a_shell_and_of_a_temporary_failure():
