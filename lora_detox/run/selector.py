@@ -11,7 +11,7 @@ from lora_detox.update import Budget, CollapseGuard
 
 COLLAPSE, OUTSIDE, TARGET = "collapse", "budget", "target"
 """Values of `stopped`, beside "iterations"."""
-_BEST, _GOOD = "best", "good"
+_BEST, _GOOD, _EVALUATED = "best", "good", "evaluated"
 _VALIDATION = "validation"
 """Key of the summary: means on validation prompts of the state that is the result."""
 
@@ -132,31 +132,32 @@ class CheckpointSelector:
     ) -> Iterator[str]:
         """Training is over: try updates at other strengths; all states inside are candidates.
 
-        An end outside the budget is followed back until a state is inside. Then the best state of
-        training is followed further until one is outside. Nothing happens where the end is the
-        result anyway, or has collapsed.
+        An end outside the budget is followed back until a state is inside. The best evaluated state
+        of training, which may be an earlier one, is followed further until one is outside. Nothing
+        happens where the end is the result anyway, or has collapsed.
 
         Args:
             done: iterations behind.
             measure: evaluates what the run would ship on validation prompts.
             fallback: fractions of the way from the start to the end, falling, in (0, 1).
-            extrapolation: strengths of the best state's update, rising, above 1.
+            extrapolation: strengths of the best evaluated state's update, rising, above 1.
 
         Yields:
             What each state is like, in words.
         """
         if self._ships_end or self.stopped == COLLAPSE or not self.budget.bounds:
             return
+        best, kept = self._chosen["chosen_iteration"], self._state.snapshots[_BEST]
         if self._outside:
             for fraction in self._state.interpolate(fallback):
                 excess, message = self._try(done, fraction, measure)
                 yield f"{fraction:.0%} of the way: {message}"
                 if excess is None:
                     break
-        best = self._chosen["chosen_iteration"]
-        if not best or self._chosen["chosen_share"] < 1:  # the start, or a bound is where that ends
+        if not best:  # the start, which has no update
             return
-        self._state.put_back(_BEST)
+        self._state.snapshots[_EVALUATED] = kept
+        self._state.put_back(_EVALUATED)
         for strength in self._state.interpolate(extrapolation):
             excess, message = self._try(best, strength, measure)
             yield f"iteration {best} at {strength:.0%} of its strength: {message}"

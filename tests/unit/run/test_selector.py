@@ -332,6 +332,32 @@ def test_an_end_outside_leaves_the_best_state_to_be_followed(tmp_path):
     assert torch.equal(trial.now()[:adapter], measure.seen[1][:adapter])
 
 
+def test_an_earlier_state_is_followed_where_the_way_back_from_the_end_is_better(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.5)
+    best = trial.now()
+    trial.turn(toxicity=0.01, perplexity=99.0)
+
+    class Falling(Between):
+        def __call__(self):
+            return super().__call__() | {"toxicity": {"mean": 0.4 - 0.1 * len(self.seen)}}
+
+    measure = Falling(trial, [20.0, 20.0, 99.0])
+    messages = list(trial.selector.scale(2, measure, **WAYS))
+    assert messages[0] == "50% of the way: toxicity 0.300, inside the budget"
+    assert messages[1].startswith("iteration 1 at 125% of its strength: toxicity 0.200, inside")
+    assert len(messages) == 3
+    trained = [(n, p) for n, p in trial.policy.model.named_parameters() if p.requires_grad]
+    scale = [torch.full([p.numel()], 1.25 if "lora_B" in n else 1.0) for n, p in trained]
+    adapter = torch.cat(scale)
+    followed = measure.seen[1][: len(adapter)]
+    torch.testing.assert_close(followed, adapter * best[: len(adapter)], rtol=1e-5, atol=1e-6)
+    trial.selector.load_best()
+    assert torch.equal(trial.now()[: len(adapter)], followed)
+    chosen = trial.selector.outcome()["budget"]
+    assert (chosen["chosen_iteration"], chosen["chosen_share"]) == (1, 1.25)
+
+
 def test_the_start_and_a_state_on_the_way_back_are_not_followed_further(tmp_path):
     start = Trial(tmp_path / "start")
     start.turn(toxicity=0.9)
