@@ -183,6 +183,13 @@ class Ship(StrEnum):
     end = "end"
 
 
+class Diversity(StrEnum):
+    """What the multiplier of distinct-2 pays."""
+
+    entropy = "entropy"
+    new_bigrams = "new_bigrams"
+
+
 class LossMean(StrEnum):
     """What weighs the same in the policy loss."""
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lora_detox.advantages import LengthCorrection, RunningMean, ScoreScaler
-from lora_detox.choices import KlControlType, ScoreNorm
+from lora_detox.choices import Diversity, KlControlType, ScoreNorm
 from lora_detox.metrics import names
 from lora_detox.settings import AlgorithmSettings, BudgetSettings, Settings
 from lora_detox.update import (
@@ -14,6 +14,7 @@ from lora_detox.update import (
     Constraint,
     FixedKl,
     KlControl,
+    NewBigrams,
     PenaltyTerm,
     StepControl,
 )
@@ -92,7 +93,9 @@ def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[P
         measured.append((PenaltyTerm.REFERENCE, bound))
     if budget.distinct_2 is not None:
         bound = Bound(measure=names.DISTINCT_2, above=False, allowed=budget.distinct_2)
-        measured.append((PenaltyTerm.SURPRISE, bound))
+        pays_entropy = budget.controller.distinct_2_pays is Diversity.entropy
+        term = PenaltyTerm.SURPRISE if pays_entropy else PenaltyTerm.BIGRAMS
+        measured.append((term, bound))
     if budget.relevance is not None:
         bound = Bound(measure=names.RELEVANCE, above=False, allowed=budget.relevance)
         measured.append((PenaltyTerm.QUALITY, bound))
@@ -105,6 +108,14 @@ def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[P
         )
         measured.append((PenaltyTerm.QUALITY, bound))
     return measured
+
+
+def new_bigrams_of(budget: BudgetSettings) -> NewBigrams | None:
+    """What finds the new pairs of words that are paid for; None where none are."""
+    paid = budget.distinct_2 is not None and (
+        budget.controller.distinct_2_pays is Diversity.new_bigrams
+    )
+    return NewBigrams() if paid else None
 
 
 def _held_words(settings: Settings, length: float | None) -> list[Constraint]:

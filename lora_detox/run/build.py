@@ -280,6 +280,7 @@ def _controls(
         budget=control.budget_of(settings, references=references),
         guard=control.guard_of(settings),
         word_starts=word_starts(policy.tokenizer, policy.vocabulary).to(policy.device),
+        new_bigrams=control.new_bigrams_of(settings.budget),
     )
     every = algorithm.expert.prefix_credit_every
     if every is None:

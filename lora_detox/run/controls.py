@@ -12,7 +12,14 @@ from lora_detox.metrics import names
 from lora_detox.metrics.diversity import lettered_words
 from lora_detox.metrics.quality import RolloutQuality
 from lora_detox.types import Rollout, Scores, UpdateStats
-from lora_detox.update import Budget, CollapseGuard, FixedKl, KlControl, StepControl
+from lora_detox.update import (
+    Budget,
+    CollapseGuard,
+    FixedKl,
+    KlControl,
+    NewBigrams,
+    StepControl,
+)
 
 PrefixCredit = Callable[[Rollout, Float[Tensor, "B"]], Float[Tensor, "B R"]]
 """Rollout and corrected scores [B] -> which tokens changed the score [B, R], score units."""
@@ -46,6 +53,7 @@ class Controls:
         guard: collapse guard; None where there is none.
         credit: which tokens changed the score; None gives each score to its last token alone.
         word_starts: True at tokens of the vocabulary that begin a word [V].
+        new_bigrams: what each word adds to distinct-2; None where nothing is paid for it.
     """
 
     kl: KlControl = field(default_factory=lambda: FixedKl(kl_coef=0.0))
@@ -57,6 +65,7 @@ class Controls:
     guard: CollapseGuard | None = None
     credit: PrefixCredit | None = None
     word_starts: Bool[Tensor, "V"] | None = None
+    new_bigrams: NewBigrams | None = None
 
     def shape(self, rollout: Rollout, scores: Scores, quality: RolloutQuality) -> Shaped:
         """Scores as training sees them, with what is charged and earned beside them.
@@ -76,7 +85,10 @@ class Controls:
         credit = None if self.credit is None else self.credit(rollout, corrected)
         score = self.scaler(corrected)
         begins = None if self.word_starts is None else self.word_starts[rollout.response_ids]
-        bonus = self.budget.token_bonus(rollout, quality.per_response, begins)
+        new = None
+        if self.new_bigrams is not None and begins is not None:
+            new = self.new_bigrams(rollout.response_texts, begins, rollout.response_mask)
+        bonus = self.budget.token_bonus(rollout, quality.per_response, begins, new)
         if credit is not None:
             bonus = bonus + self.scaler.factor * credit
         return Shaped(score, self._kl_coef(), bonus)
@@ -128,7 +140,7 @@ class Controls:
             part.restore(state[name])
 
     def _rewound(self) -> dict[str, Any]:
-        return {
+        rewound = {
             "kl": self.kl,
             "step": self.step,
             "scaler": self.scaler,
@@ -136,3 +148,6 @@ class Controls:
             "baseline": self.baseline,
             "budget": self.budget,
         }
+        if self.new_bigrams is not None:
+            rewound["new_bigrams"] = self.new_bigrams
+        return rewound

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lora_detox.choices import Ship
+from lora_detox.choices import Diversity, Ship
 from lora_detox.limits import CollapseLimits
 from lora_detox.ranges import change, count, fraction, not_negative, positive
 
@@ -17,6 +17,7 @@ class ControllerSettings:
     smoothing: float = fraction(0.3)
     start_rollouts: int = count(3, "rollouts", least=0, most=1000)
     distinct_2_gain: float = positive(1.0)
+    distinct_2_pays: Diversity = Diversity.entropy
     relevance_gain: float = positive(0.3)
     multipliers: dict[str, float] = field(default_factory=dict)
 

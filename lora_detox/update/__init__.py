@@ -1,6 +1,7 @@
 """Stage 5: Rollout + Advantages -> UpdateStats, and new weights."""
 
 from lora_detox.update.average import WeightAverage, write_parameters
+from lora_detox.update.bigrams import NewBigrams
 from lora_detox.update.budget import Bound, Budget, Constraint, PenaltyTerm
 from lora_detox.update.guard import CollapseGuard
 from lora_detox.update.kl_control import AdaptiveKl, FixedKl, KlControl
@@ -15,6 +16,7 @@ __all__ = [
     "Constraint",
     "FixedKl",
     "KlControl",
+    "NewBigrams",
     "PenaltyTerm",
     "PpoPlan",
     "PpoUpdate",

@@ -87,14 +87,15 @@ class PenaltyTerm(StrEnum):
     `word`: every token that begins a word, the w-th word in proportion to 1 / w. A response then
     earns about the log of its words: the second counts for more than the thirtieth. `reference`:
     the reference's logprob of each token, above its mean at the start. `surprise`: minus the
-    policy's own logprob, above the batch's mean, which is an entropy bonus. `quality`: a number per
-    response, relative to the start. `kl`: minus the KL, so the multiplier is added to the KL
-    coefficient.
+    policy's own logprob, above the batch's mean, which is an entropy bonus. `bigrams`: pairs of
+    words that no other response has (`bigrams.NewBigrams`). `quality`: a number per response,
+    relative to the start. `kl`: minus the KL, so the multiplier is added to the KL coefficient.
     """
 
     WORD = "word"
     REFERENCE = "reference"
     SURPRISE = "surprise"
+    BIGRAMS = "bigrams"
     QUALITY = "quality"
     KL = "kl"
 
@@ -211,6 +212,7 @@ class Budget:
         rollout: Rollout,
         quality: Mapping[str, Float[Tensor, "B"]] | None = None,
         begins: Bool[Tensor, "B R"] | None = None,
+        new_bigrams: Float[Tensor, "B R"] | None = None,
     ) -> Float[Tensor, "B R"]:
         """What each token earns beside the score, score units, 0 at padding.
 
@@ -219,6 +221,7 @@ class Budget:
             quality: measure -> one number of each response; what is bound and not in it earns
                 nothing.
             begins: True at tokens that begin a word; None takes every token.
+            new_bigrams: of `NewBigrams`; None where no constraint weighs them.
 
         Returns:
             The sum over the constraints, with the multipliers of the iterations before.
@@ -240,6 +243,8 @@ class Budget:
             elif one.term is PenaltyTerm.SURPRISE:
                 mean = (rollout.logprobs * mask).sum() / tokens
                 bonus -= one.multiplier * per_token * (rollout.logprobs - mean)
+            elif one.term is PenaltyTerm.BIGRAMS and new_bigrams is not None:
+                bonus += one.multiplier * new_bigrams
             elif one.term is PenaltyTerm.QUALITY and name in quality:
                 columns = torch.arange(mask.shape[1], device=mask.device)
                 is_last = columns[None] == mask.sum(dim=1, keepdim=True) - 1

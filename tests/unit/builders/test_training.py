@@ -3,7 +3,7 @@
 import pytest
 
 from lora_detox.api import compose_settings
-from lora_detox.builders.controls import budget_of, kl_control, score_scaler
+from lora_detox.builders.controls import budget_of, kl_control, new_bigrams_of, score_scaler
 from lora_detox.builders.training import learning_rate_schedule
 from lora_detox.choices import KlControlType, Schedule, ScoreNorm
 from lora_detox.limits import CollapseLimits
@@ -12,7 +12,7 @@ from lora_detox.run.controls import Controls
 from lora_detox.settings import AlgorithmSettings
 from lora_detox.settings.algorithm import ExpertSettings, KlSettings
 from lora_detox.settings.checks import HELD_BY
-from lora_detox.update import AdaptiveKl, CollapseGuard, FixedKl, StepControl
+from lora_detox.update import AdaptiveKl, CollapseGuard, FixedKl, PenaltyTerm, StepControl
 
 
 def algorithm(**changes):
@@ -98,6 +98,22 @@ def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_aske
     held = budget_of(compose_settings(asked), references=False).constraints
     assert held[names.TYPICAL_WORDS].most.limit(10.0) == pytest.approx(12.0)
     assert held[names.PERPLEXITY].most is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "term"),
+    [
+        ([], PenaltyTerm.SURPRISE),
+        (["budget.controller.distinct_2_pays=new_bigrams"], PenaltyTerm.BIGRAMS),
+        (["budget.controller.distinct_2_pays=new_bigrams", "budget.distinct_2=null"], None),
+    ],
+)
+def test_what_distinct_2_pays_is_asked_for(asked, term):
+    settings = compose_settings(["task=gptj_continuation", *asked])
+    held = budget_of(settings, references=False).constraints
+    assert (names.DISTINCT_2 in held) == (term is not None)
+    assert term is None or held[names.DISTINCT_2].term is term
+    assert (new_bigrams_of(settings.budget) is not None) == (term is PenaltyTerm.BIGRAMS)
 
 
 def test_multipliers_begin_where_they_are_told_and_move_from_there():
