@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lora_detox.metrics.diversity import word_ngrams
 
-RESPONSES = 512
+RESPONSES = 600
 """So many responses are looked through for the same bigram, those of earlier rollouts among them:
-in a hundred alone one bigram in twenty is there twice, in five hundred one in six."""
+in a hundred alone one bigram in thirteen is there twice, in six hundred one in six."""
 
 
 class NewBigrams:

@@ -25,9 +25,11 @@ BUDGET = [
     "budget.controller.margin=1",
     "budget.controller.start_rollouts=6",
     "budget.controller.damping=10",
-    "budget.controller.multipliers={relevance: 1}",  # one rollout knows relevance to 6.5 % alone
+    # One rollout knows relevance to 6.5 % alone, and distinct-2 to half of what it may lose.
+    "budget.controller.multipliers={relevance: 1, distinct_2: 1}",
     "budget.controller.relevance_gain=0.5",
-    "budget.controller.distinct_2_gain=2.0",
+    "budget.controller.distinct_2_pays=new_bigrams",
+    "budget.controller.distinct_2_gain=5.0",
 ]
 """What a training on SmolLM2 may cost."""
 BUDGET_SUMMARY = [
