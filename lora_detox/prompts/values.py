@@ -25,6 +25,9 @@ _CUT = re.compile(r"['\"}\]]\s+\.\.\.\s+['\"{\[]")
 _WRAPPERS = re.compile(r"\b(?:array|np\.\w+|numpy\.\w+)\(")
 _WRAPPERS_END = re.compile(r"(?:\s*,\s*dtype=\s*[\w.<>]*)?\s*\)")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
+_DEEPEST = 64
+"""Levels of lists and objects in a cell that is read as a value; Python gives up somewhere from
+1,000 to 100,000, by its version."""
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -96,7 +99,20 @@ def _parsed(text: str) -> list[Any] | dict[str, Any] | None:
             value = ast.literal_eval(_as_python(text))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
-    return value if isinstance(value, (list, dict)) and value else None
+    if not isinstance(value, (list, dict)) or not value or _is_deeper(value, _DEEPEST):
+        return None
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects stand in one another deeper than this."""
+    level = [value]
+    for _ in range(levels):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for held in inner for one in held if isinstance(one, (list, dict))]
+        if not level:
+            return False
+    return True
 
 
 def _as_python(text: str) -> str:

@@ -46,7 +46,7 @@ TRAINING = [
     "algorithm.kl.coef=0.05",
     *BUDGET,
     "budget.fallback=[0.95,0.9,0.85,0.8,0.7]",
-    "budget.extrapolation=[1.1,1.2,1.35,1.5,1.75,2.0]",
+    "budget.extrapolation=[1.2,1.4,1.6,1.8,2.0]",
     "evaluation.every=8",
     "evaluation.validation_prompts=300",
     "evaluation.validation_samples=2",  # relevance has a deviation of 0.13 by response

@@ -15,6 +15,9 @@ PROGRAM = """
 import sys, time
 from lora_detox.signals import Interrupted, deferring, end_if_asked, interruptible, listening
 mode = sys.argv[1]
+def wait():
+    for _ in range(600):  # a signal just before one long sleep is looked at after it
+        time.sleep(0.05)
 try:
     with listening():
         if mode == "while deleting":
@@ -24,15 +27,15 @@ try:
                     time.sleep(1)  # ended by the signal, and what it raises is dropped
             one = Slow()
             del one
-            time.sleep(30)
+            wait()
         if mode == "at once":
             print("ready", flush=True)
-            time.sleep(30)
+            wait()
         with deferring():
             if mode == "own code":
                 with interruptible():
                     print("ready", flush=True)
-                    time.sleep(30)
+                    wait()
             print("ready", flush=True)
             for _ in range(600):
                 time.sleep(0.05)

@@ -62,6 +62,8 @@ def test_a_whole_cell_that_spells_a_list_or_an_object_is_one(text, value):
         "['open",
         "[a](http://b.c)",
         "[[" * 5000 + "]]" * 5000,
+        "[" * 65 + "'a'" + "]" * 65,
+        '[{"a": ' * 33 + '"b"' + "}]" * 33,
         "",
         "plain",
     ],
