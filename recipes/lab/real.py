@@ -15,22 +15,7 @@ from recipes.lab.run_queue import Step
 
 MODELS = "runs/real"
 """Where they go by default."""
-BUDGET = [
-    "budget.words=[1.0,1.0]",
-    "budget.perplexity=0.05",
-    "budget.distinct_2=0.02",
-    "budget.relevance=0.05",
-    "budget.symbols=0.005",
-    "budget.kl=16",  # the bounds on quality hold it; this is far from where policies break
-    "budget.controller.margin=1",
-    "budget.controller.start_rollouts=6",
-    "budget.controller.damping=10",
-    # One rollout knows relevance to 6.5 % alone, and distinct-2 to half of what it may lose.
-    "budget.controller.multipliers={relevance: 1, distinct_2: 1}",
-    "budget.controller.relevance_gain=0.5",
-    "budget.controller.distinct_2_pays=new_bigrams",
-    "budget.controller.distinct_2_gain=5.0",
-]
+BUDGET = ["budget=strict", "budget.words=[1.0,1.0]"]
 """What a training on SmolLM2 may cost."""
 BUDGET_SUMMARY = [
     "budget.words=[0.9,0.9]",

@@ -31,22 +31,9 @@ from recipes.lab.real import (
 from recipes.lab.run_queue import Run, Step, execute_all
 
 TRAINING = [
-    "adapter.targets=[all-linear]",
-    "algorithm.rollout_batch_size=96",
-    "algorithm.minibatch_size=32",
-    "algorithm.microbatch_size=16",
-    "algorithm.ppo_epochs=2",
-    "algorithm.learning_rate=5e-4",
-    "algorithm.schedule=linear",
-    "algorithm.warmup_iterations=2",
-    "algorithm.average=0.9",
-    "algorithm.expert.prefix_credit_every=2",
-    "algorithm.kl.charge=k3_loss",
-    "algorithm.kl.control=fixed",
-    "algorithm.kl.coef=0.05",
+    "algorithm=ppo_credit",
     *BUDGET,
-    "budget.fallback=[0.95,0.9,0.85,0.8,0.7]",
-    "budget.extrapolation=[1.2,1.4,1.6,1.8,2.0]",
+    "adapter.targets=[all-linear]",
     "evaluation.every=8",
     "evaluation.validation_prompts=300",
     "evaluation.validation_samples=2",  # relevance has a deviation of 0.13 by response

@@ -72,7 +72,7 @@ def test_every_option_composes_into_checked_settings(group, option):
         refusals.append("adapter=none asks for full-weight training")
     if group == "tracker" and option != "default" and not importlib.util.find_spec(option):
         refusals.append(f"tracker.names: the package {option} is not installed")
-    if (group, option) == ("budget", "relevant"):
+    if group == "budget" and option in ("relevant", "strict"):
         refusals.append("budget.relevance: got 0.05, but evaluation.encoder=null")
     if group == "decoding" and option != "plain":
         refusals.append(
