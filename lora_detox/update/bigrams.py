@@ -2,14 +2,14 @@
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lora_detox.metrics.diversity import word_ngrams
+from lora_detox.text.words import split_words
 
 RESPONSES = 600
 """So many responses are looked through for the same bigram, those of earlier rollouts among them:
@@ -44,7 +44,7 @@ class NewBigrams:
             At the last token of a bigram 1 where it is new and 0 else, minus the mean over the
             rollout, divided by the bigrams of a mean response; 0 at other tokens.
         """
-        bigrams = [[" ".join(pair) for pair in word_ngrams(text, 2)] for text in texts]
+        bigrams = [list(map(" ".join, pairwise(split_words(text)))) for text in texts]
         here = list(chain.from_iterable(bigrams))
         seen = Counter(chain(here, *(earlier for _, earlier in self._before)))
         self._remember(len(texts), here)
