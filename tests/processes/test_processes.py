@@ -34,7 +34,13 @@ RLOO = [
     "evaluation.every=2",
 ]
 GPTJ, T5 = "task=gptj_continuation", "task=flan_summary"
-PPO = ["algorithm.kl.control=adaptive", "algorithm.expert.target_kl=0.1", "budget.ship=end"]
+PPO = [
+    "algorithm.kl.control=adaptive",
+    "algorithm.expert.target_kl=0.1",
+    "budget.ship=end",
+    "budget.controller.distinct_2_pays=new_bigrams",
+    "budget.controller.multipliers={distinct_2: 1.0}",
+]
 ALIKE = {
     "gptj_ppo": [GPTJ, *OPTIONS, *PPO],
     "t5_ppo": [T5, *OPTIONS, *PPO],
