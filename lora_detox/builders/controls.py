@@ -110,11 +110,9 @@ def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[P
     return measured
 
 
-def new_bigrams_of(budget: BudgetSettings) -> NewBigrams | None:
-    """What finds the new pairs of words that are paid for; None where none are."""
-    paid = budget.distinct_2 is not None and (
-        budget.controller.distinct_2_pays is Diversity.new_bigrams
-    )
+def new_bigrams_of(budget: Budget) -> NewBigrams | None:
+    """What finds the new pairs of words that a constraint pays for; None where none does."""
+    paid = any(one.term is PenaltyTerm.BIGRAMS for one in budget.constraints.values())
     return NewBigrams() if paid else None
 
 

@@ -271,16 +271,17 @@ def _controls(
     settings: Settings, policy: LoraPolicy, reward: Scorer, *, references: bool
 ) -> Controls:
     algorithm = settings.algorithm
+    budget = control.budget_of(settings, references=references)
     controls = Controls(
         kl=control.kl_control(algorithm),
         step=control.step_control(algorithm),
         scaler=control.score_scaler(algorithm),
         length=control.length_correction(settings),
         baseline=control.running_mean(algorithm),
-        budget=control.budget_of(settings, references=references),
+        budget=budget,
         guard=control.guard_of(settings),
         word_starts=word_starts(policy.tokenizer, policy.vocabulary).to(policy.device),
-        new_bigrams=control.new_bigrams_of(settings.budget),
+        new_bigrams=control.new_bigrams_of(budget),
     )
     every = algorithm.expert.prefix_credit_every
     if every is None:

@@ -19,8 +19,8 @@ in a hundred alone one bigram in thirteen is there twice, in six hundred one in 
 class NewBigrams:
     """What each word adds to distinct-2, which is unique bigrams / all bigrams (Li et al. 2016).
 
-    A pair of words that no other response has adds 1 to the first number, a pair that is there
-    already adds nothing; each adds 1 to the second.
+    A pair of words that stands nowhere else, in no other response nor again in its own, adds 1 to
+    the first number, a pair that is there already adds nothing; each adds 1 to the second.
 
     Args:
         responses: how many are looked through, at least; the rollout is, whatever its size.
@@ -52,8 +52,9 @@ class NewBigrams:
         if not here:
             return added.to(mask.device)
         mean = sum(seen[pair] == 1 for pair in here) / len(here)
+        begins, real = begins.cpu(), mask.cpu()  # once, not a row at a time
         for row, pairs in enumerate(bigrams):
-            ends = _word_ends(begins[row], mask[row])
+            ends = _word_ends(begins[row], real[row])
             for place, pair in enumerate(pairs, start=1):
                 added[row, ends[min(place, len(ends) - 1)]] += (seen[pair] == 1) - mean
         return (added * (len(texts) / len(here))).to(mask.device)

@@ -110,10 +110,11 @@ def test_distinct_2_has_its_own_gain_and_the_length_is_held_both_ways_where_aske
 )
 def test_what_distinct_2_pays_is_asked_for(asked, term):
     settings = compose_settings(["task=gptj_continuation", *asked])
-    held = budget_of(settings, references=False).constraints
+    budget = budget_of(settings, references=False)
+    held = budget.constraints
     assert (names.DISTINCT_2 in held) == (term is not None)
     assert term is None or held[names.DISTINCT_2].term is term
-    assert (new_bigrams_of(settings.budget) is not None) == (term is PenaltyTerm.BIGRAMS)
+    assert (new_bigrams_of(budget) is not None) == (term is PenaltyTerm.BIGRAMS)
 
 
 def test_multipliers_begin_where_they_are_told_and_move_from_there():
