@@ -47,6 +47,8 @@ PAIRS = "pairs.jsonl"
 """Beside the results: what direction and projection are made from."""
 PEER_RATE = "3e-4"
 """Of TRL 0.11.4; its default of 1.41e-5 is for whole weights and moves LoRA less."""
+UNAUDITED = ["evaluation.audit=null", "evaluation.audit_texts=null"]
+"""No table here is by group of people."""
 SFT = [
     "stage=sft",
     "sft.epochs=1",
@@ -124,6 +126,7 @@ class Queue:
             *steps, _ = self.comparison.peer_run(name, PEER_RATE, seed).steps
             return [*steps, self._judge(name, "plain", adapter, STRENGTHS)]
         sizes = training(self.given.iterations, self.given.batch, seed)
+        sizes.append("evaluation.every=12")  # nothing is chosen by it: the end is judged
         train = self._step(folder / "train", [*sizes, *self.trained[method]])
         return [train, self._judge(name, "plain", adapter, STRENGTHS)]
 
@@ -176,7 +179,7 @@ class Queue:
         return self._step(self.given.out / name / "evaluate", overrides)
 
     def _step(self, folder: Path, overrides: list[str]) -> Step:
-        return stage_step(self.given, self.subject.task, folder, overrides)
+        return stage_step(self.given, [*self.subject.task, *UNAUDITED], folder, overrides)
 
     def _run(self, name: str, steps: list[Step]) -> Run:
         return Run(name=name, folder=self.given.out / name, steps=steps)
