@@ -50,8 +50,8 @@ KERNEL_BYTES, TILES_KERNEL_BYTES = 40 * 2**20, 200 * 2**20
 with and without ONEDNN_PRIMITIVE_CACHE_CAPACITY=8 (memory_plan); with tiles up to 1,024 of 0.2 MB
 each (0013)."""
 ONEDNN_WEIGHTS, ONEDNN_COLUMNS = 2**18, 2048
-"""Numbers of a weight matrix from which `multiplies_by_onednn` holds with several threads, and its
-columns with one: oneDNN takes longer than MKL to begin with a product (0026)."""
+"""Numbers of a weight matrix from which `multiplies_by_onednn` holds, and with one thread of a CPU
+without AVX-512 its columns: oneDNN takes longer than MKL to begin with a product (0026)."""
 CUDA_CONTEXT = 512 * 2**20
 """Bytes. Driver, kernels and cuBLAS workspaces of a process on a GPU; torch's counters do not see
 them (memory_plan)."""
@@ -64,17 +64,10 @@ SLOW_FACTOR = 1.5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Number formats of weights, by the names that settings use."""
 
-_BELOW_BF16 = (
-    "SSE41",
-    "AVX",
-    "AVX2",
-    "AVX2_VNNI",
-    "AVX2_VNNI_2",
-    "AVX512_CORE",
-    "AVX512_CORE_VNNI",
-)
+_BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+_BELOW_BF16 = (*_BELOW_AVX512, "AVX512_CORE", "AVX512_CORE_VNNI")
 _BELOW_TILES = (*_BELOW_BF16, "AVX512_CORE_BF16", "AVX512_CORE_FP16")
-"""Values of ONEDNN_MAX_CPU_ISA that keep oneDNN from using bf16 units, and tiles."""
+"""Values of ONEDNN_MAX_CPU_ISA that keep oneDNN from AVX-512, from bf16 units, and from tiles."""
 
 
 def has_fast_bf16() -> bool:
@@ -110,12 +103,21 @@ def _max_isa() -> str:
 def multiplies_by_onednn() -> bool:
     """Whether oneDNN multiplies fp32 matrices faster than MKL, which PyTorch takes by itself.
 
-    So it does on AMD's CPUs without AVX-512, most with few rows or many columns (0026). Other CPUs
-    have not been measured, or go by bf16.
+    So it does on AMD's CPUs, most with few rows or many columns (0026). Other CPUs have not been
+    measured, or go by bf16.
     """
-    if not torch.backends.mkldnn.is_available() or _max_isa() not in ("", "ALL", "AVX2"):
+    if not torch.backends.mkldnn.is_available() or _max_isa() in ("SSE41", "AVX"):
         return False
-    return _has("avx2") and not _has("avx512_f") and "AuthenticAMD" in _cpu_facts()
+    return _has("avx2") and "AuthenticAMD" in _cpu_facts()
+
+
+@cache
+def onednn_has_avx512() -> bool:
+    """Whether oneDNN multiplies fp32 matrices by AVX-512, for which MKL takes AVX2 on AMD's CPUs.
+
+    Small matrices gain too then, and the products of the backward pass (0026).
+    """
+    return _has("avx512_f") and _max_isa() not in _BELOW_AVX512
 
 
 def _cpu_facts() -> str:

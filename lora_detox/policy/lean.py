@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers.activations import NewGELUActivation
 
 from lora_detox.machine import multiplies_by_onednn
-from lora_detox.policy.products import frozen_linear, linear
+from lora_detox.policy.products import frozen_linear, linear, state_gradient
 
 RMS_NORMS = {"T5LayerNorm", "MT5LayerNorm", "UMT5LayerNorm", "LlamaRMSNorm", "Qwen2RMSNorm"}
 """Classes that compute weight * (x / rms(x)), with the mean square in fp32."""
@@ -132,7 +132,7 @@ class _LoraLinear(torch.autograd.Function):
         gradient_inner = gradient @ low_up
         x_gradient = None
         if ctx.needs_input_grad[0]:
-            x_gradient = (gradient @ weight).addmm_(gradient_inner, low_down)
+            x_gradient = state_gradient(gradient, weight).addmm_(gradient_inner, low_down)
             x_gradient = x_gradient.view(*shape[:-1], -1)
         down_gradient = (gradient_inner.t() @ rows).to(ctx.dtypes[0])
         up_gradient = (gradient.t() @ inner).to(ctx.dtypes[1]).mul_(ctx.scaling)

@@ -1,8 +1,8 @@
 """Products of states with frozen fp32 weights, by oneDNN on CPUs where MKL is slower.
 
-PyTorch multiplies fp32 matrices by MKL. On AMD's CPUs with AVX2 that takes up to 2.7 times as long
-as oneDNN's product of the same matrices, most where rows are few (decoding) or columns are many
-(the output matrix); decision 0026 has the table. Weights stay as they are and are not copied.
+PyTorch multiplies fp32 matrices by MKL. On AMD's CPUs that takes up to 2.7 times as long as
+oneDNN's product of the same matrices, most where rows are few (decoding) or columns are many (the
+output matrix); decision 0026 has the tables. Weights stay as they are and are not copied.
 """
 
 from typing import Any
@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lora_detox.machine import ONEDNN_COLUMNS, ONEDNN_WEIGHTS, multiplies_by_onednn
+from lora_detox.machine import (
+    ONEDNN_COLUMNS,
+    ONEDNN_WEIGHTS,
+    multiplies_by_onednn,
+    onednn_has_avx512,
+)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -29,6 +34,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return functional.linear(x, weight, bias)
+
+
+def state_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of the states of a linear layer from that of its output, itself without gradients.
+
+    Args:
+        gradient: [..., N].
+        weight: of the layer [N, K].
+
+    Returns:
+        [..., K].
+    """
+    if _takes(gradient, weight.t()) and onednn_has_avx512():
+        return linear(gradient, weight.t(), None)
+    return gradient @ weight
 
 
 def frozen_linear(module: nn.Linear, plain: Any, x: Tensor) -> Tensor:
@@ -56,12 +76,12 @@ def _takes(x: Tensor, weight: Tensor) -> bool:
     """Whether both are plain fp32 tensors of a size for which this CPU prefers oneDNN."""
     if torch.compiler.is_compiling():  # which cannot ask for threads and the CPU's name
         return False
-    size = weight.numel() if torch.get_num_threads() > 1 else weight.shape[0]
-    least = ONEDNN_WEIGHTS if torch.get_num_threads() > 1 else ONEDNN_COLUMNS
+    by_weights = torch.get_num_threads() > 1 or onednn_has_avx512()
+    large = weight.numel() >= ONEDNN_WEIGHTS if by_weights else len(weight) >= ONEDNN_COLUMNS
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and size >= least
+        and large
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and multiplies_by_onednn()
@@ -79,4 +99,4 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return gradients[0] @ weight, None, None
+        return state_gradient(gradients[0], weight), None, None

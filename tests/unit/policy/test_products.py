@@ -11,13 +11,14 @@ from lora_detox.types import Sampling
 from tests.tiny import tiny_policy
 
 
-@pytest.fixture
-def by_onednn(monkeypatch):
+@pytest.fixture(params=["AVX2", "AVX-512"])
+def by_onednn(monkeypatch, request):
     """As if this CPU preferred oneDNN; counts the products that it is asked for."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this build of PyTorch has no oneDNN")
     for module in ("lora_detox.policy.products", "lora_detox.policy.lean"):
         monkeypatch.setattr(f"{module}.multiplies_by_onednn", lambda: True)
+    monkeypatch.setattr(products, "onednn_has_avx512", lambda: request.param == "AVX-512")
     for bound in ("ONEDNN_WEIGHTS", "ONEDNN_COLUMNS"):
         monkeypatch.setattr(f"lora_detox.policy.products.{bound}", 1)
     asked = []
@@ -53,7 +54,8 @@ def test_a_frozen_layer_and_the_gradient_of_its_input_are_torchs(by_onednn, shap
     torch.testing.assert_close(own.grad, plain.grad, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-5)
-    assert len(by_onednn) == 2
+    backward = products.onednn_has_avx512()
+    assert [shape[-1] for shape in by_onednn] == [24, *[40] * backward, 24]
 
 
 def test_a_state_that_is_a_view_with_strides_is_read_as_it_is(by_onednn):
@@ -122,9 +124,16 @@ def test_a_policy_and_its_gradient_are_those_without(architecture, by_onednn, mo
 
 
 @pytest.mark.parametrize(
-    ("threads", "columns", "taken"), [(1, 1024, False), (1, 2048, True), (2, 1024, True)]
+    ("threads", "avx512", "columns", "taken"),
+    [
+        (1, False, 1024, False),
+        (1, False, 2048, True),
+        (1, True, 1024, True),
+        (2, False, 1024, True),
+    ],
 )
-def test_small_products_are_left_to_torch(by_onednn, monkeypatch, threads, columns, taken):
+def test_small_products_are_left_to_torch(by_onednn, monkeypatch, threads, avx512, columns, taken):
+    monkeypatch.setattr(products, "onednn_has_avx512", lambda: avx512)
     monkeypatch.setattr(products, "ONEDNN_WEIGHTS", machine.ONEDNN_WEIGHTS)
     monkeypatch.setattr(products, "ONEDNN_COLUMNS", machine.ONEDNN_COLUMNS)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
@@ -137,11 +146,13 @@ def test_small_products_are_left_to_torch(by_onednn, monkeypatch, threads, colum
 @pytest.mark.parametrize(
     ("capabilities", "vendor", "isa", "wanted"),
     [
-        ({"avx2": True}, "AuthenticAMD", "", True),
-        ({"avx2": True}, "AuthenticAMD", "SSE41", False),
-        ({"avx2": True}, "GenuineIntel", "", False),
-        ({"avx2": True, "avx512_f": True}, "AuthenticAMD", "", False),
-        ({}, "AuthenticAMD", "", False),
+        ({"avx2": True}, "AuthenticAMD", "", (True, False)),
+        ({"avx2": True}, "AuthenticAMD", "SSE41", (False, False)),
+        ({"avx2": True}, "GenuineIntel", "", (False, False)),
+        ({"avx2": True, "avx512_f": True}, "AuthenticAMD", "", (True, True)),
+        ({"avx2": True, "avx512_f": True}, "AuthenticAMD", "AVX512_CORE", (True, True)),
+        ({"avx2": True, "avx512_f": True}, "AuthenticAMD", "AVX2", (True, False)),
+        ({}, "AuthenticAMD", "", (False, False)),
     ],
 )
 def test_which_cpus_prefer_onednn(monkeypatch, capabilities, vendor, isa, wanted):
@@ -150,4 +161,5 @@ def test_which_cpus_prefer_onednn(monkeypatch, capabilities, vendor, isa, wanted
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
-    assert machine.multiplies_by_onednn.__wrapped__() is wanted
+    asked = (machine.multiplies_by_onednn, machine.onednn_has_avx512)
+    assert tuple(question.__wrapped__() for question in asked) == wanted
