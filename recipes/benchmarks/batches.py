@@ -10,8 +10,8 @@
     python -m recipes.benchmarks.batches --peer DIR [--batches 64,128,512] [--peer-most 128]
 
 The workloads with one PPO epoch and minibatches of 16 on both sides, which take turns; DIR is a
-virtual environment with TRL 0.11.4. One iteration is counted after one that warms up. Both sides
-use all threads of the machine; let it be idle otherwise. Results go to batches.json.
+virtual environment with TRL 0.11.4 (peer_step.py). One iteration is counted after one that warms
+up. Both sides use all threads of the machine; let it be idle otherwise. Results go to batches.json.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from recipes.benchmarks.run import HERE, PEERS, VARIANTS
+from recipes.benchmarks.run import HERE, VARIANTS
 from recipes.lab.process import printed_json
 from recipes.lab.tables import markdown_table
 
@@ -29,27 +29,25 @@ STORED = HERE / "batches.json"
 MINIBATCH = 16
 
 
-def changed(file: Path, folder: Path, sizes: dict[str, int]) -> Path:
-    """A copy of a workload file with other sizes."""
-    copy = folder / file.name
-    copy.write_text(json.dumps({**json.loads(file.read_text()), **sizes}))
-    return copy
+def sized(name: str, batch: int, folder: Path) -> str:
+    """A copy of a workload file with so many responses an iteration, in a folder."""
+    work = json.loads((HERE / "workloads" / f"{name}.json").read_text(encoding="utf-8"))
+    work |= {"rollout_batch_size": batch, "minibatch_size": MINIBATCH, "ppo_epochs": 1}
+    copy = folder / f"{name}.json"
+    copy.write_text(json.dumps(work), encoding="utf-8")
+    return str(copy)
 
 
-def ours(name: str, variant: str, batch: int, folder: Path) -> dict[str, Any]:
+def ours(workload: str, variant: str) -> dict[str, Any]:
     """One process of our side, with no bound on the tokens of a pass."""
-    sizes = {"rollout_batch_size": batch, "minibatch_size": MINIBATCH, "ppo_epochs": 1}
-    workload = changed(HERE / "workloads" / f"{name}.json", folder, sizes)
-    command = [sys.executable, "-m", "recipes.benchmarks.iteration", str(workload)]
+    command = [sys.executable, "-m", "recipes.benchmarks.iteration", workload]
     return printed_json([*command, "--iterations", "1", *VARIANTS[variant]])
 
 
-def peer(name: str, environment: Path, batch: int, folder: Path) -> dict[str, Any]:
+def peer(workload: str, environment: Path) -> dict[str, Any]:
     """One process of TRL 0.11.4."""
-    sizes = {"batch_size": batch, "mini_batch_size": MINIBATCH, "ppo_epochs": 1, "iterations": 1}
-    workload = changed(PEERS / "workloads" / f"{name}.json", folder, sizes)
-    python = environment / "bin" / "python"
-    return printed_json([str(python), str(PEERS / "trl_classic_step.py"), str(workload)])
+    command = [str(environment / "bin" / "python"), str(HERE / "peer_step.py"), workload]
+    return printed_json([*command, "--iterations", "1"])
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -69,7 +67,7 @@ def main() -> None:
     """Every batch that is not in batches.json yet, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", default="64,128,512")
-    parser.add_argument("--workloads", default="causal_125m,seq2seq_small")
+    parser.add_argument("--workloads", default="causal_125m,seq2seq_small,smollm2_135m")
     parser.add_argument("--variants", default="float32 unbounded,bfloat16 unbounded")
     parser.add_argument("--peer", type=Path, help="environment of TRL 0.11.4")
     parser.add_argument("--peer-most", type=int, default=512, help="largest batch of the peer")
@@ -80,11 +78,12 @@ def main() -> None:
         for batch in map(int, given.batches.split(",")):
             for name in given.workloads.split(","):
                 sides = results.setdefault(f"{name}/{batch}", {})
+                workload = sized(name, batch, folder)
                 for variant in given.variants.split(","):
                     if variant not in sides:
-                        sides[variant] = ours(name, variant, batch, folder)
+                        sides[variant] = ours(workload, variant)
                 if given.peer and batch <= given.peer_most and "TRL 0.11.4" not in sides:
-                    sides["TRL 0.11.4"] = peer(name, given.peer, batch, folder)
+                    sides["TRL 0.11.4"] = peer(workload, given.peer)
                 STORED.write_text(json.dumps(results, indent=2) + "\n")
     print(table(results))
 

@@ -36,6 +36,8 @@ from transformers import (
     GPTJForCausalLM,
     GPTNeoConfig,
     GPTNeoForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
@@ -67,6 +69,9 @@ def build_backbone(work: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
         if work["family"] == "gpt_neo":
             config = GPTNeoConfig(**work["config"], attention_dropout=0.0, embed_dropout=0.0)
             return GPTNeoForCausalLM(config).eval()
+        if work["family"] == "llama":
+            config = LlamaConfig(**work["config"], attn_implementation=attention)
+            return LlamaForCausalLM(config).eval()
         if work["family"] == "gptj":
             config = GPTJConfig(
                 **work["config"],
@@ -212,7 +217,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    work = json.loads(options.workload.read_text())
+    work = json.loads(options.workload.read_text(encoding="utf-8"))
     if options.unbounded:
         work["microbatch_tokens"] = None
     work["overhead"] = options.overhead
