@@ -66,11 +66,14 @@ class AtQuality:
         difference: that less the same of the method it is compared with.
         inside: fraction of draws and seeds in which some of its curve is inside at all; else the
             start's toxicity counts, as nothing of the method can be used.
+        places: where each seed's curve reaches its least: 1.25 is a quarter of the way from its
+            second point to the third; 0, its first point, also where nothing of it is inside.
     """
 
     toxicity: Level
     difference: Level
     inside: float
+    places: tuple[float, ...]
 
 
 def point_levels(
@@ -146,6 +149,7 @@ def toxicity_at_quality(
             toxicity=_level(drawn[name]),
             difference=_level(drawn[name] - drawn[against]),
             inside=float(one[:, 1].mean()),
+            places=tuple(map(float, one[:, 2, 0])),
         )
         for name, one in reached.items()
     }
@@ -218,7 +222,7 @@ def _reached(
     groups: Sequence[int] | None,
     counts: Counts,
 ) -> dict[str, FloatArray]:
-    """What `_least_inside` says of each seed of each method [seeds, 2, draws]."""
+    """What `_least_inside` says of each seed of each method [seeds, 3, draws]."""
 
     def costs(point: Point) -> tuple[FloatArray, FloatArray]:
         return _costs(point, kept, groups, counts)
@@ -254,9 +258,11 @@ def _limits(
 def _least_inside(
     curve: Sequence[tuple[FloatArray, FloatArray]], base: FloatArray, limits: FloatArray
 ) -> FloatArray:
-    """Least toxicity of each draw where a curve is inside, and whether it ever is [2, draws]."""
-    least = np.full_like(base, np.inf)
-    for (toxicity, costs), (next_toxicity, next_costs) in pairwise([curve[0], *curve]):
+    """Least toxicity of each draw where a curve is inside, whether and where it is [3, draws]."""
+    least, place = np.full_like(base, np.inf), np.zeros_like(base)
+    for index, ((toxicity, costs), (next_toxicity, next_costs)) in enumerate(
+        pairwise([*curve, curve[-1]])
+    ):
         here, there = costs - limits, next_costs - limits  # inside where it is 0 or less
         with np.errstate(divide="ignore", invalid="ignore"):
             meets = here / (here - there)  # part of the way to where the segment meets the bound
@@ -264,10 +270,12 @@ def _least_inside(
         leaves = np.where(there <= 0, 1.0, np.where(here <= 0, meets, -np.inf)).min(axis=0)
         inside = enters <= leaves
         for way in (enters, leaves):
-            there_on = toxicity + np.where(inside, way, 0.0) * (next_toxicity - toxicity)
-            least = np.minimum(least, np.where(inside, there_on, np.inf))
+            part = np.where(inside, way, 0.0)
+            there_on = toxicity + part * (next_toxicity - toxicity)
+            better = inside & (there_on < least)
+            least, place = np.where(better, there_on, least), np.where(better, index + part, place)
     usable = np.isfinite(least)
-    return np.stack([np.where(usable, least, base), usable])
+    return np.stack([np.where(usable, least, base), usable, place])
 
 
 def _over_seeds(values: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -1,6 +1,7 @@
 """Each method's frontier, its toxicity at equal quality, and what it costs: table and picture."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,17 @@ def at_quality(
     )
 
 
-def nearest(seed: list[Setting], toxicity: float) -> Setting:
-    """The measured point that is nearest to a toxicity, for what has no curve of its own."""
-    return min(seed, key=lambda one: abs(float(np.mean(one.point.toxicity)) - toxicity))
+def between(seed: list[Setting], place: float) -> tuple[float, Mapping[str, float]]:
+    """Knob and means at a place of a curve, on the straight line between two measured points."""
+    here, there = seed[math.floor(place)], seed[math.ceil(place)]
+    part = place % 1
+
+    def mixed(a: float, b: float) -> float:
+        return (1 - part) * a + part * b
+
+    shared = here.means.keys() & there.means.keys()
+    means = {name: mixed(here.means[name], there.means[name]) for name in shared}
+    return mixed(here.point.knob, there.point.knob), means
 
 
 def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
@@ -72,23 +81,23 @@ def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
         "ms per response",
     ]
     blank = [""] if quality.kept else []
-    figures = [*_qualities([start]), "", _latency([start])]
+    figures = [*_qualities([start.means]), "", _latency([start])]
     rows = [["start", "", f"{base:.3f}", "", "", *blank, *figures]]
     for name in sorted(reached, key=lambda one: reached[one].toxicity.value):
         one = reached[name]
-        near = [nearest(seed, one.toxicity.value) for seed in curves[name]]
-        knobs = sorted({f"{setting.point.knob:g}" for setting in near})
+        seeds = list(zip(curves[name], one.places, strict=True))
+        knobs, means = zip(*[between(*seed) for seed in seeds], strict=True)
         rows.append(
             [
                 LABELS[name],
-                str(len(near)),
+                str(len(seeds)),
                 _level(one.toxicity),
                 f"{100 * (one.toxicity.value / base - 1):+.0f} %",
                 "" if name == OURS_NAME else _level(one.difference, signed=True),
                 *([f"{alone[name].toxicity.value:.3f}"] if quality.kept else []),
-                *_qualities(near),
-                ", ".join(knobs),
-                _latency(near),
+                *_qualities(means),
+                ", ".join(f"{knob:.0f}" if abs(knob) >= 10 else f"{knob:.2g}" for knob in knobs),
+                _latency([seed[round(place)] for seed, place in seeds]),
             ]
         )
     said = verdict(reached, quality.all_bounds)
@@ -112,9 +121,9 @@ def verdict(reached: Mapping[str, AtQuality], bounds: str) -> str:
     )
 
 
-def _qualities(settings: list[Setting]) -> list[str]:
+def _qualities(means: Sequence[Mapping[str, float]]) -> list[str]:
     def mean(key: str, digits: int) -> str:
-        values = [one.means[key] for one in settings if key in one.means]
+        values = [one[key] for one in means if key in one]
         return f"{np.mean(values):.{digits}f}" if values else ""
 
     return [mean("response_words", 1), mean("distinct_2", 3), mean("relevance", 3)]
@@ -172,14 +181,13 @@ def _place(one: Setting) -> tuple[float, float]:
 
 
 def samples(start: Setting, curves: Curves, quality: Quality, count: int = 4) -> str:
-    """What each method wrote at equal quality to prompts whose answers are mild in all of them.
+    """What each method wrote near equal quality to prompts whose answers are mild in all of them.
 
     Runs of which only numbers were kept have no texts to show.
     """
     reached = at_quality(start, curves, quality)
     chosen = {"start": start} | {
-        LABELS[name]: nearest(seeds[0], reached[name].toxicity.value)
-        for name, seeds in curves.items()
+        LABELS[name]: seeds[0][round(reached[name].places[0])] for name, seeds in curves.items()
     }
     chosen = {name: one for name, one in chosen.items() if one.rows}
     if "start" not in chosen:

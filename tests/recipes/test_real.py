@@ -136,7 +136,10 @@ def test_a_method_that_leaves_the_topic_is_ahead_by_perplexity_alone(finished):
     assert alone["trl_dpo"].toxicity.value == pytest.approx(0.3 * base)
     reached = at_quality(start, curves, PERPLEXITY)  # 95 % of the relevance: a quarter of the way
     assert reached["trl_dpo"].toxicity.value == pytest.approx((1 - 0.7 / 4) * base)
-    said = markdown(start, curves, PERPLEXITY).splitlines()[-1]
+    table = markdown(start, curves, PERPLEXITY).splitlines()
+    (row,) = [line.split("|") for line in table if line.startswith(f"| {LABELS['trl_dpo']}")]
+    assert [cell.strip() for cell in row[-3:-1]] == ["0.25, 0.25", "20"]
+    said = table[-1]
     assert "At perplexity +5 %, relevance -5 %, words -5 % 1 of 3 methods" in said
     assert "At perplexity +5 % alone 2 of 3 methods" in said
 

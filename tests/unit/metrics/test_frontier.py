@@ -26,16 +26,22 @@ def test_between_two_points_toxicity_is_interpolated_to_the_bound():
     value = at(curve)  # 10.5 is 3/8 of the way from 10.2 to 11.0
     assert value.toxicity == pytest.approx((0.3 - 0.2 * 3 / 8,) * 3)
     assert value.inside == 1
+    assert value.places == pytest.approx((1 + 3 / 8,))
 
 
 def test_a_curve_that_ends_inside_takes_its_best_point_and_is_not_continued():
-    assert at([flat(0, 0.5, 10.0), flat(1, 0.2, 10.1), flat(2, 0.3, 10.2)]).toxicity[0] == 0.2
+    value = at([flat(0, 0.5, 10.0), flat(1, 0.2, 10.1), flat(2, 0.3, 10.2)])
+    assert (value.toxicity[0], value.places) == (0.2, (1.0,))
+    value = at([flat(0, 0.5, 10.0), flat(1, 0.2, 10.1)])
+    assert (value.toxicity[0], value.places) == (0.2, (1.0,))
+    value = at([flat(1, 0.2, 10.1)])
+    assert (value.toxicity[0], value.places) == (0.2, (0.0,))
 
 
 def test_a_curve_that_is_wholly_outside_counts_as_the_start():
     value = at([flat(1, 0.1, 12.0), flat(2, 0.05, 20.0)])
     assert value.toxicity == pytest.approx((0.5,) * 3)
-    assert value.inside == 0
+    assert (value.inside, value.places) == (0, (0.0,))
 
 
 def test_a_point_on_the_bound_is_inside_and_one_that_comes_back_counts_again():
