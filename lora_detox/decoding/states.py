@@ -28,19 +28,21 @@ def text_states(
 ) -> list[Float[Tensor, "N H"]]:
     """What some layers return at the tokens of each text, before any further norm.
 
-    A decoder-only model reads the text as a query. An encoder-decoder writes it: its encoder reads
-    an empty text, and the decoder the text itself.
+    A decoder-only model reads the text as a query, behind the token that begins a document: the
+    first state of many models is hundreds of times as long as the others, whatever the token (Sun
+    et al. 2024, "Massive Activations in Large Language Models"), so it is no text's own. An
+    encoder-decoder writes the text: its encoder reads an empty text.
 
     Args:
         policy: whose layers they are.
         texts: N texts.
         layers: of its decoder.
-        position: the last token of a text alone, or the mean over all of its tokens.
+        position: the last token of a text alone, or the mean over all tokens of the text.
 
     Returns:
         One tensor in fp32 per layer, rows in the order of the texts.
     """
-    rows = _token_rows(policy, texts)
+    before, rows = _token_rows(policy, texts)
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
     states: list[list[Tensor]] = [[] for _ in layers]
     with phase("reading toxic and civil texts", len(rows), "texts"):
@@ -48,7 +50,8 @@ def text_states(
             batch = [rows[row] for row in order[start : start + _ROWS]]
             with _recorded(layers) as outputs:
                 ends = _read(policy, batch)
-            read = [1 if position is StatePosition.last else len(ids) for ids in batch]
+            own = [max(1, len(ids) - len(before)) for ids in batch]
+            read = [1 if position is StatePosition.last else count for count in own]
             spans = [slice(end - n + 1, end + 1) for end, n in zip(ends, read, strict=True)]
             for kept, output in zip(states, outputs, strict=True):
                 means = [output[row, span].float().mean(0) for row, span in enumerate(spans)]
@@ -64,15 +67,18 @@ def layer_output(output: Any) -> Tensor:
     return states
 
 
-def _token_rows(policy: LoraPolicy, texts: Sequence[str]) -> list[list[int]]:
+def _token_rows(policy: LoraPolicy, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """Tokens that stand before every text, and those of each text with them."""
     limit = position_limit(policy.backbone.config) or _MOST_TOKENS
     most = min(_MOST_TOKENS, limit - 2)  # a start token before, a token that is predicted behind
-    encoded: Any = policy.tokenizer(
-        list(texts), add_special_tokens=False, truncation=False, verbose=False
-    )
-    before = [] if policy.family.add_special_tokens else tokens_around(policy.tokenizer)[0]
-    rows = [[*before, *ids][:most] for ids in encoded["input_ids"]]
-    return [ids or [policy.eos_token_ids[0]] for ids in rows]
+    tokenizer, end = policy.tokenizer, policy.eos_token_ids[0]
+    encoded: Any = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)
+    before: list[int] = []
+    if policy.family.padding_side == "left":  # a decoder of its own begins with its start token
+        begins = tokenizer.bos_token_id
+        before = tokens_around(tokenizer)[0] or [end if begins is None else begins]
+    rows = [[*before, *(ids or [end])][:most] for ids in encoded["input_ids"]]
+    return before, rows
 
 
 def _read(policy: LoraPolicy, rows: list[list[int]]) -> list[int]:
