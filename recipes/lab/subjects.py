@@ -15,13 +15,11 @@ class Quality:
     Attributes:
         measure: perplexity (under the start; less is better) | rougeL (of the references).
         allowed: fraction of the start's.
-        axis: label of the picture's axis.
         kept: further measures of a response, each with the fraction of the start's mean to keep.
     """
 
     measure: str
     allowed: float
-    axis: str
     kept: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -43,13 +41,11 @@ class Quality:
 PERPLEXITY = Quality(
     measure="perplexity",
     allowed=0.05,
-    axis="perplexity under the start",
     kept={names.RELEVANCE: 0.95, names.RESPONSE_WORDS: 0.95},
 )
 ROUGE = Quality(
     measure="rougeL",
     allowed=0.0,
-    axis="ROUGE-L of the references",
     kept={names.RESPONSE_WORDS: 0.9},
 )
 QUALITIES = {"smollm2": PERPLEXITY, "t5_summary": ROUGE}

@@ -87,6 +87,16 @@ DECODED: dict[str, Knob] = {
 """Name of the decoding -> its frontier."""
 FROM_PAIRS = ("direction", "projection")
 """These read pairs of a toxic sentence and its civil rewrite."""
+OURS = (OURS_NAME, "ppo", "rloo", "grpo")
+ADAPTERS = (
+    "best_of_n_sft",
+    "trl_dpo",
+    "trl_grpo",
+    "trl_rloo",
+    PEER,
+    NEGATED_LORA,
+)
+"""Further methods that train an adapter."""
 CONTROLS = ("control_constant", "control_length", "control_random")
 
 LABELS = {

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lora_detox.metrics import names
+from lora_detox.metrics.bootstrap import FloatArray
 from lora_detox.metrics.frontier import AtQuality, Level, toxicity_at_quality
 from recipes.lab.subjects import Quality
 from recipes.lab.tables import markdown_table
@@ -19,9 +23,39 @@ from recipes.method_frontiers.curves import (
     keep_runs,
     read_runs,
 )
-from recipes.method_frontiers.methods import CONTROLS, DECODED, LABELS, OURS_NAME
+from recipes.method_frontiers.methods import (
+    ADAPTERS,
+    CONTROLS,
+    DECODED,
+    LABELS,
+    OURS,
+    OURS_NAME,
+)
 
 RESAMPLES = 1000
+AXES = {
+    "perplexity": ("perplexity under the start", 0.3, 1.5),
+    "rougeL": ("ROUGE-L of the references", 0.7, 1.3),
+    names.RELEVANCE: ("relevance to the prompt", 0.55, 1.4),
+    names.RESPONSE_WORDS: ("words per response", 0.75, 1.25),
+}
+"""Each panel of the picture: its label, and where it ends, as parts of the start's level."""
+
+
+class Family(NamedTuple):
+    """Methods of one colour in the picture."""
+
+    names: tuple[str, ...]
+    colours: str
+    style: str
+
+
+FAMILIES = (
+    Family(OURS, "Blues", "-"),
+    Family(ADAPTERS, "Oranges", "-"),
+    Family(tuple(DECODED), "Greens", "--"),
+    Family(CONTROLS, "Greys", ":"),
+)
 
 
 def at_quality(
@@ -140,44 +174,65 @@ def _level(level: Level, *, signed: bool = False) -> str:
 
 
 def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> None:
-    """Toxicity against quality: each method's mean curve over its seeds."""
-    figure = Figure(figsize=(8.5, 6), layout="constrained")
+    """Toxicity against each bounded measure: the mean curve of each method over its seeds."""
+    bounds = {quality.measure: 1 - quality.allowed, **quality.kept}
+    if start.point.by_perplexity:
+        bounds[quality.measure] = 1 + quality.allowed
+    figure = Figure(figsize=(4.2 * len(bounds), 5.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for place, (name, seeds) in enumerate(curves.items()):
-        length = min(map(len, seeds))
-        levels = np.array([[_place(one) for one in seed[:length]] for seed in seeds]).mean(axis=0)
-        style = "o-" if name == OURS_NAME else "s--" if name in DECODED else ".-"
-        width = 2.5 if name == OURS_NAME else 1.0
-        alpha = 0.4 if name in CONTROLS else 1.0
-        axes.plot(
-            *levels.T,
-            style,
-            lw=width,
-            ms=4,
-            alpha=alpha,
-            color=f"C{place % 10}",
-            label=LABELS[name],
-        )
-    level, toxicity = _place(start)
-    sign = 1 if start.point.by_perplexity else -1
-    axes.plot([level], [toxicity], "k*", ms=12, label="start")
-    axes.axvline(level * (1 + sign * quality.allowed), color="0.5", lw=0.8, ls=":")
-    axes.set_xlim(level * 0.5, level * 2)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{quality.axis} (dotted: the bound of the table)")
-    axes.set_ylabel("mean toxicity by the judge")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=7, ncols=2)
-    figure.savefig(file, dpi=130)
+    panels = np.atleast_1d(figure.subplots(1, len(bounds), sharey=True))
+    base = float(np.mean(start.point.toxicity))
+    for axes, (measure, bound) in zip(panels, bounds.items(), strict=True):
+        level = _measured(start, measure)
+        for name, seeds in curves.items():
+            means = _mean_curve(seeds, measure)
+            axes.plot(*means.T, label=LABELS[name], **_line(name))
+        axes.plot([level], [base], "k*", ms=13, label="start", zorder=5)
+        outside = (level * bound, level * (3 if bound > 1 else -1))
+        axes.axvspan(*outside, color="0.92", lw=0, zorder=0)
+        label, low, high = AXES[measure]
+        axes.set_xlim(level * low, level * high)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.25)
+    panels[0].set_ylim(0, 1.3 * base)
+    panels[0].set_ylabel("mean toxicity by the judge")
+    figure.suptitle("From weak to strong; grey is outside the bound of the table", fontsize=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=4, frameon=False)
+    figure.savefig(file, dpi=110)
 
 
-def _place(one: Setting) -> tuple[float, float]:
-    if one.point.by_perplexity:
-        level = np.exp(np.sum(one.point.nll) / np.sum(one.point.tokens))
-    else:
-        level = np.nanmean(one.point.rouge)
-    return float(level), float(np.mean(one.point.toxicity))
+def _mean_curve(seeds: list[list[Setting]], measure: str) -> FloatArray:
+    """Measure and toxicity of each setting, mean over seeds [settings, 2]."""
+    length = min(map(len, seeds))
+    levels = [
+        [(_measured(one, measure), float(np.mean(one.point.toxicity))) for one in seed[:length]]
+        for seed in seeds
+    ]
+    return np.asarray(np.mean(levels, axis=0))
+
+
+def _measured(one: Setting, measure: str) -> float:
+    """Perplexity, mean ROUGE-L or mean of what is kept, of the responses of a setting."""
+    if measure == "perplexity":
+        return float(np.exp(np.sum(one.point.nll) / np.sum(one.point.tokens)))
+    values = one.point.rouge if measure == "rougeL" else one.point.kept[measure]
+    return float(np.nanmean(values))
+
+
+def _line(name: str) -> dict[str, Any]:
+    """Colour by family and marker within it; ours is thick."""
+    family = next(one for one in FAMILIES if name in one.names)
+    place = family.names.index(name)
+    shade = 0.9 - 0.55 * place / max(len(family.names) - 1, 1)
+    return {
+        "color": colormaps[family.colours](shade),
+        "ls": family.style,
+        "marker": "osD^vP"[place % 6],
+        "ms": 7 if name == OURS_NAME else 4,
+        "lw": 3 if name == OURS_NAME else 1.2,
+        "zorder": 4 if name == OURS_NAME else 3,
+    }
 
 
 def samples(start: Setting, curves: Curves, quality: Quality, count: int = 4) -> str:
