@@ -33,9 +33,12 @@ CPU_OVERHEAD, TILES_OVERHEAD, GPU_OVERHEAD = 64, 256, 4096
 cheaper with tiles and on a GPU, so that a launch is worth more of them (0013)."""
 CPU_BATCH_TOKENS = 1024
 """Tokens. Most in a forward pass of a scorer on a CPU: more do not fit its caches (benchmarks)."""
-CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**23}
-"""Logits that exist at a time, by type of device: 8 and 32 MiB in fp32. A chunk is copied several
-times, which a CPU's caches then hold; a GPU wants large products (benchmarks, 0013)."""
+CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**23}
+"""Logits that exist at a time, by type of device: 16 and 32 MiB in fp32. A product with less of
+them costs nearly as much, as the output matrix is read or reordered for each (benchmarks, 0013)."""
+CACHED_ELEMENTS = 2**18
+"""Logits for each thread of a CPU, 1 MiB in fp32: log_softmax and what follows find them in its
+caches, and their copies are as small."""
 CACHE_COLUMNS = 8
 """Columns of a static key-value cache are a multiple of this, as fused attention on a GPU wants."""
 KERNELS_KEPT = 64
@@ -246,6 +249,13 @@ def pass_overhead(device: torch.device, dtype: torch.dtype) -> int:
 def chunk_elements(device: torch.device) -> int:
     """Logits that may exist at a time on a device."""
     return CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
+
+
+def cached_elements(device: torch.device) -> int:
+    """Logits on which operations one after another find them in a CPU's caches; else a chunk."""
+    if device.type != "cpu":
+        return chunk_elements(device)
+    return CACHED_ELEMENTS * torch.get_num_threads()
 
 
 def kernel_bytes() -> int:

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from lora_detox.machine import cached_elements
+
 LOG = logging.getLogger(__name__)
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 TRIED_COLUMNS = 20_000
@@ -61,7 +63,25 @@ def chunk_stats(
 def plain_stats(
     logits: Float[Tensor, "n V"], ids: Int[Tensor, "n"], with_entropy: bool, with_slope: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same by operations of torch."""
+    """The same by operations of torch, on as many rows at a time as the caches hold."""
+    rows = max(1, cached_elements(logits.device) // logits.shape[-1])
+    if len(logits) <= rows:
+        return _of_rows(logits, ids, with_entropy, with_slope)
+    slope = torch.empty_like(logits) if with_slope else logits.new_empty(0)
+    found = []
+    for begin in range(0, len(logits), rows):
+        part = slice(begin, begin + rows)
+        *numbers, own = _of_rows(logits[part], ids[part], with_entropy, with_slope)
+        if with_slope:
+            slope[part] = own
+        found.append(numbers)
+    logprobs, entropies = map(torch.cat, zip(*found, strict=True))
+    return logprobs, entropies, slope
+
+
+def _of_rows(
+    logits: Float[Tensor, "n V"], ids: Int[Tensor, "n"], with_entropy: bool, with_slope: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     log_p = widened(logits).log_softmax(dim=-1)
     at = ids[:, None]
     logprobs = log_p.gather(-1, at)[:, 0]

@@ -1,12 +1,16 @@
 """What a phase asks of the machine: operations, host synchronisations, weights read, products."""
 
+import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, cast
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from lora_detox.policy import chunk_stats
 
 aten = torch.ops.aten
 ONEDNN_LINEAR = torch.ops.mkldnn._linear_pointwise
@@ -52,7 +56,8 @@ class Counter(TorchDispatchMode):
     """Counts what is dispatched within it, backward passes included.
 
     Torch's own counter of products hooks into modules, which does not go with derivatives that are
-    taken inside of a pass.
+    taken inside of a pass. Token statistics are taken of whole chunks, as on a GPU, not in pieces
+    for the caches of a CPU.
 
     Args:
         weights: parameters of the model; products that read them count their bytes.
@@ -61,7 +66,18 @@ class Counter(TorchDispatchMode):
     def __init__(self, weights: list[Tensor]) -> None:
         super().__init__()
         self.counts = Counts()
+        self._whole_chunks = patch.object(chunk_stats, "cached_elements", lambda _: sys.maxsize)
         self.storages = {weight.untyped_storage().data_ptr() for weight in weights}
+
+    def __enter__(self) -> Self:
+        """Count from here on."""
+        self._whole_chunks.start()
+        return cast(Self, super().__enter__())
+
+    def __exit__(self, *error: Any) -> None:
+        """Count no more."""
+        super().__exit__(*error)
+        self._whole_chunks.stop()
 
     def __torch_dispatch__(
         self,

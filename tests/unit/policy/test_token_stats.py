@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lora_detox.policy.chunk_stats import chunk_stats
 from lora_detox.policy.token_stats import exact_kl, sampling_logits, token_logprobs
 from lora_detox.rollout.sampling import draw, sample_responses
 from lora_detox.types import Sampling
@@ -108,6 +109,37 @@ def random_states(count=9, width=4, vocabulary=12, seed=0):
     weight = torch.randn(width, vocabulary, generator=generator)
     ids = torch.randint(2, vocabulary, (count,), generator=generator)
     return *draws, weight, ids, torch.arange(count)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("with_entropy", "with_slope"), [(True, True), (False, True), (True, False)]
+)
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_a_chunk_in_the_caches_pieces_is_the_chunk(
+    monkeypatch, dtype, with_entropy, with_slope, rows
+):
+    logits = 3 * torch.randn(9, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    logits[:, 3] = -torch.inf
+    ids = torch.arange(9) + 3
+    ids[0] = 0
+    wanted = {"with_entropy": with_entropy, "with_slope": with_slope}
+    whole = chunk_stats(logits, ids, **wanted)
+    seen = []
+    softmax = torch.Tensor.log_softmax
+
+    def counted(part, dim):
+        seen.append(len(part))
+        return softmax(part, dim)
+
+    monkeypatch.setattr(torch.Tensor, "log_softmax", counted)
+    monkeypatch.setattr("lora_detox.policy.chunk_stats.cached_elements", lambda _: 12 * rows)
+    pieces = chunk_stats(logits, ids, **wanted)
+    assert max(seen) == rows
+    assert sum(seen) == len(logits)
+    for one, other in zip(whole, pieces, strict=True):
+        assert torch.equal(one, other)
+    assert pieces.slope.shape == (logits.shape if with_slope else (0,))
 
 
 @pytest.mark.parametrize("grad", [False, True])
