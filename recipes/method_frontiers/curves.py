@@ -96,19 +96,25 @@ def curves_of(runs: Runs) -> Curves:
 
 
 def settings_of(folder: Path, quality: Quality, method: str) -> list[Setting]:
-    """The points of one evaluation: one for each strength, or one at a knob.
+    """The points of a run: one for each strength, or one at a knob.
 
     Args:
-        folder: of the run.
+        folder: of the run; `evaluate` in it has its points, `evaluate_*` those that were added.
         quality: what the columns are that a point needs.
         method: of the run; the folder of a decoding is named by its knob.
     """
-    summary = json.loads((folder / "evaluate" / "summary.json").read_text(encoding="utf-8"))
-    lines = (folder / "evaluate" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    fixed = float(folder.name) if method in DECODED else float(method != BASE)
+    stages = sorted(one.parent for one in folder.glob("evaluate*/summary.json"))
+    return [point for stage in stages for point in _evaluated(stage, quality, fixed)]
+
+
+def _evaluated(stage: Path, quality: Quality, fixed: float) -> list[Setting]:
+    """The points of one evaluation; without strengths, the one at a fixed knob."""
+    summary = json.loads((stage / "summary.json").read_text(encoding="utf-8"))
+    lines = (stage / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     (model,) = summary["models"]
     entries = model.get("frontier") or [{"strength": None, "sets": model["sets"]}]
-    fixed = float(folder.name) if method in DECODED else float(method != BASE)
     found = []
     for entry in entries:
         strength = entry["strength"]
