@@ -34,7 +34,7 @@ def overrides_of(step):
     return [word for word in step.command[3:] if not word.startswith("hydra.run.dir")]
 
 
-def write_evaluation(folder, points, decoding="plain", relevance=0.2):
+def write_evaluation(folder, points, decoding="plain", relevance=0.2, stage="evaluate"):
     """An `evaluate/` as stage=evaluate writes it: strength -> (toxicity of all, nats a token)."""
     rng = np.random.default_rng(0)
     level = rng.uniform(0.2, 0.6, COUNT)
@@ -60,10 +60,10 @@ def write_evaluation(folder, points, decoding="plain", relevance=0.2):
     model = {"name": "m", "decoding": {"name": decoding}, "sets": frontier[-1]["sets"]}
     if None not in points:
         model["frontier"] = frontier
-    (folder / "evaluate").mkdir(parents=True)
-    (folder / "evaluate" / "summary.json").write_text(json.dumps({"models": [model]}))
+    (folder / stage).mkdir(parents=True)
+    (folder / stage / "summary.json").write_text(json.dumps({"models": [model]}))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "evaluate" / "samples.jsonl").write_text(lines)
+    (folder / stage / "samples.jsonl").write_text(lines)
 
 
 @pytest.fixture
@@ -105,6 +105,14 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
         LABELS["ppo_credit"],
         LABELS["bad_words"],
     ]
+
+
+def test_a_frontier_goes_on_with_points_that_were_added(finished):
+    added = finished / "ppo_credit" / "seed1"
+    write_evaluation(added, {0.5: (0.8, 3.0), 2.0: (0.05, 3.6)}, stage="evaluate_more")
+    _, curves = both(finished, PERPLEXITY)
+    assert [one.point.knob for one in curves["ppo_credit"][0]] == [0.0, 1.0, 1.5]
+    assert [one.point.knob for one in curves["ppo_credit"][1]] == [0.0, 0.5, 1.0, 1.5, 2.0]
 
 
 def test_picture_and_samples_show_every_method(finished):
