@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STRENGTHS = "[0.5,1,1.5,2]"
+STRENGTHS = "[0.5,1,1.5,2,3]"
 """Of an adapter that learned to be civil; every curve begins with the base."""
 NEGATED = "[-0.5,-1,-1.5,-2]"
 """Of one that learned to be toxic."""
