@@ -185,7 +185,7 @@ def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> Non
     for axes, (measure, bound) in zip(panels, bounds.items(), strict=True):
         level = _measured(start, measure)
         for name, seeds in curves.items():
-            means = _mean_curve(seeds, measure)
+            means = mean_curve(seeds, measure)
             axes.plot(*means.T, label=LABELS[name], **_line(name))
         axes.plot([level], [base], "k*", ms=13, label="start", zorder=5)
         outside = (level * bound, level * (3 if bound > 1 else -1))
@@ -202,12 +202,16 @@ def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> Non
     figure.savefig(file, dpi=110)
 
 
-def _mean_curve(seeds: list[list[Setting]], measure: str) -> FloatArray:
-    """Measure and toxicity of each setting, mean over seeds [settings, 2]."""
-    length = min(map(len, seeds))
+def mean_curve(seeds: list[list[Setting]], measure: str) -> FloatArray:
+    """Measure and toxicity of each setting that all seeds have, mean over seeds [settings, 2]."""
+    curves = [{one.point.knob: one for one in seed} for seed in seeds]
+    knobs = [knob for knob in curves[0] if all(knob in curve for curve in curves)]
     levels = [
-        [(_measured(one, measure), float(np.mean(one.point.toxicity))) for one in seed[:length]]
-        for seed in seeds
+        [
+            (_measured(curve[knob], measure), float(np.mean(curve[knob].point.toxicity)))
+            for knob in knobs
+        ]
+        for curve in curves
     ]
     return np.asarray(np.mean(levels, axis=0))
 

@@ -15,8 +15,10 @@ from recipes.method_frontiers import run as methods
 from recipes.method_frontiers.curves import curves_of, keep_runs, read_runs
 from recipes.method_frontiers.methods import DECODED, LABELS
 from recipes.method_frontiers.table import (
+    FAMILIES,
     at_quality,
     markdown,
+    mean_curve,
     picture,
     samples,
     verdict,
@@ -113,6 +115,13 @@ def test_a_frontier_goes_on_with_points_that_were_added(finished):
     _, curves = both(finished, PERPLEXITY)
     assert [one.point.knob for one in curves["ppo_credit"][0]] == [0.0, 1.0, 1.5]
     assert [one.point.knob for one in curves["ppo_credit"][1]] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    first, second = curves["ppo_credit"]
+    shared = mean_curve([first], "perplexity")  # the picture: strengths that both seeds have
+    assert mean_curve([second, first], "perplexity") == pytest.approx(shared)
+
+
+def test_every_method_has_a_colour_in_the_picture():
+    assert sorted(name for family in FAMILIES for name in family.names) == sorted(LABELS)
 
 
 def test_picture_and_samples_show_every_method(finished):
