@@ -16,7 +16,7 @@ from lora_detox.metrics.diversity import copied
 from lora_detox.metrics.measure import measure_responses
 from lora_detox.metrics.rewriting import rewrite_columns
 from lora_detox.processes import processes
-from lora_detox.progress import phase
+from lora_detox.progress import advance, phase
 from lora_detox.rollout import Generate, Responses, generate_responses
 from lora_detox.scores import Encoder, score_prompts
 from lora_detox.signals import end_if_asked
@@ -148,15 +148,20 @@ class Evaluator:
         """
         own = responses.logprobs.float().cpu()
         plain = self.generate is generate_responses and self.sampling == Sampling()
-        if self.quantized or not plain:
-            own = self._read(prompts, responses)
+        drawn_is_own = plain and not self.quantized
+        readings = 1 if drawn_is_own or self.policy.is_reference else 2
+        if not drawn_is_own:
+            own = self._read(prompts, responses, readings)
         if self.policy.is_reference:
             return own, own
         with self.policy.reference():
-            return own, self._read(prompts, responses)
+            return own, self._read(prompts, responses, readings)
 
-    def _read(self, prompts: PromptBatch, responses: Responses) -> Tensor:
-        """Logprobs [B, R] by forward passes over the responses, on the CPU."""
+    def _read(self, prompts: PromptBatch, responses: Responses, readings: int) -> Tensor:
+        """Logprobs [B, R] by forward passes over the responses, on the CPU.
+
+        The progress counts `readings` of them as one.
+        """
         logprobs = torch.zeros(responses.mask.shape)
         lengths = prompts.query_mask.sum(dim=1) + responses.mask.sum(dim=1)
 
@@ -166,6 +171,7 @@ class Evaluator:
             batch = (*queries, responses.ids[rows], responses.mask[rows], Sampling())
             outputs = self.policy.respond(*batch, with_entropy=False)
             logprobs[rows.cpu()] = outputs.logprobs.cpu()
+            advance(len(rows) / readings)
 
         own = processes().share(lengths.argsort(descending=True, stable=True))
         for rows in filter(len, own.split(self.batch_size)):

@@ -1,9 +1,9 @@
-"""What methods are compared on: a base with its scorers, prompts and judged sets."""
+"""What methods are compared on: a base with its scorers and prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recipes.lab.overrides import BASE, CIVIL, REWARD, continuation, three_sets
+from recipes.lab.overrides import BASE, CIVIL, REWARD, continuation
 from recipes.lab.real import RealModels
 from recipes.lab.real import continuation as real_continuation
 
@@ -18,7 +18,6 @@ class Bench:
         civil: name of its civil label.
         task: overrides of every run: policy, reward, judge, prompts.
         training: further ones of every training.
-        sets: further ones of stage=evaluate, which add judged sets.
         targets: what the peer's adapters sit on: names of modules by comma, or all-linear.
     """
 
@@ -27,33 +26,29 @@ class Bench:
     civil: str
     task: Sequence[str]
     training: Sequence[str] = ()
-    sets: Sequence[str] = ()
     targets: str = "q_proj,v_proj"
 
 
-def lab_bench(shared: str, *, sets: bool) -> Bench:
+def lab_bench(shared: str) -> Bench:
     """The lab's GPT-J.
 
     Args:
         shared: folder of corpora and models.
-        sets: jigsaw and Wikipedia are judged too, not only held-out RealToxicityPrompts.
     """
     return Bench(
         base=f"{shared}/{BASE}",
         reward=f"{shared}/{REWARD}",
         civil=CIVIL,
         task=continuation(shared),
-        sets=three_sets(shared) if sets else (),
     )
 
 
-def smollm2_bench(models: RealModels, shared: str, *, sets: bool) -> Bench:
+def smollm2_bench(models: RealModels, shared: str) -> Bench:
     """SmolLM2-135M with the classifiers of recipes/real_classifiers, LoRA on all linear layers.
 
     Args:
         models: folders of the models.
         shared: folder of the corpora.
-        sets: jigsaw and Wikipedia are judged too, not only held-out RealToxicityPrompts.
     """
     return Bench(
         base=str(models.policy),
@@ -61,6 +56,5 @@ def smollm2_bench(models: RealModels, shared: str, *, sets: bool) -> Bench:
         civil=CIVIL,
         task=real_continuation(models, shared),
         training=["adapter.targets=[all-linear]"],
-        sets=three_sets(shared) if sets else (),
         targets="all-linear",
     )

@@ -17,10 +17,10 @@ class Comparison:
 
     Attributes:
         out: folder of the results.
-        bench: base, scorers, prompts and judged sets.
+        bench: base, scorers and prompts.
         iterations: of each run.
         batch: scored samples per iteration.
-        prompts: of each judged set.
+        prompts: held out, that are judged.
         peer: environment of TRL 0.11.4, a folder with bin/python; None runs no peer.
     """
 
@@ -42,11 +42,6 @@ class Comparison:
             prompts=given.prompts,
             peer=Path(given.peer) if given.peer else None,
         )
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """What has to be the same for two runs to stand in one table."""
-        return {"iterations": self.iterations, "batch": self.batch, "prompts": self.prompts}
 
     def base_run(self) -> Run:
         """The base alone, which every change is measured from."""
@@ -120,7 +115,6 @@ class Comparison:
             *self.bench.task,
             "stage=evaluate",
             f"evaluation.prompts={self.prompts}",
-            *self.bench.sets,
             evaluated(self.bench.base, adapter, self._name(folder)),
         ]
         return {"folder": str(folder), "evaluate": overrides}

@@ -28,6 +28,6 @@ def comparison_parser(doc: str, out: str) -> argparse.ArgumentParser:
     parser = queue_parser(doc, out)
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--batch", type=int, default=16, help="scored samples per iteration")
-    parser.add_argument("--prompts", type=int, default=200, help="of each judged set")
+    parser.add_argument("--prompts", type=int, default=200, help="held out, that are judged")
     parser.add_argument("--peer", help="environment of TRL 0.11.4 (a folder with bin/python)")
     return parser

@@ -82,7 +82,7 @@ def smollm2(models: RealModels, shared: str) -> Subject:
         models: folders of the models.
         shared: folder of the corpora.
     """
-    bench = smollm2_bench(models, shared, sets=False)
+    bench = smollm2_bench(models, shared)
     return Subject(
         policy=bench.base,
         task=[*bench.task, *bench.training],

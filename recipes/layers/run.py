@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join([*OURS, "peer"]), help="sides, by comma")
     parser.add_argument("--rates", default=",".join(RATES), help="learning rates, by comma")
     given = parser.parse_args()
-    comparison = Comparison.of(given, lab_bench(given.shared, sets=False))
+    comparison = Comparison.of(given, lab_bench(given.shared))
     if not given.report:
         runs = [comparison.base_run()]
         runs += [

@@ -85,7 +85,7 @@ class Queue:
         self.given, self.models = given, models
         self.subject = SUBJECTS[given.model](models, given.shared)
         self.trained = trained(given.model, self.subject.budget)
-        bench = smollm2_bench(models, given.shared, sets=False)
+        bench = smollm2_bench(models, given.shared)
         self.kept = set(kept_runs(given.out))
         self.comparison = Comparison.of(given, bench)  # of TRL 0.11.4, which has SmolLM2 alone
 

@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from lora_detox.api import compose_settings
-from lora_detox.choices import Protocol
 from recipes.lab import overrides
 from recipes.lab.bench import lab_bench, smollm2_bench
 from recipes.lab.comparison import Comparison
@@ -31,7 +28,7 @@ def options_of(run):
 
 def test_finished_runs_of_the_lab_are_still_those_of_their_settings(tmp_path):
     shared = "/corpora"
-    bench = lab_bench(shared, sets=True)
+    bench = lab_bench(shared)
     run = comparison(tmp_path, bench).own_run("grpo/seed2", ["algorithm=grpo"], 2)
     lab = overrides.continuation(shared)
     judged = overrides.evaluated(
@@ -43,7 +40,6 @@ def test_finished_runs_of_the_lab_are_still_those_of_their_settings(tmp_path):
             *lab,
             "stage=evaluate",
             "evaluation.prompts=20",
-            *overrides.three_sets(shared),
             judged,
         ],
         "train": [*lab, *overrides.training(4, 8, 2), "algorithm=grpo"],
@@ -53,10 +49,9 @@ def test_finished_runs_of_the_lab_are_still_those_of_their_settings(tmp_path):
     assert (options["--targets"], options["--civil"]) == ("q_proj,v_proj", "nothate")
 
 
-@pytest.mark.parametrize("sets", [True, False])
-def test_a_comparison_on_smollm2_trains_all_linear_layers_and_judges_its_sets(sets, tmp_path):
+def test_a_comparison_on_smollm2_trains_all_linear_layers(tmp_path):
     models = RealModels(home=Path("/models"))
-    bench = smollm2_bench(models, "/corpora", sets=sets)
+    bench = smollm2_bench(models, "/corpora")
     runs = comparison(tmp_path, bench)
     job = job_of(runs.own_run("rloo/seed1", ["algorithm=rloo"], 1))
     settings = compose_settings(job["train"], tmp_path / "one")
@@ -65,9 +60,6 @@ def test_a_comparison_on_smollm2_trains_all_linear_layers_and_judges_its_sets(se
     assert (settings.algorithm.iterations, settings.algorithm.rollout_batch_size) == (4, 8)
     judged = compose_settings(job["evaluate"], tmp_path / "two")
     assert judged.evaluation.prompts == 20
-    assert judged.evaluation.protocol is (Protocol.three_sets if sets else Protocol.plain)
-    if sets:
-        assert judged.evaluation.sets["toxic"].path == "/corpora/data/jigsaw_balanced.test.jsonl.gz"
     options = options_of(runs.peer_run("peer/seed0", "3e-4", 0))
     assert options["--reward"] == str(models.classifier("reward"))
     assert options["--targets"] == "all-linear"

@@ -9,9 +9,10 @@ import pytest
 from lora_detox.api import compose_settings
 from recipes.headline.goals import TASKS
 from recipes.lab import overrides, run_queue, store
+from recipes.lab.goal_table import write_report
+from recipes.lab.goals import Goal, measures_of
 from recipes.lab.judged import Judged, change_of
 from recipes.layers.verdict import verdict
-from recipes.method_comparison import table
 
 
 def judged(judge, *, nll=2.0, tokens=10.0, distinct=0.9):
@@ -40,17 +41,10 @@ def test_changes_are_relative_to_the_base_and_their_intervals_hold_them():
     assert change.low < change.mean < change.high
 
 
-def test_only_a_whole_interval_beats_a_method_on_both_axes():
-    level = np.linspace(0.1, 0.9, 50)
-    sets = {
-        name: {"in_distribution": judged(level * share, nll=nll)}
-        for name, share, nll in (("good", 0.2, 2.0), ("dear", 0.1, 2.2), ("bad", 0.5, 2.1))
-    }
-    base = {"in_distribution": judged(level)}
-    seeds = {name: [store.Result(sets=one, facts={})] for name, one in sets.items()}
-    words = table.beaten(seeds, base)
-    assert "interval: bad by good.\n" in words
-    assert "Not beaten: good, dear.\n" in words
+GOALS = (
+    Goal(data="in_distribution", label="RTP", measure="judge", most=-0.5),
+    Goal(data="in_distribution", label="RTP", measure="perplexity", most=0.05),
+)
 
 
 def write_run(folder, judge, *, sets, trained):
@@ -80,26 +74,25 @@ def write_run(folder, judge, *, sets, trained):
 
 
 def test_stored_results_give_the_same_table_as_the_runs(tmp_path, capsys):
-    sizes = {"iterations": 40}
+    sizes, sets = {"iterations": 40}, ["in_distribution"]
     first, second = tmp_path / "first", tmp_path / "second"
-    names = list(table.MEASURES)
     level = np.linspace(0.1, 0.9, 40)
-    write_run(first / "base", level, sets=names, trained=False)
+    write_run(first / "base", level, sets=sets, trained=False)
     for seed, share in enumerate((0.4, 0.6)):
-        write_run(first / "ppo" / f"seed{seed}", level * share, sets=names, trained=True)
-    table.write_report(first, ["ppo", "rloo"], sizes)
+        write_run(first / f"seed{seed}", level * share, sets=sets, trained=True)
+    write_report(first, GOALS, sizes)
     said = capsys.readouterr().out
-    assert "| ppo | 2 | -50 %" in said
-    assert "1.25 | 62 |" in said
+    assert "| judge | 0.5 | -60.0 % | -40.0 % | -50.0 % [" in said
+    assert "Inside every bound: 1 of 2 (seed0)." in said
+    assert "seed1: iteration 40 of 40, 1.0 min, KL 1.25." in said
     second.mkdir()
     (second / "results.json").write_text((first / "results.json").read_text())
-    table.write_report(second, ["ppo", "rloo"], sizes)
+    write_report(second, GOALS, sizes)
     assert capsys.readouterr().out == said
     assert (second / "picture.png").stat().st_size > 10_000
-    write_run(second / "rloo" / "seed0", level * 0.2, sets=names, trained=True)
-    assert list(store.collect(second, table.MEASURES, sizes)) == [
-        "base", "ppo/seed0", "ppo/seed1", "rloo/seed0",
-    ]  # fmt: skip
+    write_run(second / "seed2", level * 0.2, sets=sets, trained=True)
+    measures = measures_of(GOALS)
+    assert list(store.collect(second, measures, sizes)) == ["base", "seed0", "seed1", "seed2"]
     with pytest.raises(store.OtherSizesError, match="iterations"):
         store.stored_runs(second, {"iterations": 80})
 

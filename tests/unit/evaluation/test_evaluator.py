@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lora_detox.clock import Clock
+from lora_detox.evaluation import evaluator as module
 from lora_detox.evaluation.evaluator import Evaluator
 from lora_detox.metrics import names
 from lora_detox.metrics.quality import rollout_quality
@@ -88,6 +89,24 @@ def test_kl_is_that_of_recomputed_logprobs(architecture, sampling, moved, passes
     assert bool((kl == 0).all()) is not moved
     nll = torch.tensor(evaluation.per_response[names.REFERENCE_NLL])
     torch.testing.assert_close(nll, -rollout.ref_logprobs.sum(dim=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(greedy=True)], ids=["one", "two"])
+def test_its_progress_goes_on_while_responses_are_read(sampling, monkeypatch):
+    policy = tiny_policy("gptj", moved=True)
+    seen, read, respond = [], [], policy.respond
+    monkeypatch.setattr(module, "advance", seen.append)
+
+    def reading(*args, **kwargs):
+        read.append(len(args[0]))
+        return respond(*args, **kwargs)
+
+    monkeypatch.setattr(policy, "respond", reading)
+    one = replace(evaluator(policy, sampling), batch_size=4)
+    one(tiny_prompts(policy, LENGTHS))
+    assert read == [4, 2] * (len(read) // 2)
+    assert sum(seen) == pytest.approx(len(LENGTHS))
+    assert len(seen) == len(read)
 
 
 def test_another_decoding_is_measured_under_the_policy_itself():
