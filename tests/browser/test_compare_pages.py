@@ -100,6 +100,18 @@ def test_a_phone_shows_verdict_interval_and_candidates_without_scrolling_sideway
             )
 
 
+def test_texts_of_many_models_stay_wide_enough_to_read(browser, pages):
+    wide = """
+        return Array.from(document.querySelectorAll(".samples thead th.side"), one =>
+          one.getBoundingClientRect().width / parseFloat(getComputedStyle(document.body).fontSize))
+    """
+    texts = browser.open(pages["compare"]).run(wide)
+    assert len(texts) == 6
+    assert min(texts) > 9.0
+    frame = browser.open(pages["compare"], PHONE).one(".samples .scroll")
+    assert browser.run("return arguments[0].scrollWidth <= arguments[0].clientWidth", frame)
+
+
 def test_samples_of_several_models_are_searched_and_ordered(browser, pages):
     page = browser.open(pages["compare"])
     sides = page.texts(".samples thead th.side")
