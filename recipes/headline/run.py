@@ -8,7 +8,8 @@
 """Both tasks with five seeds inside their quality budgets, judged on sets that no training saw.
 
     .venv/bin/python -m recipes.headline.run [--task continuation] [--seeds 0,1,2,3,4]
-        [--members 1] [--jobs 2] [--out DIR] [--shared DIR] [--retry] [--report]
+        [--members 1] [--jobs 2] [--out DIR] [--models DIR] [--shared DIR] [--retry]
+        [--report]
 
 Finished runs are skipped, so the command can be stopped and given again. `--report` only makes the
 table, the picture and the samples from what is there. A `TASK/results.json` in `--out` counts as
@@ -22,9 +23,10 @@ from pathlib import Path
 
 from recipes.headline.goals import TASKS, Task
 from recipes.lab.goal_table import write_report
-from recipes.lab.options import queue_parser
+from recipes.lab.options import queue_parser, require_shared
 from recipes.lab.overrides import evaluated
 from recipes.lab.process import ROOT
+from recipes.lab.real import MODELS, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.store import OtherSizesError, stored_runs
 
@@ -35,6 +37,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__, "runs/headline")
     parser.set_defaults(seeds="0,1,2,3,4", jobs=2)
+    models = os.environ.get("MODELS", MODELS)
+    parser.add_argument("--models", default=models, help="folder of recipes/real_classifiers")
     parser.add_argument("--task", choices=sorted(TASKS), help="one of the two")
     parser.add_argument(
         "--members",
@@ -99,22 +103,27 @@ def runs(given: argparse.Namespace, out: Path, name: str) -> list[Run]:
     return [run for run in every if run.folder.name not in stored]
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     given.shared = str(Path(given.shared).resolve())
-    os.environ["SHARED"], os.environ["PYTHON"] = given.shared, sys.executable
+    os.environ |= {"SHARED": given.shared, "MODELS": given.models, "PYTHON": sys.executable}
     out = Path(given.out).resolve()
     tasks = [given.task] if given.task else list(TASKS)
     if not given.report:
+        require_shared(given.shared)
+        if "summary" in tasks:
+            with_classifiers(given.models, given.shared)
         waiting = [run for name in tasks for run in runs(given, out, name)]
-        execute_all(waiting, jobs=given.jobs, retry=given.retry)
+        status = execute_all(waiting, jobs=given.jobs, retry=given.retry)
     for name in tasks:
         write_report(out / name, TASKS[name].goals, sizes_of(given))
+    return status
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except OtherSizesError as error:
         sys.exit(str(error))

@@ -1,6 +1,8 @@
 """Options that the command lines of queues have in common."""
 
 import argparse
+import sys
+from pathlib import Path
 
 
 def queue_parser(doc: str, out: str) -> argparse.ArgumentParser:
@@ -21,6 +23,19 @@ def queue_parser(doc: str, out: str) -> argparse.ArgumentParser:
     parser.add_argument("--retry", action="store_true", help="begin failed runs again")
     parser.add_argument("--report", action="store_true", help="only tables, pictures and samples")
     return parser
+
+
+def require_shared(shared: str) -> None:
+    """End the program where the development corpora and models are not.
+
+    Args:
+        shared: their folder.
+    """
+    if not (Path(shared) / "data").is_dir():
+        sys.exit(
+            f"no corpora in {Path(shared).resolve()}/data, which is where the development data of "
+            "this project should be; --shared DIR names another folder"
+        )
 
 
 def comparison_parser(doc: str, out: str) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recipes.lab.options import require_shared
 from recipes.lab.process import ROOT
 from recipes.lab.run_queue import Step
 
@@ -126,6 +127,7 @@ def real_models(home: str, shared: str) -> RealModels:
     Returns:
         Where everything is.
     """
+    require_shared(shared)
     models = RealModels(home=Path(home).resolve())
     scripts = Path(shared) / "real"
     if not (models.encoder.is_dir() and models.policy.is_dir()):
@@ -133,6 +135,27 @@ def real_models(home: str, shared: str) -> RealModels:
     if not models.labelled("judge").is_file():
         _run([scripts / "make_labelled.py", Path(shared) / "data", models.home / "labelled"])
     return models
+
+
+def with_classifiers(home: str, shared: str) -> RealModels:
+    """The same where recipes/real_classifiers has been run; ends the program where it has not.
+
+    Args:
+        home: as for `real_models`.
+        shared: likewise.
+
+    Returns:
+        Where everything is.
+    """
+    require_shared(shared)
+    models = RealModels(home=Path(home).resolve())
+    missing = [half for half in ("reward", "judge") if not models.classifier(half).is_dir()]
+    if missing:
+        sys.exit(
+            f"no {' and '.join(missing)} classifier in {models.home}/classifiers; first run "
+            "python -m recipes.real_classifiers.run, or say where they are with --models DIR"
+        )
+    return real_models(home, shared)
 
 
 def _run(command: list[Path]) -> None:

@@ -94,23 +94,39 @@ def execute(run: Run, *, retry: bool) -> str:
     return "done"
 
 
-def execute_all(runs: Sequence[Run], *, jobs: int, retry: bool) -> None:
+def execute_all(runs: Sequence[Run], *, jobs: int, retry: bool) -> int:
     """Do every run, `jobs` at a time, one thread each; one line for each.
 
     Args:
         runs: in the order in which they are begun.
         jobs: how many at a time.
         retry: begin again what failed before.
+
+    Returns:
+        The exit status of the queue: 1 where a run failed, else 0.
     """
 
     def one(run: Run) -> str:
         start = time.perf_counter()
         result = execute(run, retry=retry)
-        print(f"{result:8} {run.name}  {time.perf_counter() - start:.0f} s", flush=True)
+        why = f": {_why(run)}" if result == "failed" else ""
+        seconds = time.perf_counter() - start
+        print(f"{result:8} {run.name}  {seconds:.0f} s{why}", flush=True)
         return result
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         results = list(pool.map(one, runs))
-    failed = [run.name for run, result in zip(runs, results, strict=True) if result == "failed"]
-    if failed:
-        print(f"failed: {', '.join(failed)}; see log.txt of each, --retry begins them again")
+    failed = [run for run, result in zip(runs, results, strict=True) if result == "failed"]
+    if not failed:
+        return 0
+    print(
+        f"{len(failed)} of {len(runs)} failed, the first in {failed[0].folder}: log.txt there says "
+        "more, --retry begins them again"
+    )
+    return 1
+
+
+def _why(run: Run) -> str:
+    """What a failed run said last."""
+    failure = json.loads((run.folder / "failed.json").read_text(encoding="utf-8"))
+    return str(failure["message"])

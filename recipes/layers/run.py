@@ -14,9 +14,11 @@ Finished runs are skipped, so the command can be stopped and given again. What "
 stands in README.md and in `verdict.py`.
 """
 
+import sys
+
 from recipes.lab.bench import lab_bench
 from recipes.lab.comparison import Comparison
-from recipes.lab.options import comparison_parser
+from recipes.lab.options import comparison_parser, require_shared
 from recipes.lab.run_queue import Run, execute_all
 from recipes.layers.verdict import write_report
 
@@ -36,14 +38,16 @@ def run_of(comparison: Comparison, side: str, scope: str, rate: str, seed: int) 
     return comparison.own_run(name, own, seed)
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     parser = comparison_parser(__doc__, "runs/layers")
     parser.add_argument("--only", default=",".join([*OURS, "peer"]), help="sides, by comma")
     parser.add_argument("--rates", default=",".join(RATES), help="learning rates, by comma")
     given = parser.parse_args()
     comparison = Comparison.of(given, lab_bench(given.shared))
     if not given.report:
+        require_shared(given.shared)
         runs = [comparison.base_run()]
         runs += [
             run_of(comparison, side, scope, rate, seed)
@@ -53,9 +57,10 @@ def main() -> None:
             for scope in LAYERS
             for rate in given.rates.split(",")
         ]
-        execute_all(runs, jobs=given.jobs, retry=given.retry)
+        status = execute_all(runs, jobs=given.jobs, retry=given.retry)
     write_report(comparison.out, list(LAYERS))
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

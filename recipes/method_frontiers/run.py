@@ -25,7 +25,7 @@ from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.pairs import write_pairs
-from recipes.lab.real import MODELS, RealModels, real_models, stage_step
+from recipes.lab.real import MODELS, RealModels, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.subjects import QUALITIES, SUBJECTS
 from recipes.method_frontiers.curves import BASE, kept_runs
@@ -185,19 +185,21 @@ class Queue:
         return Run(name=name, folder=self.given.out / name, steps=steps)
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     if not given.report:
-        models = real_models(given.models, given.shared)
+        models = with_classifiers(given.models, given.shared)
         queue = Queue(given, models)
         methods = given.only.split(",") if given.only else queue.methods
         if unknown := sorted(set(methods) - set(queue.methods)):
             sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(queue.methods)}")
         write_pairs(Path(given.shared) / "data" / "paradetox.pairs.jsonl.gz", given.out / PAIRS)
-        execute_all(queue.runs(methods), jobs=given.jobs, retry=given.retry)
+        status = execute_all(queue.runs(methods), jobs=given.jobs, retry=given.retry)
     write_report(given.out, QUALITIES[given.model])
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

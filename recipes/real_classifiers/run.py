@@ -40,16 +40,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     shared = str(Path(given.shared).resolve())
-    models = real_models(given.out, shared)
+    models = RealModels(home=Path(given.out).resolve())
     if not given.report:
+        real_models(given.out, shared)
         sets = test_sets(models, Path(shared) / "data")
         runs = [training(models, half, given, sets) for half in LABELS]
-        execute_all(runs, jobs=given.jobs, retry=given.retry)
+        status = execute_all(runs, jobs=given.jobs, retry=given.retry)
     write_report(models)
+    return status
 
 
 def training(
@@ -131,4 +134,4 @@ def windows(text: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

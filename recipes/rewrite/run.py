@@ -20,7 +20,7 @@ from pathlib import Path
 from lora_detox.api import compose_settings
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
-from recipes.lab.real import MODELS, RealModels, real_models
+from recipes.lab.real import MODELS, RealModels, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.rewrite.settings import POLICY, fluency_folder, rewriting, scoring
 from recipes.rewrite.table import write_report
@@ -178,27 +178,23 @@ class Queue:
         return Step(command=command, done=folder / "summary.json")
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     given.shared = str(Path(given.shared).resolve())
     out = Path(given.out)
     template = compose_settings(["task=rewrite"], out / "nothing").task.template
     texts = Texts(folder=out.resolve() / "texts")
     if not given.report:
-        models = real_models(given.models, given.shared)
-        missing = [half for half in ("reward", "judge") if not models.classifier(half).is_dir()]
-        if missing:
-            sys.exit(
-                f"no {' and '.join(missing)} classifier in {models.home}/classifiers: first "
-                "run python -m recipes.real_classifiers.run"
-            )
+        models = with_classifiers(given.models, given.shared)
         source = Path(given.shared) / "data" / "paradetox.pairs.jsonl.gz"
         texts = write_texts(source, texts.folder, test=given.test)
         for group in Queue(given, models, texts).runs():
-            execute_all(group, jobs=given.jobs, retry=given.retry)
+            status = status or execute_all(group, jobs=given.jobs, retry=given.retry)
     write_report(out, texts.pairs("test"), template)
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

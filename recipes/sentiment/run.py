@@ -55,8 +55,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     models = RealModels(home=Path(given.models).resolve())
     wanted = chosen(given, models)
@@ -65,14 +66,15 @@ def main() -> None:
             real_models(given.models, given.shared)
             write_reviews(Path(given.shared) / "data", given.out / "labelled")
             trainings = [classifier(given, models, half) for half in LABELS]
-            execute_all(trainings, jobs=given.jobs, retry=given.retry)
+            status = execute_all(trainings, jobs=given.jobs, retry=given.retry)
         queue = [run for one in wanted for run in runs(given, one)]
-        execute_all(queue, jobs=given.jobs, retry=given.retry)
+        status = status or execute_all(queue, jobs=given.jobs, retry=given.retry)
     write_classifier_table(given.out)
     for one in wanted:
         sizes = {"prompts": given.prompts, "trial": int(given.trial)}
         print(f"\n{one.name}\n")
         write_report(given.out / one.name, one.goals, sizes)
+    return status
 
 
 def chosen(given: argparse.Namespace, models: RealModels) -> list[Example]:
@@ -168,4 +170,4 @@ def write_classifier_table(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,8 +25,8 @@ from recipes.lab.real import (
     MODELS,
     RealModels,
     continuation,
-    real_models,
     stage_step,
+    with_classifiers,
 )
 from recipes.lab.run_queue import Run, Step, execute_all
 
@@ -119,21 +119,17 @@ def evaluation(
     return stage_step(given, task, folder / "evaluate", overrides)
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     given.shared = str(Path(given.shared).resolve())
     if not given.report:
-        models = real_models(given.models, given.shared)
-        missing = [half for half in ("reward", "judge") if not models.classifier(half).is_dir()]
-        if missing:
-            sys.exit(
-                f"no {' and '.join(missing)} classifier in {models.home}/classifiers: first "
-                "run python -m recipes.real_classifiers.run"
-            )
-        execute_all(runs(given, models), jobs=given.jobs, retry=given.retry)
+        models = with_classifiers(given.models, given.shared)
+        status = execute_all(runs(given, models), jobs=given.jobs, retry=given.retry)
     write_report(Path(given.out), goals(), {"iterations": given.iterations})
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

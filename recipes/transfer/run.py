@@ -20,7 +20,7 @@ from pathlib import Path
 
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
-from recipes.lab.real import MODELS, RealModels, continuation, real_models, stage_step
+from recipes.lab.real import MODELS, RealModels, continuation, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, execute_all
 from recipes.transfer.conditions import conditions
 from recipes.transfer.table import write_report
@@ -50,7 +50,13 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
         sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
     adapters: dict[str, Path | None] = {"base": None}
     for seed in given.seeds.split(","):
-        adapters[f"seed{seed}"] = Path(given.adapters).resolve() / f"seed{seed}/train/adapter"
+        folder = Path(given.adapters).resolve() / f"seed{seed}/train/adapter"
+        if not folder.is_dir():
+            sys.exit(
+                f"no adapter in {folder}; first run python -m recipes.smollm2_continuation.run, or "
+                "say with --adapters and --seeds which ones there are"
+            )
+        adapters[f"seed{seed}"] = folder
     queue = []
     for name in names:
         for model, adapter in adapters.items():
@@ -67,14 +73,16 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
     return queue
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     if not given.report:
-        queue = runs(given, real_models(given.models, given.shared))
-        execute_all(queue, jobs=given.jobs, retry=given.retry)
+        queue = runs(given, with_classifiers(given.models, given.shared))
+        status = execute_all(queue, jobs=given.jobs, retry=given.retry)
     write_report(given.out, conditions(given.shared))
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
-from recipes.lab.real import MODELS, real_models, stage_step
+from recipes.lab.real import MODELS, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
 from recipes.lab.subjects import SUBJECTS, Subject
 from recipes.which_lora.table import write_report
@@ -103,15 +103,17 @@ def judged(given: argparse.Namespace, subject: Subject, folder: Path, adapter: P
     return stage_step(given, subject.task, folder / "evaluate", overrides)
 
 
-def main() -> None:
-    """Do what is left to do, then report."""
+def main() -> int:
+    """Do what is left to do, then report; 1 where something failed."""
+    status = 0
     given = arguments()
     if not given.report:
-        models = real_models(given.models, given.shared)
+        models = with_classifiers(given.models, given.shared)
         subject = SUBJECTS[given.model](models, given.shared)
-        execute_all(runs(given, subject), jobs=given.jobs, retry=given.retry)
+        status = execute_all(runs(given, subject), jobs=given.jobs, retry=given.retry)
     write_report(given.out, given.model)
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

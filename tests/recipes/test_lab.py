@@ -128,11 +128,14 @@ def test_the_queue_skips_what_is_done_and_lists_what_fails(tmp_path, capsys):
     good = run("good", touch + f"open({str(count)!r}, 'a').write('x')")
     bad = run("bad", f"open({str(count)!r}, 'a').write('y')\nsys.exit('no luck')")
     for _ in range(2):
-        run_queue.execute_all([good, bad], jobs=2, retry=False)
+        assert run_queue.execute_all([good, bad], jobs=2, retry=False) == 1
     assert sorted(count.read_text()) == ["x", "y"]
     failed = json.loads((tmp_path / "bad" / "failed.json").read_text())
     assert failed == {"code": 1, "message": "no luck"}
-    assert "failed: bad" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("s: no luck\n") == 2
+    assert f"1 of 2 failed, the first in {bad.folder}: log.txt there says more" in said
+    assert run_queue.execute_all([good], jobs=1, retry=True) == 0
     run_queue.execute_all([good, bad], jobs=1, retry=True)
     assert sorted(count.read_text()) == ["x", "y", "y"]
     stopped = run("stopped", "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
