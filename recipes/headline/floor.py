@@ -24,6 +24,7 @@ from lora_detox import api
 from lora_detox.rollout import generate_responses
 from lora_detox.run.build import open_job
 from lora_detox.scores import score_prompts
+from recipes.lab.options import require_shared
 from recipes.lab.overrides import continuation
 
 
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--shared", default="../shared", help="corpora and models")
     parser.add_argument("--samples", type=int, default=8)
     given = parser.parse_args()
+    require_shared(given.shared)
     drawn = draws(given.shared, given.samples)
     start = float(drawn["judge"].mean())
     print(f"start: judge {start:.4f}, {float(drawn['tokens'].mean()):.1f} tokens")
