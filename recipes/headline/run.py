@@ -27,7 +27,7 @@ from recipes.lab.options import queue_parser, require_shared
 from recipes.lab.overrides import evaluated
 from recipes.lab.process import ROOT
 from recipes.lab.real import MODELS, with_classifiers
-from recipes.lab.run_queue import Run, Step, execute_all
+from recipes.lab.run_queue import Run, Step, execute_all, going_on
 from recipes.lab.store import OtherSizesError, stored_runs
 
 MOST_MEMBERS = 4  # whose seeds are apart
@@ -58,9 +58,7 @@ def sizes_of(given: argparse.Namespace) -> dict[str, int]:
 def step(task: Task, folder: Path, overrides: list[str]) -> Step:
     """The single run's own script with further overrides; goes on where one was stopped."""
     script = ROOT / "recipes" / task.recipe / "run.sh"
-    options = ["threads=1", f"hydra.run.dir={folder}", *overrides]
-    if (folder / "config.yaml").is_file():
-        options.append("resume=true")
+    options = ["threads=1", f"hydra.run.dir={folder}", *overrides, *going_on(folder)]
     return Step(command=["bash", str(script), *options], done=folder / "summary.json")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recipes.lab.options import require_shared
 from recipes.lab.process import ROOT
-from recipes.lab.run_queue import Step
+from recipes.lab.run_queue import Step, going_on
 
 MODELS = "runs/real"
 """Where they go by default."""
@@ -111,9 +111,7 @@ def stage_step(
         The step.
     """
     command = [sys.executable, "-m", "lora_detox", *task, *overrides]
-    command += [f"threads={given.threads}", f"hydra.run.dir={folder}"]
-    if any((folder / "checkpoints").glob("iteration_*")):
-        command.append("resume=true")
+    command += [f"threads={given.threads}", f"hydra.run.dir={folder}", *going_on(folder)]
     return Step(command=command, done=folder / "summary.json")
 
 

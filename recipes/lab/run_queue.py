@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_detox.errors import SettingsError
+from lora_detox.run_lock import RUN_FILES, claimed
 from recipes.lab.process import ROOT, environment
 
 
@@ -25,10 +27,32 @@ class Step:
     done: Path
 
     def clear(self) -> None:
-        """Remove what a stopped run left in a folder of its own, where it cannot go on from it."""
+        """Remove what a stopped run left in its folder, where it cannot go on from it.
+
+        Raises:
+            SettingsError: another process is at work there.
+        """
         folder = self.done.parent
-        if f"hydra.run.dir={folder}" in self.command and "resume=true" not in self.command:
-            shutil.rmtree(folder, ignore_errors=True)
+        if f"hydra.run.dir={folder}" not in self.command or "resume=true" in self.command:
+            return
+        left = [folder / name for name in RUN_FILES if (folder / name).exists()]
+        if not left:
+            return
+        with claimed(folder, resume=True):
+            for path in left:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def going_on(folder: Path) -> list[str]:
+    """The override with which a stopped run goes on; none where it left no checkpoint.
+
+    Args:
+        folder: of the run.
+    """
+    return ["resume=true"] if any((folder / "checkpoints").glob("*")) else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +80,7 @@ def execute(run: Run, *, retry: bool) -> str:
 
     Args:
         run: what to do.
-        retry: begin again what failed before, in an empty folder where it left no checkpoint.
+        retry: begin again what failed before.
 
     Returns:
         `done`, `there` (was finished), `stopped` (by a signal, to be continued), or `failed`; the
@@ -67,14 +91,15 @@ def execute(run: Run, *, retry: bool) -> str:
         return "there"
     if failed.is_file() and not retry:
         return "failed"
-    had_failed = failed.is_file()
     failed.unlink(missing_ok=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     for step in run.steps:
         if step.done.is_file():
             continue
-        if had_failed:
+        try:
             step.clear()
+        except SettingsError as error:  # another process is at work there
+            return _failed(run, 1, str(error))
         with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
             code = subprocess.run(
                 step.command,
@@ -88,10 +113,14 @@ def execute(run: Run, *, retry: bool) -> str:
             return "stopped"
         if code or not step.done.is_file():
             lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-            last = (lines.strip().splitlines() or ["no message"])[-1]
-            failed.write_text(json.dumps({"code": code, "message": last[:500]}), encoding="utf-8")
-            return "failed"
+            return _failed(run, code, (lines.strip().splitlines() or ["no message"])[-1])
     return "done"
+
+
+def _failed(run: Run, code: int, why: str) -> str:
+    content = {"code": code, "message": why[:500]}
+    (run.folder / "failed.json").write_text(json.dumps(content), encoding="utf-8")
+    return "failed"
 
 
 def execute_all(runs: Sequence[Run], *, jobs: int, retry: bool) -> int:

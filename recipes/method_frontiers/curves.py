@@ -34,13 +34,11 @@ class Setting:
     Attributes:
         point: toxicity by the judge, likelihood or ROUGE-L, and what is kept, of each response.
         means: over the responses, as `MEANS` names them.
-        seconds: of generation for one response; NaN where it was not measured.
         rows: of `samples.jsonl`; none where only the numbers were kept.
     """
 
     point: Point
     means: Mapping[str, float]
-    seconds: float
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -124,7 +122,6 @@ def _evaluated(stage: Path, quality: Quality, fixed: float) -> list[Setting]:
             Setting(
                 point=_point(fixed if strength is None else strength, own, quality),
                 means={name: numbers[name] for name in MEANS if name in numbers},
-                seconds=numbers.get("seconds_per_response", float("nan")),
                 rows=own,
             )
         )
@@ -184,12 +181,7 @@ def _unpacked(stored: dict[str, Any]) -> Setting:
     point = dict(stored["point"])
     columns = {name: _numbers(point[name]) for name in ("toxicity", "nll", "tokens", "rouge")}
     kept = {name: _numbers(values) for name, values in point["kept"].items()}
-    (seconds,) = _numbers([stored["seconds"]])
-    return Setting(
-        point=Point(knob=point["knob"], **columns, kept=kept),
-        means=stored["means"],
-        seconds=seconds,
-    )
+    return Setting(point=Point(knob=point["knob"], **columns, kept=kept), means=stored["means"])
 
 
 def _numbers(values: list[float | None]) -> list[float]:

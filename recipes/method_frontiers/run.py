@@ -60,13 +60,27 @@ SFT = [
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line; `words` in its place."""
-    parser = comparison_parser(__doc__ or "", "runs/method_frontiers")
+    return parsed(command_line(__doc__ or ""), words)
+
+
+def command_line(doc: str) -> argparse.ArgumentParser:
+    """The options of the queue and of its timing.
+
+    Args:
+        doc: docstring of the program.
+    """
+    parser = comparison_parser(doc, "runs/method_frontiers")
     parser.set_defaults(iterations=24, batch=32, prompts=355)
     parser.add_argument("--model", choices=sorted(SUBJECTS), default="smollm2")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
     parser.add_argument("--only", help="methods, by comma")
     parser.add_argument("--threads", type=int, default=2, help="of each run")
     parser.add_argument("--toxic-steps", type=int, default=200, help="of the toxic LoRA")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, words: list[str] | None) -> argparse.Namespace:
+    """A command line with absolute folders; `out` is that of the model."""
     given = parser.parse_args(words)
     given.shared = str(Path(given.shared).resolve())
     given.out = Path(given.out).resolve() / given.model
@@ -79,10 +93,14 @@ class Queue:
     Args:
         given: the command line.
         models: folders of the models.
+        made: folder of pairs and trained adapters; None means that of the results.
     """
 
-    def __init__(self, given: argparse.Namespace, models: RealModels) -> None:
+    def __init__(
+        self, given: argparse.Namespace, models: RealModels, made: Path | None = None
+    ) -> None:
         self.given, self.models = given, models
+        self.made: Path = made or given.out
         self.subject = SUBJECTS[given.model](models, given.shared)
         self.trained = trained(given.model, self.subject.budget)
         bench = smollm2_bench(models, given.shared)
@@ -97,15 +115,28 @@ class Queue:
 
     def runs(self, methods: list[str]) -> list[Run]:
         """The base, then every method with every seed; not those whose numbers are kept."""
-        queue = [self._run(BASE, [self._judge(BASE, "plain", None)])]
+        queue = [self.base()]
         for seed in map(int, self.given.seeds.split(",")):
             for method in methods:
                 if method in DECODED:
                     if seed == 0:  # nothing is trained, so there is one of each
-                        queue.append(self._decoded(method, DECODED[method]))
+                        queue.append(self.decoded(method, DECODED[method]))
                 else:
                     queue.append(self._run(f"{method}/seed{seed}", self._steps(method, seed)))
         return [run for run in queue if run.steps and run.name not in self.kept]
+
+    def base(self) -> Run:
+        """The start."""
+        return self._run(BASE, [self._judge(BASE, "plain", None)])
+
+    def adapter(self, name: str) -> Run:
+        """An adapter that is there, at strength 1.
+
+        Args:
+            name: of its run, and of this one.
+        """
+        adapter = self.made / name / "train" / "adapter"
+        return self._run(name, [self._judge(name, "plain", adapter)])
 
     def _steps(self, method: str, seed: int) -> list[Step]:
         name = f"{method}/seed{seed}"
@@ -141,18 +172,23 @@ class Queue:
         train = self._step(folder / "train", overrides)
         return [write, train] if self.subject.wants_texts else [train]
 
-    def _decoded(self, method: str, knob: Knob) -> Run:
-        """A decoding at each setting of its knob, in one process each."""
+    def decoded(self, method: str, knob: Knob) -> Run:
+        """A decoding at each setting of its knob, in one process each.
+
+        Args:
+            method: of `DECODED`.
+            knob: its own, or one with fewer settings.
+        """
         steps = []
         for value in knob.values:
             keys = [f"decoding.{key}" for key in knob.fixed]
             keys += [f"decoding.{knob.key}={value}"] if knob.key else []
             if method in FROM_PAIRS:
-                keys.append(f"decoding.examples={self.given.out / PAIRS}")
+                keys.append(f"decoding.examples={self.made / PAIRS}")
             if method == "bad_words":
                 keys.append(f"decoding.examples={self.models.labelled('reward')}")
             if method == "anti_expert":
-                toxic = self.given.out / NEGATED_LORA / "seed0" / "train" / "adapter"
+                toxic = self.made / NEGATED_LORA / "seed0" / "train" / "adapter"
                 keys.append(f"decoding.adapter={toxic}")
             name = f"{method}/{value:g}"
             if name not in self.kept:

@@ -23,6 +23,7 @@ from recipes.method_frontiers.curves import (
     keep_runs,
     read_runs,
 )
+from recipes.method_frontiers.latency import Timed, milliseconds, timed_in
 from recipes.method_frontiers.methods import (
     ADAPTERS,
     CONTROLS,
@@ -96,8 +97,15 @@ def between(seed: list[Setting], place: float) -> tuple[float, Mapping[str, floa
     return mixed(here.point.knob, there.point.knob), means
 
 
-def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
-    """One row per method, least toxicity inside every bound first."""
+def markdown(start: Setting, curves: Curves, quality: Quality, timed: Timed) -> str:
+    """One row per method, least toxicity inside every bound first.
+
+    Args:
+        start: what every curve begins with.
+        curves: of the methods.
+        quality: the bounds.
+        timed: milliseconds of a response; empty leaves them out.
+    """
     reached = at_quality(start, curves, quality)
     alone = at_quality(start, curves, quality, kept=False)
     base = float(np.mean(start.point.toxicity))
@@ -115,7 +123,7 @@ def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
         "ms per response",
     ]
     blank = [""] if quality.kept else []
-    figures = [*_qualities([start.means]), "", _latency([start])]
+    figures = [*_qualities([start.means]), "", milliseconds(timed, BASE, [0])]
     rows = [["start", "", f"{base:.3f}", "", "", *blank, *figures]]
     for name in sorted(reached, key=lambda one: reached[one].toxicity.value):
         one = reached[name]
@@ -131,7 +139,7 @@ def markdown(start: Setting, curves: Curves, quality: Quality) -> str:
                 *([f"{alone[name].toxicity.value:.3f}"] if quality.kept else []),
                 *_qualities(means),
                 ", ".join(f"{knob:.0f}" if abs(knob) >= 10 else f"{knob:.2g}" for knob in knobs),
-                _latency([seed[round(place)] for seed, place in seeds]),
+                milliseconds(timed, name, knobs),
             ]
         )
     said = verdict(reached, quality.all_bounds)
@@ -161,11 +169,6 @@ def _qualities(means: Sequence[Mapping[str, float]]) -> list[str]:
         return f"{np.mean(values):.{digits}f}" if values else ""
 
     return [mean("response_words", 1), mean("distinct_2", 3), mean("relevance", 3)]
-
-
-def _latency(settings: list[Setting]) -> str:
-    seconds = [one.seconds for one in settings if np.isfinite(one.seconds)]
-    return f"{1000 * np.median(seconds):.0f}" if seconds else ""
 
 
 def _level(level: Level, *, signed: bool = False) -> str:
@@ -273,7 +276,7 @@ def write_report(out: Path, quality: Quality) -> None:
     if not curves:
         print("no method is finished yet")
         return
-    text = markdown(start, curves, quality)
+    text = markdown(start, curves, quality, timed_in(out))
     (out / "table.md").write_text(text, encoding="utf-8")
     (out / "samples.md").write_text(samples(start, curves, quality), encoding="utf-8")
     picture(start, curves, quality, out / "picture.png")

@@ -18,7 +18,7 @@ from typing import Any
 from lora_detox.report.jsonl import write_text_atomic
 from recipes.lab.options import queue_parser
 from recipes.lab.real import MODELS, RealModels, real_models
-from recipes.lab.run_queue import Run, Step, execute_all
+from recipes.lab.run_queue import Run, Step, execute_all, going_on
 from recipes.real_classifiers.table import write_report
 
 LABELS = {"reward": "[nothate,hate]", "judge": "[neutral,toxic]"}
@@ -83,9 +83,8 @@ def training(
         "threads=1",
         *given.overrides,
     ]
-    if (folder / "config.yaml").is_file():
-        overrides.append("resume=true")
     command = [sys.executable, "-m", "lora_detox", *overrides, f"hydra.run.dir={folder}"]
+    command += going_on(folder)
     return Run(
         name=half, folder=folder, steps=[Step(command=command, done=folder / "summary.json")]
     )

@@ -21,7 +21,7 @@ from lora_detox.api import compose_settings
 from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
 from recipes.lab.real import MODELS, RealModels, with_classifiers
-from recipes.lab.run_queue import Run, Step, execute_all
+from recipes.lab.run_queue import Run, Step, execute_all, going_on
 from recipes.rewrite.settings import POLICY, fluency_folder, rewriting, scoring
 from recipes.rewrite.table import write_report
 from recipes.rewrite.texts import Texts, write_texts
@@ -171,10 +171,7 @@ class Queue:
 
     def _stage(self, overrides: list[str], folder: Path) -> Step:
         command = [sys.executable, "-m", "lora_detox", *overrides]
-        command += [f"threads={self.given.threads}", f"hydra.run.dir={folder}"]
-        stopped = (folder / "config.yaml").is_file() and "stage=evaluate" not in overrides
-        if stopped:
-            command.append("resume=true")
+        command += [f"threads={self.given.threads}", f"hydra.run.dir={folder}", *going_on(folder)]
         return Step(command=command, done=folder / "summary.json")
 
 

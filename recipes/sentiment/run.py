@@ -113,8 +113,6 @@ def classifier(given: argparse.Namespace, models: RealModels, half: str) -> Run:
     else:
         overrides += [f"reward_model.test_sets.{name}={file}" for name, file in sets.items()]
     step = stage_step(given, [], folder, overrides)
-    if (folder / "config.yaml").is_file() and "resume=true" not in step.command:
-        step.command.append("resume=true")
     return Run(name=f"classifier {half}", folder=folder, steps=[step])
 
 

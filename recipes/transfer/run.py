@@ -50,13 +50,7 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
         sys.exit(f"--only: got {', '.join(unknown)}; want some of {', '.join(known)}")
     adapters: dict[str, Path | None] = {"base": None}
     for seed in given.seeds.split(","):
-        folder = Path(given.adapters).resolve() / f"seed{seed}/train/adapter"
-        if not folder.is_dir():
-            sys.exit(
-                f"no adapter in {folder}; first run python -m recipes.smollm2_continuation.run, or "
-                "say with --adapters and --seeds which ones there are"
-            )
-        adapters[f"seed{seed}"] = folder
+        adapters[f"seed{seed}"] = Path(given.adapters).resolve() / f"seed{seed}/train/adapter"
     queue = []
     for name in names:
         for model, adapter in adapters.items():
@@ -73,12 +67,25 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
     return queue
 
 
+def require_adapters(given: argparse.Namespace) -> None:
+    """End the program where an adapter is missing."""
+    for seed in given.seeds.split(","):
+        folder = Path(given.adapters).resolve() / f"seed{seed}/train/adapter"
+        if not folder.is_dir():
+            sys.exit(
+                f"no adapter in {folder}; first run python -m recipes.smollm2_continuation.run, or "
+                "say with --adapters and --seeds which ones there are"
+            )
+
+
 def main() -> int:
     """Do what is left to do, then report; 1 where something failed."""
     status = 0
     given = arguments()
     if not given.report:
-        queue = runs(given, with_classifiers(given.models, given.shared))
+        models = with_classifiers(given.models, given.shared)
+        require_adapters(given)
+        queue = runs(given, models)
         status = execute_all(queue, jobs=given.jobs, retry=given.retry)
     write_report(given.out, conditions(given.shared))
     return status

@@ -1,12 +1,15 @@
 """The recipes' arithmetic and their queue: what is stopped goes on, what failed is listed."""
 
 import json
+import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from lora_detox.api import compose_settings
+from lora_detox.run_lock import claimed
 from recipes.headline.goals import TASKS
 from recipes.lab import overrides, run_queue, store
 from recipes.lab.goal_table import write_report
@@ -45,6 +48,12 @@ GOALS = (
     Goal(data="in_distribution", label="RTP", measure="judge", most=-0.5),
     Goal(data="in_distribution", label="RTP", measure="perplexity", most=0.05),
 )
+
+
+def in_a_thread(function, *args, **kwargs):
+    """The result of a call that holds none of this thread's locks."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(function, *args, **kwargs).result()
 
 
 def write_run(folder, judge, *, sets, trained):
@@ -159,30 +168,41 @@ def test_every_run_of_the_lab_composes(shared):
     ]  # fmt: skip
 
 
-def test_a_run_that_failed_half_way_is_begun_in_an_empty_folder_again(tmp_path):
+def test_a_run_that_ended_half_way_begins_again_where_it_cannot_go_on(tmp_path):
     """A stage refuses a folder in which another run lies; one with a checkpoint goes on in it."""
     program = (
         "import pathlib, sys; folder = pathlib.Path(sys.argv[1].removeprefix('hydra.run.dir='))\n"
         "kept = 'resume=true' in sys.argv\n"
-        "if folder.is_dir() and not kept: sys.exit('holds another run')\n"
-        "folder.mkdir(parents=True, exist_ok=True); (folder / 'begun').touch()\n"
+        "if (folder / 'config.yaml').exists() and not kept: sys.exit('holds another run')\n"
+        "folder.mkdir(parents=True, exist_ok=True); (folder / 'config.yaml').touch()\n"
         "if not (folder / '..' / 'mended').exists(): sys.exit('broken')\n"
         "(folder / 'summary.json').touch()"
     )
 
-    def run(*words):
-        folder = tmp_path / "train"
-        command = [sys.executable, "-c", program, f"hydra.run.dir={folder}", *words]
+    folder = tmp_path / "train"
+
+    def run():
+        command = [sys.executable, "-c", program, f"hydra.run.dir={folder}"]
+        command += run_queue.going_on(folder)
         step = run_queue.Step(command=command, done=folder / "summary.json")
         return run_queue.Run(name="one", folder=tmp_path, steps=[step])
 
     assert run_queue.execute(run(), retry=False) == "failed"
     (tmp_path / "mended").touch()
     assert run_queue.execute(run(), retry=False) == "failed"  # nobody asked for it
-    (tmp_path / "train" / "checkpoint").touch()
-    assert run_queue.execute(run("resume=true"), retry=True) == "done"
-    assert (tmp_path / "train" / "checkpoint").exists()
-    (tmp_path / "train" / "summary.json").unlink()
-    (tmp_path / "failed.json").write_text("{}")
+    checkpoint = folder / "checkpoints" / "checkpoint-7"  # as Transformers names them
+    checkpoint.mkdir(parents=True)
     assert run_queue.execute(run(), retry=True) == "done"
-    assert not (tmp_path / "train" / "checkpoint").exists()
+    assert checkpoint.is_dir()
+    (folder / "summary.json").unlink()
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "report.html").touch()
+    (folder / "notes.txt").touch()
+    assert run_queue.execute(run(), retry=False) == "done"  # a signal had ended it
+    assert not (folder / "report.html").exists()
+    assert (folder / "notes.txt").exists()
+    (folder / "summary.json").unlink()
+    with claimed(folder, resume=True):
+        assert in_a_thread(run_queue.execute, run(), retry=True) == "failed"
+    assert "is in use by process" in (tmp_path / "failed.json").read_text()
+    assert (folder / "config.yaml").exists()

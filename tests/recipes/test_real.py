@@ -12,7 +12,9 @@ from recipes.lab.pairs import in_reward_half, write_pairs
 from recipes.lab.real import RealModels
 from recipes.lab.subjects import PERPLEXITY, ROUGE
 from recipes.method_frontiers import run as methods
+from recipes.method_frontiers import timing
 from recipes.method_frontiers.curves import curves_of, keep_runs, read_runs
+from recipes.method_frontiers.latency import milliseconds, timed_in
 from recipes.method_frontiers.methods import DECODED, LABELS
 from recipes.method_frontiers.table import (
     FAMILIES,
@@ -57,7 +59,7 @@ def write_evaluation(folder, points, decoding="plain", relevance=0.2, stage="eva
                     **({} if strength is None else {"strength": strength}),
                 }
             )
-        numbers = {"response_words": 7.0, "distinct_2": 0.9, "seconds_per_response": 0.02}
+        numbers = {"response_words": 7.0, "distinct_2": 0.9, "seconds_per_response": level[0]}
         frontier.append({"strength": strength, "sets": {"in_distribution": numbers}})
     model = {"name": "m", "decoding": {"name": decoding}, "sets": frontier[-1]["sets"]}
     if None not in points:
@@ -100,7 +102,7 @@ def test_methods_are_compared_where_they_cost_the_same(finished):
     assert "1 of 2 methods are ahead" in said
     assert LABELS["grpo"] in said
     assert "1 behind it, 0 cannot" in said
-    table = markdown(start, curves, PERPLEXITY).splitlines()
+    table = markdown(start, curves, PERPLEXITY, {}).splitlines()
     assert [line.split("|")[1].strip() for line in table[2:6]] == [
         "start",
         LABELS["grpo"],
@@ -138,7 +140,7 @@ def test_summaries_are_compared_by_rouge_where_nothing_of_it_is_lost(finished):
     base = np.mean(start.point.toxicity)
     assert reached["ppo_credit"].toxicity.value == pytest.approx(0.1 * base)
     assert reached["bad_words"].toxicity.value == pytest.approx(0.2 * base)
-    assert "judge at ROUGE-L -0 %, words -10 %" in markdown(start, curves, ROUGE)
+    assert "judge at ROUGE-L -0 %, words -10 %" in markdown(start, curves, ROUGE, {})
     picture(start, curves, ROUGE, finished / "picture.png")
     assert (finished / "picture.png").stat().st_size > 10_000
 
@@ -153,9 +155,10 @@ def test_a_method_that_leaves_the_topic_is_ahead_by_perplexity_alone(finished):
     assert alone["trl_dpo"].toxicity.value == pytest.approx(0.3 * base)
     reached = at_quality(start, curves, PERPLEXITY)  # 95 % of the relevance: a quarter of the way
     assert reached["trl_dpo"].toxicity.value == pytest.approx((1 - 0.7 / 4) * base)
-    table = markdown(start, curves, PERPLEXITY).splitlines()
+    timed = {"base": {0.0: 100.0}, "adapter": {1.0: 120.0}, "bad_words": {100.0: 200.0}}
+    table = markdown(start, curves, PERPLEXITY, timed).splitlines()
     (row,) = [line.split("|") for line in table if line.startswith(f"| {LABELS['trl_dpo']}")]
-    assert [cell.strip() for cell in row[-3:-1]] == ["0.25, 0.25", "20"]
+    assert [cell.strip() for cell in row[-3:-1]] == ["0.25, 0.25", "120"]
     said = table[-1]
     assert "At perplexity +5 %, relevance -5 %, words -5 % 1 of 3 methods" in said
     assert "At perplexity +5 % alone 2 of 3 methods" in said
@@ -203,6 +206,49 @@ def test_every_process_of_the_method_queue_composes(tmp_path, model, count):
         compose_settings(overrides, tmp_path / "nothing")
     dones = [step.done for run in runs for step in run.steps]
     assert len(set(dones)) == len(dones)
+
+
+def test_milliseconds_lie_between_those_of_the_settings_that_were_timed():
+    timed = {"base": {0.0: 100.0}, "adapter": {1.0: 120.0}, "best_of_n": {2.0: 200.0, 4.0: 400.0}}
+    assert milliseconds(timed, "base", [0]) == "100"
+    assert milliseconds(timed, "ppo", [0.5, 3]) == "120"  # an adapter costs what it costs
+    assert milliseconds(timed, "best_of_n", [3.5]) == "350"
+    assert milliseconds(timed, "best_of_n", [16]) == "400"
+    assert milliseconds(timed, "direction", [0.5]) == ""
+    assert milliseconds({}, "base", [0]) == ""
+
+
+def test_every_way_of_writing_is_timed_in_turn(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out" / "smollm2"
+    for made in ("ppo_credit", "negated_toxic_lora"):
+        (out / made / "seed0" / "train" / "adapter").mkdir(parents=True)
+    rounds = []
+
+    def written(runs, **_):
+        rounds.append([run.name for run in runs])
+        for step in (step for run in runs for step in run.steps):
+            compose_settings(overrides_of(step), tmp_path / "nothing")
+            assert f"{out}/timing" not in " ".join(overrides_of(step))  # reads no result of its own
+            numbers = {"seconds_per_response": 0.1 * len(rounds)}
+            summary = {"models": [{"sets": {"in_distribution": numbers}}], "device": "a CPU"}
+            step.done.parent.mkdir(parents=True)
+            step.done.write_text(json.dumps(summary))
+        return 0
+
+    options = ["--shared", tmp_path, "--out", tmp_path / "out", "--rounds", 2]
+    monkeypatch.setattr(timing.sys, "argv", ["timing", *map(str, options)])
+    monkeypatch.setattr(timing, "execute_all", written)
+    real = RealModels(home=tmp_path / "real")
+    monkeypatch.setattr(timing, "with_classifiers", lambda *_: real)
+    for _ in range(2):  # what was timed before is timed anew
+        rounds.clear()
+        assert timing.main() == 0
+    assert rounds == [["base", "ppo_credit/seed0", *DECODED]] * 2
+    assert "best_of_n 16: 100, 200 ms a response" in capsys.readouterr().out
+    timed = timed_in(out)
+    assert timed["adapter"] == {1.0: pytest.approx(150)}
+    assert sorted(timed["best_of_n"]) == [2, 4, 16]
+    assert sorted(timed["bad_words"]) == [100]
 
 
 def test_the_seeds_of_the_continuation_compose_and_bind_everything(tmp_path):
