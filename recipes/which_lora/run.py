@@ -37,6 +37,7 @@ TRAINING = [
     "algorithm.kl.control=fixed",
     "algorithm.kl.coef=0.05",
     "budget.ship=end",
+    "evaluation.every=12",  # nothing is chosen by it: the end is judged
 ]
 """Beside the subject's budget and the sizes."""
 
