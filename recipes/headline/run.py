@@ -106,6 +106,7 @@ def main() -> int:
     status = 0
     given = arguments()
     given.shared = str(Path(given.shared).resolve())
+    given.models = str(Path(given.models).resolve())  # run.sh goes to the top of the checkout
     os.environ |= {"SHARED": given.shared, "MODELS": given.models, "PYTHON": sys.executable}
     out = Path(given.out).resolve()
     tasks = [given.task] if given.task else list(TASKS)

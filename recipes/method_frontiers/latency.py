@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from recipes.method_frontiers.curves import BASE
 from recipes.method_frontiers.methods import DECODED, OURS_NAME
 
 LATENCY = "latency.json"
-BASE = "base"
 TIMED_RUN = f"{OURS_NAME}/seed0"
 """The adapter that stands for all of them: they have one shape, whatever trained them."""
 Timed = Mapping[str, Mapping[float, float]]
@@ -46,9 +46,9 @@ def milliseconds(timed: Timed, method: str, knobs: Sequence[float]) -> str:
     way = method if method == BASE or method in DECODED else "adapter"
     if way not in timed or BASE not in timed:
         return ""
+    if way == "adapter":  # of any strength but 0
+        return f"{timed[way][1.0]:.0f}"
     points = {**timed[BASE], **timed[way]}
     xs = sorted(points)
     ys = [points[x] for x in xs]
-    if way == "adapter":  # of any strength but 0
-        return f"{timed[way][1.0]:.0f}"
     return f"{np.mean([np.interp(knob, xs, ys) for knob in knobs]):.0f}"

@@ -26,7 +26,8 @@ from lora_detox.metrics import names
 from lora_detox.report.jsonl import write_text_atomic
 from recipes.lab.real import with_classifiers
 from recipes.lab.run_queue import Run, execute_all
-from recipes.method_frontiers.latency import BASE, LATENCY, TIMED_RUN
+from recipes.method_frontiers.curves import BASE
+from recipes.method_frontiers.latency import LATENCY, TIMED_RUN
 from recipes.method_frontiers.methods import DECODED, NEGATED_LORA
 from recipes.method_frontiers.run import Queue, command_line, parsed
 
@@ -46,9 +47,9 @@ def runs_of(queue: Queue) -> dict[str, Run]:
     """Way of writing -> its evaluations."""
     ways = {BASE: queue.base(), "adapter": queue.adapter(TIMED_RUN)}
     for name, knob in DECODED.items():
-        if name not in EVERY_SETTING:
-            knob = replace(knob, values=knob.values[:2][-1:])  # noqa: PLW2901
-        ways[name] = queue.decoded(name, knob)
+        one = knob.values[min(1, len(knob.values) - 1)]
+        timed = knob if name in EVERY_SETTING else replace(knob, values=(one,))
+        ways[name] = queue.decoded(name, timed)
     return ways
 
 
