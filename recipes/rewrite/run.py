@@ -5,7 +5,7 @@
 # [tool.uv.sources]
 # lora-detox = { path = "../..", editable = true }
 # ///
-"""A summarizer learns to rewrite toxic sentences: python -m recipes.rewrite.run.
+"""SmolLM2 learns to rewrite toxic sentences: python -m recipes.rewrite.run.
 
 Supervised on ParaDetox, then RL with J (civil style x similarity x fluency) as the reward, three
 seeds; judged by a classifier that neither has seen. Finished steps are skipped, a stopped one goes
@@ -22,22 +22,20 @@ from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
 from recipes.lab.real import MODELS, RealModels, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all, going_on
-from recipes.rewrite.settings import POLICY, fluency_folder, rewriting, scoring
+from recipes.rewrite.settings import fluency_folder, rewriting, scoring
 from recipes.rewrite.table import write_report
 from recipes.rewrite.texts import Texts, write_texts
 
 SUPERVISED = [
     "stage=sft",
     "adapter.targets=[all-linear]",
-    "adapter.rank=32",
-    "adapter.alpha=64",
-    "sft.batch_size=32",
-    "sft.learning_rate=2e-3",
-    "sft.warmup_steps=50",
+    "sft.batch_size=16",
+    "sft.learning_rate=5e-4",
+    "sft.warmup_steps=20",
     "sft.max_response_tokens=48",
-    "sft.log_every=50",
-    "evaluation.test_prompts=200",
-    "evaluation.validation_prompts=200",
+    "sft.log_every=20",
+    "evaluation.test_prompts=64",  # the untrained model goes on writing, which takes time
+    "evaluation.validation_prompts=64",
 ]
 TRAINING = [
     "algorithm.rollout_batch_size=64",
@@ -81,8 +79,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__ or "", "runs/rewrite")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
-    parser.add_argument("--iterations", type=int, default=60, help="of RL, each seed")
-    parser.add_argument("--epochs", type=float, default=4.0, help="of SFT")
+    parser.add_argument("--iterations", type=int, default=30, help="of RL, each seed")
+    parser.add_argument("--epochs", type=float, default=0.25, help="of SFT")
     parser.add_argument("--test", type=int, default=1000, help="held-out pairs")
     parser.add_argument("--fluency-steps", type=int, default=800, help="of the fluency classifier")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
@@ -156,14 +154,14 @@ class Queue:
         return Run(name=f"seed {seed}", folder=folder, steps=[train, self._judged(folder)])
 
     def _task(self) -> list[str]:
-        return rewriting(self.models, self.given.shared, self.texts, self.out)
+        return rewriting(self.models, self.texts, self.out)
 
     def _judged(self, folder: Path) -> Step:
         """The likeliest rewrite of every test pair."""
         overrides = [
             *self._task(),
             "stage=evaluate",
-            evaluated(f"{self.given.shared}/{POLICY}", folder / "train" / "adapter", folder.name),
+            evaluated(str(self.models.policy), folder / "train" / "adapter", folder.name),
             f"evaluation.prompts={self.given.test}",
             "evaluation.greedy=true",
         ]

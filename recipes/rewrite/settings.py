@@ -5,8 +5,6 @@ from pathlib import Path
 from recipes.lab.real import RealModels
 from recipes.rewrite.texts import Texts
 
-POLICY = "lab/t5-summary"
-
 
 def fluency_folder(out: Path) -> Path:
     """The classifier of fluent text that the recipe trains."""
@@ -37,12 +35,11 @@ def scoring(models: RealModels, out: Path) -> list[str]:
     ]
 
 
-def rewriting(models: RealModels, shared: str, texts: Texts, out: Path) -> list[str]:
-    """Overrides of task=rewrite on the lab's summarizer.
+def rewriting(models: RealModels, texts: Texts, out: Path) -> list[str]:
+    """Overrides of task=rewrite on SmolLM2-135M.
 
     Args:
         models: folders of the models.
-        shared: folder of the corpora and lab models.
         texts: files of pairs.
         out: folder of the results.
 
@@ -52,7 +49,7 @@ def rewriting(models: RealModels, shared: str, texts: Texts, out: Path) -> list[
     return [
         "task=rewrite",
         "policy=local",
-        f"policy.path={shared}/{POLICY}",
+        f"policy.path={models.policy}",
         *scoring(models, out),
         "data=local",
         f"data.path={texts.pairs('train')}",

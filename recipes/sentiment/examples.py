@@ -42,6 +42,8 @@ _IMDB = [
     "budget.kl=8",
     "budget.controller.margin=0.5",
     "budget.controller.damping=10",
+    "budget.controller.distinct_2_pays=new_bigrams",
+    "budget.controller.multipliers={distinct_2: 0.5}",  # begun at 0 it comes too late
 ]
 """Positive endings on SmolLM2: perplexity, diversity, markup and words are held."""
 _CONTROL = [*_TRAINING, "algorithm.iterations=60"]

@@ -45,7 +45,7 @@ TRAINING = [
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line; `words` in its place."""
     parser = comparison_parser(__doc__ or "", "runs/which_lora")
-    parser.set_defaults(iterations=24, batch=32, prompts=355)
+    parser.set_defaults(iterations=12, batch=32, prompts=355)
     parser.add_argument("--model", choices=sorted(SUBJECTS), default="smollm2")
     parser.add_argument("--models", default=MODELS, help="folder of recipes/real_classifiers")
     parser.add_argument("--only", help="variants, by comma")
