@@ -1,10 +1,12 @@
 """The two examples, each on two models: what a run is told, and what it is held to."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.lab.goals import Goal
 from recipes.lab.real import RealModels
+from recipes.sentiment.reviews import prefixed_file
 
 LABELS = {"reward": "[positive,negative]", "judge": "[good,bad]"}
 """Names of the civil and the other label; the judge's stand in the other order."""
@@ -46,8 +48,26 @@ _IMDB = [
     "budget.controller.multipliers={distinct_2: 0.5}",  # begun at 0 it comes too late
 ]
 """Positive endings on SmolLM2: perplexity, diversity, markup and words are held."""
-_CONTROL = [*_TRAINING, "algorithm.iterations=60"]
+_CONTROL = [*_TRAINING, "algorithm.iterations=40"]
 """Control by a prefix on SmolLM2; method and lengths are those of the task."""
+
+
+_SUPERVISED = [
+    "stage=sft",
+    "data.fields.prompt=text",
+    "data.prefixes=[]",  # the texts have theirs
+    "data.query_tokens=null",
+    "data.split_fractions=[0.98,0.01,0.01]",
+    "adapter.targets=[all-linear]",
+    "sft.batch_size=16",
+    "sft.learning_rate=5e-4",
+    "sft.warmup_steps=20",
+    "sft.max_steps=200",
+    "sft.log_every=20",
+    "evaluation.validation_prompts=32",
+    "evaluation.test_prompts=32",
+]
+"""What a prefix means, learned from reviews; TRL's example began with a GPT-2 of reviews too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +81,8 @@ class Example:
         training: further ones of a training.
         sets: further ones of stage=evaluate.
         goals: what each seed is held to.
+        supervised: further ones of stage=sft, from whose adapter each training begins; none where
+            it begins with the policy.
     """
 
     name: str
@@ -69,20 +91,22 @@ class Example:
     training: list[str]
     sets: list[str]
     goals: list[Goal]
+    supervised: list[str] = field(default_factory=list)
 
 
-def examples(models: RealModels, shared: str, classifiers: Path) -> dict[str, Example]:
+def examples(models: RealModels, shared: str, out: Path) -> dict[str, Example]:
     """Name -> example, those of the miniature first.
 
     Args:
         models: folders of the pretrained models.
         shared: folder of the corpora.
-        classifiers: folder of the two classifiers of sentiment.
+        out: folder of the results, with the labelled texts and the two classifiers of sentiment.
     """
+    texts = prefixed_file(out / "labelled")
     real = [
         "policy=local",
         f"policy.path={models.policy}",
-        *_scorers(classifiers),
+        *_scorers(out / "classifiers"),
         "data=local",
         *_reviews("data", shared),
     ]
@@ -96,6 +120,7 @@ def examples(models: RealModels, shared: str, classifiers: Path) -> dict[str, Ex
             [*real, f"data.query_tokens={_CUT}"],
             _CONTROL,
             _sets("local", [one for role in _ROLES for one in _reviews(f"{_SETS}.{role}", shared)]),
+            [*_SUPERVISED, f"data.path={texts}"],
         ),
     ]
     return {one.name: one for one in everything}
@@ -114,7 +139,12 @@ def _imdb(model: str, base: str, task: list[str], training: list[str]) -> Exampl
 
 
 def _control(
-    model: str, base: str, task: list[str], training: list[str], sets: list[str]
+    model: str,
+    base: str,
+    task: list[str],
+    training: list[str],
+    sets: list[str],
+    supervised: Sequence[str] = (),
 ) -> Example:
     """Control: held-out openings after either prefix, and without one."""
     return Example(
@@ -124,6 +154,7 @@ def _control(
         training=training,
         sets=[f"data.prefixes={_SIGNS['positive']}", *sets],
         goals=control_goals(),
+        supervised=list(supervised),
     )
 
 

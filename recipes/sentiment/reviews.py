@@ -17,6 +17,8 @@ PIECES = 6
 """Pieces that a review gives beside that."""
 LENGTHS = (3, 24)
 """Words of a piece, least and most: an ending of 4 to 20 tokens has 2 to 16."""
+LEARNED = 30
+"""Words of a text behind a prefix: an opening and its ending."""
 TESTED_EVERY = 5
 """Of the held-out reviews one in so many is in the test sets: 1,000."""
 
@@ -29,13 +31,16 @@ def write_reviews(data: Path, folder: Path) -> None:
 
     Args:
         data: folder of the corpora.
-        folder: where `reward.jsonl`, `judge.jsonl` and `test_sets/` go.
+        folder: where `reward.jsonl`, `judge.jsonl`, `prefixed.jsonl` and `test_sets/` go.
     """
     for half in HALVES:
         target = folder / f"{half}.jsonl"
         if not target.is_file():
             own = [row for row in rows(data / "imdb.val.jsonl.gz") if half_of(row["text"]) == half]
             _write(target, labelled(own, seed=half, pieces=PIECES, whole=True))
+    if not (target := prefixed_file(folder)).is_file():
+        own = [row for row in rows(data / "imdb.val.jsonl.gz") if half_of(row["text"]) == "reward"]
+        _write(target, prefixed(own))
     tested = list(rows(data / "imdb.test.jsonl.gz"))[::TESTED_EVERY]
     for name, target in test_sets(folder).items():
         if not target.is_file():
@@ -46,6 +51,11 @@ def write_reviews(data: Path, folder: Path) -> None:
 def test_sets(folder: Path) -> dict[str, Path]:
     """Name -> file of the held-out texts: beginnings of reviews, and pieces."""
     return {name: folder / "test_sets" / f"{name}.jsonl" for name in ("reviews", "pieces")}
+
+
+def prefixed_file(folder: Path) -> Path:
+    """File of the texts that begin with the sign of their review."""
+    return folder / "prefixed.jsonl"
 
 
 def half_of(text: str) -> str:
@@ -79,6 +89,22 @@ def labelled(
             size = draw.randint(*LENGTHS)
             start = draw.randint(0, max(0, len(words) - size))
             yield {"text": " ".join(words[start : start + size]), "negative": negative}
+
+
+def prefixed(reviews: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The beginning and a piece of each review, behind the prefix of its label.
+
+    Args:
+        reviews: rows with `text` and `sentiment` (1 = positive).
+
+    Yields:
+        `text`, as in "[positive] I have seen this film".
+    """
+    draw = random.Random("prefixed")
+    for row in reviews:
+        words, sign = row["text"].split(), "positive" if row["sentiment"] else "negative"
+        for start in (0, draw.randint(0, max(0, len(words) - LEARNED))):
+            yield {"text": f"[{sign}] " + " ".join(words[start : start + LEARNED])}
 
 
 def rows(file: Path) -> Iterator[dict[str, Any]]:

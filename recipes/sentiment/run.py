@@ -67,6 +67,8 @@ def main() -> int:
             write_reviews(Path(given.shared) / "data", given.out / "labelled")
             trainings = [classifier(given, models, half) for half in LABELS]
             status = execute_all(trainings, jobs=given.jobs, retry=given.retry)
+            begun = [supervised(given, one) for one in wanted if one.supervised]
+            status = status or execute_all(begun, jobs=given.jobs, retry=given.retry)
         queue = [run for one in wanted for run in runs(given, one)]
         status = status or execute_all(queue, jobs=given.jobs, retry=given.retry)
     write_classifier_table(given.out)
@@ -79,7 +81,7 @@ def main() -> int:
 
 def chosen(given: argparse.Namespace, models: RealModels) -> list[Example]:
     """The examples that --only names."""
-    known = examples(models, given.shared, given.out / "classifiers")
+    known = examples(models, given.shared, given.out)
     wanted = [one for name, one in known.items() if name.startswith(given.only)]
     if not wanted:
         sys.exit(f"--only: got {given.only}; want the beginning of one of {', '.join(known)}")
@@ -129,9 +131,19 @@ def runs(given: argparse.Namespace, example: Example) -> list[Run]:
     return queue
 
 
+def supervised(given: argparse.Namespace, example: Example) -> Run:
+    """Stage=sft of an example, from whose adapter every seed begins."""
+    folder = given.out / example.name / "sft"
+    overrides = [*example.supervised, *(["sft.max_steps=10"] if given.trial else [])]
+    step = stage_step(given, example.task, folder, overrides)
+    return Run(name=f"{example.name} SFT", folder=folder, steps=[step])
+
+
 def training(given: argparse.Namespace, example: Example, folder: Path, seed: int) -> Step:
     """One run, from its newest checkpoint where it was stopped."""
     overrides = [*example.training, f"seed={seed}", *(TRIAL if given.trial else [])]
+    if example.supervised:
+        overrides.append(f"policy.adapter={given.out / example.name / 'sft' / 'adapter'}")
     return stage_step(given, example.task, folder, overrides)
 
 

@@ -67,14 +67,42 @@ def test_halves_share_no_review_and_pieces_carry_the_label_of_theirs(corpora, tm
     assert [len(lines) for lines in tested] == [8, 16]
 
 
+def test_texts_behind_a_prefix_are_of_the_half_that_the_judge_has_not_read(corpora, tmp_path):
+    reviews.write_reviews(corpora, tmp_path / "labelled")
+    file = reviews.prefixed_file(tmp_path / "labelled")
+    texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
+    assert texts
+    signs = {1: "[positive]", 0: "[negative]"}
+    for text in texts:
+        sign, *words = text.split()
+        place = int(next(w for w in words if "x" in w)[4:].split("x")[0])
+        assert sign == signs[REVIEWS[place]["sentiment"]]
+        assert reviews.half_of(REVIEWS[place]["text"]) == "reward"
+        assert len(words) == reviews.LEARNED
+
+
+def test_control_of_a_real_model_goes_on_from_the_adapter_of_its_fine_tuning(tmp_path):
+    options, models = given(tmp_path), RealModels(home=tmp_path / "real")
+    begun = {
+        example.name: [word for word in step.command if word.startswith("policy.adapter=")]
+        for example in run.chosen(options, models)
+        for step in run.runs(options, example)[1].steps[:1]
+    }
+    one = next(one for one in run.chosen(options, models) if one.supervised)
+    made = run.supervised(options, one).steps[0].done.parent / "adapter"
+    assert begun.pop(one.name) == [f"policy.adapter={made}"]
+    assert not any(begun.values())
+
+
 def test_every_process_composes_and_leaves_a_file_of_its_own(tmp_path):
     options, models = given(tmp_path), RealModels(home=tmp_path / "real")
     examples = run.chosen(options, models)
     assert len(examples) == 4
     queue = [run.classifier(options, models, half) for half in LABELS]
+    queue += [run.supervised(options, one) for one in examples if one.supervised]
     queue += [one for example in examples for one in run.runs(options, example)]
     steps = [step for one in queue for step in one.steps]
-    assert len({step.done for step in steps}) == len(steps) == 2 + 4 * (1 + 2 * 2)
+    assert len({step.done for step in steps}) == len(steps) == 2 + 1 + 4 * (1 + 2 * 2)
     for step in steps:
         compose_settings(overrides_of(step), tmp_path / "nothing")
 
