@@ -51,6 +51,7 @@ TRAINING = [
     "algorithm.kl.coef=0.05",
     "algorithm.expert.prefix_credit_every=4",
     "budget.distinct_2=0.1",
+    "budget.controller.multipliers={similarity: 1}",  # begun at 0 it comes too late
     "evaluation.every=10",
     "evaluation.validation_prompts=200",
     "evaluation.test_prompts=200",
