@@ -50,8 +50,6 @@ _IMDB = [
 """Positive endings on SmolLM2: perplexity, diversity, markup and words are held."""
 _CONTROL = [*_TRAINING, "algorithm.iterations=40"]
 """Control by a prefix on SmolLM2; method and lengths are those of the task."""
-
-
 _SUPERVISED = [
     "stage=sft",
     "data.fields.prompt=text",

@@ -36,11 +36,10 @@ def write_reviews(data: Path, folder: Path) -> None:
     for half in HALVES:
         target = folder / f"{half}.jsonl"
         if not target.is_file():
-            own = [row for row in rows(data / "imdb.val.jsonl.gz") if half_of(row["text"]) == half]
+            own = _reviews_of(half, data)
             _write(target, labelled(own, seed=half, pieces=PIECES, whole=True))
     if not (target := prefixed_file(folder)).is_file():
-        own = [row for row in rows(data / "imdb.val.jsonl.gz") if half_of(row["text"]) == "reward"]
-        _write(target, prefixed(own))
+        _write(target, prefixed(_reviews_of("reward", data)))
     tested = list(rows(data / "imdb.test.jsonl.gz"))[::TESTED_EVERY]
     for name, target in test_sets(folder).items():
         if not target.is_file():
@@ -111,6 +110,11 @@ def rows(file: Path) -> Iterator[dict[str, Any]]:
     """Rows of a corpus."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def _reviews_of(half: str, data: Path) -> Iterator[dict[str, Any]]:
+    """The reviews that a half may learn from."""
+    return (row for row in rows(data / "imdb.val.jsonl.gz") if half_of(row["text"]) == half)
 
 
 def _write(target: Path, texts: Iterable[dict[str, Any]]) -> None:
