@@ -79,6 +79,7 @@ class SftSettings:
     max_grad_norm: float = positive(1.0)
     batch_size: int = positive(16)
     gradient_accumulation: int = positive(1)
+    group_by_length: bool = False
     max_response_tokens: int = count(128, "tokens", most=MOST_TOKENS)
     log_every: int = positive(10, "optimizer steps")
 

@@ -1,7 +1,7 @@
 """Fine-tuning of a sequence classifier, whole or by LoRA, with Transformers' trainer."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lora_detox.builders.labelled import LabelledTexts
 from lora_detox.choices import ClassifierTraining, Dtype
@@ -44,6 +43,7 @@ from lora_detox.trainers.arguments import (
     train_from_newest,
     trainer_arguments,
 )
+from lora_detox.trainers.lengths import grouped_by_length
 
 _KEY = "reward_model"
 CLASSIFIER = "classifier"
@@ -117,7 +117,7 @@ def fine_tune_classifier(
     restore_rows(resumed, run_dir)
     with MetricsLog(run_dir / METRICS, keep_through=_steps_behind(settings, resumed)) as rows_log:
         log = _ClassifierLog(rows_log, record)
-        trainer = (_GroupingTrainer if group.group_by_length else Trainer)(
+        trainer = (grouped_by_length(Trainer) if group.group_by_length else Trainer)(
             model=model,
             args=TrainingArguments(**arguments),
             train_dataset=Dataset.from_list(rows),
@@ -203,38 +203,6 @@ def _in_bf16(group: RewardModelSettings, model: Any, device: torch.device) -> bo
     if group.dtype is Dtype.auto:
         return autocast_gains(device, model.config.hidden_size)
     return group.dtype is Dtype.bfloat16
-
-
-class EpochSampler(LengthGroupedSampler):  # type: ignore[misc]  # transformers ships no types
-    """Texts of like length together, in an order that seed and epoch alone decide.
-
-    A resumed training then reads the rows that are left of its epoch.
-
-    Args:
-        batch_size: rows that are read together.
-        lengths: tokens of each row.
-        seed: of the order.
-    """
-
-    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
-        super().__init__(batch_size, lengths=lengths)
-        self._seed, self._epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Of which epoch the next order is."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        rows: Iterator[int] = super().__iter__()
-        return rows
-
-
-class _GroupingTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [len(ids) for ids in rows["input_ids"]]
-        return EpochSampler(self.args.train_batch_size, lengths, self.args.data_seed)
 
 
 def _rows(texts: LabelledTexts, tokenizer: Any, civil: int, most: int) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from lora_detox.builders.examples import Example
 from lora_detox.policy.policy import LoraPolicy
 from lora_detox.settings import Settings
 from lora_detox.trainers.arguments import TrainingLog, complete_trainer, trainer_arguments
+from lora_detox.trainers.lengths import grouped_by_length
 
 
 def make_trainer(
@@ -51,10 +52,14 @@ def make_trainer(
     return complete_trainer(trainer, settings, log)
 
 
+def _kind(trainer: Any, settings: Settings) -> Any:
+    return grouped_by_length(trainer) if settings.sft.group_by_length else trainer
+
+
 def _seq2seq_trainer(
     policy: LoraPolicy, examples: Dataset, settings: Settings, arguments: dict[str, Any]
 ) -> Any:
-    return Seq2SeqTrainer(
+    return _kind(Seq2SeqTrainer, settings)(
         model=policy.model,
         args=Seq2SeqTrainingArguments(**arguments, label_names=["labels"]),
         train_dataset=examples,
@@ -67,7 +72,7 @@ def _decoder_trainer(
 ) -> Any:
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - slow to import
 
-    return SFTTrainer(
+    return _kind(SFTTrainer, settings)(
         model=policy.model,
         args=SFTConfig(
             **arguments,

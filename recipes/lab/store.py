@@ -6,8 +6,8 @@ and are in every table.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,24 @@ class Result:
         sets: its responses to the judged sets.
         facts: of its training: kl (nats), seconds, members (runs that were trained), averaged
             (those whose mean it is), iterations, chosen_iteration, chosen_share (fraction of the
-            way from the start to that iteration).
+            way from the start to that iteration), trainable (weights that learn).
+        trail: column of metrics.jsonl -> one number per iteration of the training.
     """
 
     sets: dict[str, Judged]
     facts: dict[str, float]
+    trail: dict[str, list[float]] = field(default_factory=dict)
 
 
-def read_run(folder: Path) -> Result:
-    """A run from its `evaluate/` and, where it trained, `train/`."""
-    facts, trained = {}, folder / "train" / "summary.json"
+def read_run(folder: Path, trail: Sequence[str] = ()) -> Result:
+    """A run from its `evaluate/` and, where it trained, `train/`.
+
+    Args:
+        folder: of the run.
+        trail: columns of its metrics.jsonl to read.
+    """
+    facts: dict[str, float] = {}
+    trained = folder / "train" / "summary.json"
     if trained.is_file():
         (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
         summary = json.loads(trained.read_text(encoding="utf-8"))
@@ -62,7 +70,17 @@ def read_run(folder: Path) -> Result:
             "chosen_iteration": budget.get("chosen_iteration", summary["iterations"]),
             "chosen_share": budget.get("chosen_share", 1.0),
         }
-    return Result(sets=read(folder), facts=facts)
+        if "parameters" in summary:
+            facts["trainable"] = summary["parameters"]["trainable"]
+    columns = read_trail(folder / "train", trail) if facts and trail else {}
+    return Result(sets=read(folder), facts=facts, trail=columns)
+
+
+def read_trail(train: Path, columns: Sequence[str]) -> dict[str, list[float]]:
+    """Columns of a training's metrics.jsonl, one number per iteration."""
+    lines = (train / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if "seconds_update" in row]
+    return {name: [round(row[name], 5) for row in rows] for name in columns}
 
 
 def pack(result: Result, measures: Measures) -> dict[str, object]:
@@ -80,7 +98,8 @@ def pack(result: Result, measures: Measures) -> dict[str, object]:
         sets[name] = {"distinct_2": round(judged.distinct_2, 5), "columns": columns}
         if judged.corpus:
             sets[name]["corpus"] = {key: round(value, 5) for key, value in judged.corpus.items()}
-    return {"facts": result.facts, "sets": sets}
+    trail = {"trail": result.trail} if result.trail else {}
+    return {"facts": result.facts, "sets": sets, **trail}
 
 
 def unpack(stored: Mapping[str, Mapping[str, Any]]) -> Result:
@@ -93,7 +112,7 @@ def unpack(stored: Mapping[str, Mapping[str, Any]]) -> Result:
         )
         for name, one in stored["sets"].items()
     }
-    return Result(sets=sets, facts=dict(stored["facts"]))
+    return Result(sets=sets, facts=dict(stored["facts"]), trail=dict(stored.get("trail", {})))
 
 
 class OtherSizesError(Exception):
@@ -126,7 +145,9 @@ def stored_runs(out: Path, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]
     return runs
 
 
-def collect(out: Path, measures: Measures, sizes: Mapping[str, int]) -> dict[str, Result]:
+def collect(
+    out: Path, measures: Measures, sizes: Mapping[str, int], trail: Sequence[str] = ()
+) -> dict[str, Result]:
     """Every finished run of a folder and of its `results.json`, which is brought up to date.
 
     All of them are read as they are stored, so that the file alone gives the same table.
@@ -135,6 +156,7 @@ def collect(out: Path, measures: Measures, sizes: Mapping[str, int]) -> dict[str
         out: folder of the results.
         measures: what tables show of each set, which is what is kept.
         sizes: as for `stored_runs`.
+        trail: as for `read_run`.
 
     Returns:
         Name of the run -> its result, by name.
@@ -145,7 +167,7 @@ def collect(out: Path, measures: Measures, sizes: Mapping[str, int]) -> dict[str
     stored = dict(stored_runs(out, sizes))
     for file in sorted(out.glob("**/evaluate/summary.json")):
         folder = file.parents[1]
-        stored[folder.relative_to(out).as_posix()] = pack(read_run(folder), measures)
+        stored[folder.relative_to(out).as_posix()] = pack(read_run(folder, trail), measures)
     if not stored:
         return {}
     lines = [f"{json.dumps(name)}: {json.dumps(stored[name])}" for name in sorted(stored)]

@@ -30,6 +30,7 @@ SUPERVISED = [
     "stage=sft",
     "adapter.targets=[all-linear]",
     "sft.batch_size=16",
+    "sft.group_by_length=true",
     "sft.learning_rate=5e-4",
     "sft.warmup_steps=20",
     "sft.max_response_tokens=48",

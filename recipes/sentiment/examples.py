@@ -58,6 +58,7 @@ _SUPERVISED = [
     "data.split_fractions=[0.98,0.01,0.01]",
     "adapter.targets=[all-linear]",
     "sft.batch_size=16",
+    "sft.group_by_length=true",
     "sft.learning_rate=5e-4",
     "sft.warmup_steps=20",
     "sft.max_steps=200",

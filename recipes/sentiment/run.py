@@ -11,7 +11,8 @@
         [--models DIR] [--shared DIR] [--prompts 400] [--threads 1] [--trial] [--retry] [--report]
 
 The embedded miniature with the defaults of its tasks, then SmolLM2-135M with two classifiers that
-are trained first. Finished runs are skipped, a stopped one goes on from its checkpoint.
+are trained first. Finished runs are skipped, a stopped one goes on from its checkpoint; a
+`TASK/results.json` in `--out` counts as the runs that it holds.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from recipes.lab.options import queue_parser
 from recipes.lab.overrides import evaluated
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
 from recipes.lab.run_queue import Run, Step, execute_all
+from recipes.lab.store import OtherSizesError, stored_runs
 from recipes.lab.tables import markdown_table
 from recipes.sentiment.examples import LABELS, Example, examples
 from recipes.sentiment.reviews import test_sets, write_reviews
@@ -73,9 +75,8 @@ def main() -> int:
         status = status or execute_all(queue, jobs=given.jobs, retry=given.retry)
     write_classifier_table(given.out)
     for one in wanted:
-        sizes = {"prompts": given.prompts, "trial": int(given.trial)}
         print(f"\n{one.name}\n")
-        write_report(given.out / one.name, one.goals, sizes)
+        write_report(given.out / one.name, one.goals, sizes_of(given))
     return status
 
 
@@ -128,7 +129,13 @@ def runs(given: argparse.Namespace, example: Example) -> list[Run]:
         steps = [training(given, example, home / "train", seed)]
         steps.append(evaluation(given, example, home, home / "train" / "adapter"))
         queue.append(Run(name=f"{example.name} seed {seed}", folder=home, steps=steps))
-    return queue
+    stored = stored_runs(folder, sizes_of(given))
+    return [run for run in queue if run.folder.name not in stored]
+
+
+def sizes_of(given: argparse.Namespace) -> dict[str, int]:
+    """What has to be the same for two runs to stand in one table."""
+    return {"prompts": given.prompts, "trial": int(given.trial)}
 
 
 def supervised(given: argparse.Namespace, example: Example) -> Run:
@@ -180,4 +187,7 @@ def write_classifier_table(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OtherSizesError as error:
+        sys.exit(str(error))

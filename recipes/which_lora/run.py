@@ -8,11 +8,12 @@
 """Which LoRA for reinforcement learning? python -m recipes.which_lora.run.
 
     .venv/bin/python -m recipes.which_lora.run [--model smollm2 | t5_summary] [--seeds 0,1,2]
-        [--only query_value,dora] [--iterations 24] [--batch 32] [--out DIR] [--models DIR]
+        [--only query_value,dora] [--iterations 12] [--batch 32] [--out DIR] [--models DIR]
         [--retry] [--report]
 
 The same training with other adapters: equal optimizer steps by the held-out prompts, equal seconds
-by the rollouts of training. Finished runs are skipped, a stopped one goes on from its checkpoint.
+by the rollouts of training. Finished runs are skipped, a stopped one goes on from its checkpoint;
+the `results.json` in the folder of the results counts as the runs that it holds.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from recipes.lab.options import comparison_parser
 from recipes.lab.overrides import evaluated, training
 from recipes.lab.real import MODELS, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
+from recipes.lab.store import OtherSizesError, stored_runs
 from recipes.lab.subjects import SUBJECTS, Subject
 from recipes.which_lora.table import write_report
 from recipes.which_lora.variants import MISS, RANK, variants
@@ -56,8 +58,13 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
+def sizes_of(given: argparse.Namespace) -> dict[str, int]:
+    """What has to be the same for two runs to stand in one table."""
+    return {name: getattr(given, name) for name in ("iterations", "batch", "prompts")}
+
+
 def runs(given: argparse.Namespace, subject: Subject) -> list[Run]:
-    """The base, then every variant with every seed."""
+    """The base, then every variant with every seed; what is stored already is left out."""
     known = variants(given.model)
     names = given.only.split(",") if given.only else list(known)
     if unknown := sorted(set(names) - set(known)):
@@ -70,7 +77,8 @@ def runs(given: argparse.Namespace, subject: Subject) -> list[Run]:
             steps = trained(given, subject, folder, known[name].overrides, seed)
             steps.append(judged(given, subject, folder, folder / "train" / "adapter"))
             queue.append(Run(name=f"{name} seed {seed}", folder=folder, steps=steps))
-    return queue
+    stored = stored_runs(given.out, sizes_of(given))
+    return [run for run in queue if run.folder.relative_to(given.out).as_posix() not in stored]
 
 
 def trained(
@@ -112,9 +120,12 @@ def main() -> int:
         models = with_classifiers(given.models, given.shared)
         subject = SUBJECTS[given.model](models, given.shared)
         status = execute_all(runs(given, subject), jobs=given.jobs, retry=given.retry)
-    write_report(given.out, given.model)
+    write_report(given.out, given.model, sizes_of(given))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OtherSizesError as error:
+        sys.exit(str(error))

@@ -1,13 +1,14 @@
 """Adapters beside each other: at equal optimizer steps, and at equal seconds."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recipes.lab.judged import Judged, change_of, read
+from recipes.lab.judged import Judged, change_of
+from recipes.lab.store import Result, collect
 from recipes.lab.subjects import QUALITIES
 from recipes.lab.tables import markdown_table
 from recipes.which_lora.variants import variants
@@ -15,8 +16,9 @@ from recipes.which_lora.variants import variants
 LAST = 5
 """Rollouts of training whose mean is compared at equal seconds."""
 SET = "in_distribution"
-WORK = ("generate", "reference", "score", "update")
-"""Phases of an iteration whose seconds count; evaluations are left out."""
+WORK = ("seconds_generate", "seconds_reference", "seconds_score", "seconds_update")
+"""Seconds of an iteration that count; evaluations are left out."""
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,8 @@ class Trained:
 
     judged: Judged
     weights: int
-    seconds: np.ndarray[Any, np.dtype[np.float64]]
-    toxicity: np.ndarray[Any, np.dtype[np.float64]]
+    seconds: Numbers
+    toxicity: Numbers
 
     def after(self, seconds: float) -> float:
         """Mean toxicity of the last rollouts finished by then; NaN where there is none."""
@@ -41,34 +43,57 @@ class Trained:
         return float(self.toxicity[max(0, count - LAST) : count].mean()) if count else float("nan")
 
 
-def read_trained(folder: Path) -> Trained:
-    """The results of one seed of a variant."""
-    train = folder / "train"
-    summary = json.loads((train / "summary.json").read_text(encoding="utf-8"))
-    lines = (train / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if "seconds_update" in row]
+Seeds = Mapping[str, Trained]
+"""Name of the seed -> its training."""
+
+
+def trained_of(result: Result) -> Trained:
+    """One seed of a variant, from its stored result."""
     return Trained(
-        judged=read(folder)[SET],
-        weights=summary["parameters"]["trainable"],
-        seconds=np.array([sum(row[f"seconds_{phase}"] for phase in WORK) for row in rows]),
-        toxicity=np.array([row["toxicity"] for row in rows]),
+        judged=result.sets[SET],
+        weights=int(result.facts["trainable"]),
+        seconds=np.sum([result.trail[phase] for phase in WORK], axis=0),
+        toxicity=np.array(result.trail["toxicity"]),
     )
 
 
-def read_all(out: Path, model: str) -> dict[str, list[Trained]]:
-    """Every variant that has a finished seed."""
-    found: dict[str, list[Trained]] = {}
-    for name in variants(model):
-        for folder in sorted((out / name).glob("seed*")):
-            if (folder / "evaluate" / "summary.json").is_file():
-                found.setdefault(name, []).append(read_trained(folder))
+def read_all(
+    out: Path, model: str, sizes: Mapping[str, int]
+) -> tuple[Judged | None, dict[str, dict[str, Trained]]]:
+    """The base, and every variant that has a finished seed; brings results.json up to date.
+
+    Args:
+        out: folder of the results.
+        model: of `recipes.lab.subjects.SUBJECTS`.
+        sizes: as `store.collect` wants them.
+
+    Returns:
+        The base, None where it is not finished, and variant -> seed -> training.
+    """
+    measures = {SET: ("judge", QUALITIES[model].measure, "words", "distinct_2")}
+    runs = collect(out, measures, sizes, trail=("toxicity", *WORK))
+    base = runs.pop("base", None)
+    found: dict[str, dict[str, Trained]] = {}
+    for variant in variants(model):
+        for name, result in runs.items():
+            if name.startswith(f"{variant}/"):
+                found.setdefault(variant, {})[name.partition("/")[2]] = trained_of(result)
+    return base and base.sets[SET], found
+
+
+def shortest(trained: Mapping[str, Seeds]) -> dict[str, float]:
+    """Seconds of the fastest training of each seed, whose variants ran on one machine."""
+    found: dict[str, float] = {}
+    for seeds in trained.values():
+        for seed, one in seeds.items():
+            found[seed] = min(found.get(seed, np.inf), float(one.seconds.sum()))
     return found
 
 
-def markdown(base: Judged, trained: dict[str, list[Trained]], model: str) -> str:
+def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
     """One row per variant, least toxicity at equal steps first."""
     quality = QUALITIES[model].measure
-    shortest = min(float(one.seconds.sum()) for seeds in trained.values() for one in seeds)
+    ends = shortest(trained)
     heads = [
         "adapter",
         "seeds",
@@ -78,16 +103,17 @@ def markdown(base: Judged, trained: dict[str, list[Trained]], model: str) -> str
         "words",
         "distinct-2",
         "s an iteration",
-        f"rollouts' toxicity after {shortest:.0f} s",
+        f"rollouts' toxicity after {_seconds(ends)}",
     ]
     changes = {
-        name: change_of([one.judged for one in seeds], base, "judge")
+        name: change_of([one.judged for one in seeds.values()], base, "judge")
         for name, seeds in trained.items()
     }
     rows = []
     for name in sorted(trained, key=lambda one: changes[one].mean):
-        seeds = trained[name]
+        seeds = list(trained[name].values())
         judged = [one.judged for one in seeds]
+        then = [one.after(ends[seed]) for seed, one in trained[name].items()]
         rows.append(
             [
                 variants(model)[name].label,
@@ -98,19 +124,31 @@ def markdown(base: Judged, trained: dict[str, list[Trained]], model: str) -> str
                 str(change_of(judged, base, "words")),
                 f"{100 * change_of(judged, base, 'distinct_2').mean:+.1f} %",
                 f"{np.median(np.concatenate([one.seconds for one in seeds])):.1f}",
-                f"{np.mean([one.after(shortest) for one in seeds]):.4f}",
+                f"{np.mean(then):.4f}",
             ]
         )
     start = float(base.level("judge"))
     return f"Judge toxicity of the start: {start:.4f}.\n\n" + markdown_table(heads, rows) + "\n"
 
 
-def write_report(out: Path, model: str) -> None:
-    """Write table.md and print it."""
-    trained = read_all(out, model)
-    if not trained or not (out / "base" / "evaluate" / "summary.json").is_file():
+def _seconds(ends: Mapping[str, float]) -> str:
+    """The seconds of the seeds, which machines may differ in."""
+    low, high = min(ends.values()), max(ends.values())
+    return f"{low:.0f} s" if round(low) == round(high) else f"{low:.0f} to {high:.0f} s"
+
+
+def write_report(out: Path, model: str, sizes: Mapping[str, int]) -> None:
+    """Write results.json and table.md, and print the table.
+
+    Args:
+        out: folder of the results.
+        model: of `recipes.lab.subjects.SUBJECTS`.
+        sizes: as `store.collect` wants them; every other size stands in the recipe.
+    """
+    base, trained = read_all(out, model, sizes)
+    if not trained or base is None:
         print("nothing finished yet")
         return
-    text = markdown(read(out / "base")[SET], trained, model)
+    text = markdown(base, trained, model)
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)

@@ -32,7 +32,12 @@ SFT = [
 ]
 STAGES = {
     "encoder-decoder": (
-        [*SFT, "task=flan_summary", "data.fields.references=summaries"],
+        [
+            *SFT,
+            "task=flan_summary",
+            "data.fields.references=summaries",
+            "sft.group_by_length=true",
+        ],
         "adapter/adapter_model.safetensors",
     ),
     "decoder": (

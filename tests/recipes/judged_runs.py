@@ -20,6 +20,6 @@ def write_judged(folder, level):
     ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "evaluate" / "samples.jsonl").write_text(lines)
-    sets = {"in_distribution": {"distinct_2": 0.9}}
+    sets = {"in_distribution": {"distinct_2": 0.9, "ref_kl": 1.0}}
     model = {"name": "m", "sets": sets}
     (folder / "evaluate" / "summary.json").write_text(json.dumps({"models": [model]}))

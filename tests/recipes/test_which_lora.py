@@ -1,6 +1,7 @@
 """Adapters beside each other: every process composes, and the table counts steps and seconds."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from transformers import AutoModelForCausalLM
 from lora_detox.api import compose_settings
 from recipes.lab.fresh_adapter import write_fresh
 from recipes.lab.real import RealModels
+from recipes.lab.store import OtherSizesError
 from recipes.lab.subjects import SUBJECTS
 from recipes.which_lora import run as which
-from recipes.which_lora.table import WORK, read_all, write_report
+from recipes.which_lora.table import WORK, read_all, shortest, write_report
 from recipes.which_lora.variants import MISS, variants
 from tests.recipes.judged_runs import write_judged
 from tests.tiny import tiny_backbone
@@ -56,26 +58,62 @@ def test_a_fresh_miss_adapter_changes_nothing_yet(tmp_path):
 def write_run(folder, level, seconds):
     """A finished training of four iterations, and its evaluation."""
     (folder / "train").mkdir(parents=True)
-    (folder / "train" / "summary.json").write_text(json.dumps({"parameters": {"trainable": 1234}}))
+    summary = {"parameters": {"trainable": 1234}, "seconds": {"total": seconds}, "iterations": 4}
+    (folder / "train" / "summary.json").write_text(json.dumps(summary))
     rows = [{"iteration": 0}]
     for toxicity in np.linspace(0.4, level, 4):
-        phases = {f"seconds_{name}": seconds / 4 for name in WORK}
+        phases = {name: seconds / 4 for name in WORK}
         rows.append({"toxicity": toxicity, **phases})
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "train" / "metrics.jsonl").write_text(lines)
     write_judged(folder, level)
 
 
+SIZES = {"iterations": 4, "batch": 32, "prompts": 40}
+
+
 def test_equal_seconds_count_what_was_finished_by_then(tmp_path):
     write_judged(tmp_path / "base", 0.4)
     write_run(tmp_path / "query_value" / "seed0", 0.2, seconds=10.0)
     write_run(tmp_path / "dora" / "seed0", 0.1, seconds=20.0)
-    write_report(tmp_path, "smollm2")
-    fast, slow = (read_all(tmp_path, "smollm2")[name][0] for name in ("query_value", "dora"))
-    assert fast.after(40.0) == pytest.approx(np.mean([0.4, 1 / 3, 0.8 / 3, 0.2]))
+    write_report(tmp_path, "smollm2", SIZES)
+    _, trained = read_all(tmp_path, "smollm2", SIZES)
+    fast, slow = (trained[name]["seed0"] for name in ("query_value", "dora"))
+    assert fast.after(40.0) == pytest.approx(np.mean([0.4, 1 / 3, 0.8 / 3, 0.2]), abs=1e-4)
     assert slow.after(40.0) == pytest.approx(np.mean([0.4, 0.3]))
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "after 40 s" in lines[2]
     assert "DoRA" in lines[4]  # least toxicity at equal steps first
     assert "-75 %" in lines[4]
     assert "| 1,234 |" in lines[5]
+
+
+def test_equal_seconds_are_those_of_the_seed_s_own_machine(tmp_path):
+    write_judged(tmp_path / "base", 0.4)
+    for seed, slower in (("seed0", 1.0), ("seed1", 3.0)):
+        write_run(tmp_path / "query_value" / seed, 0.2, seconds=10.0 * slower)
+        write_run(tmp_path / "dora" / seed, 0.1, seconds=20.0 * slower)
+    _, trained = read_all(tmp_path, "smollm2", SIZES)
+    assert shortest(trained) == pytest.approx({"seed0": 40.0, "seed1": 120.0})
+    write_report(tmp_path, "smollm2", SIZES)
+    heading, _, dora = (tmp_path / "table.md").read_text().splitlines()[2:5]
+    assert "after 40 to 120 s" in heading
+    assert "0.3500" in dora  # two of four iterations of either seed
+
+
+def test_the_stored_results_give_the_same_table_and_count_as_finished(tmp_path):
+    options = ["--shared", str(tmp_path), "--out", str(tmp_path), "--seeds", "0"]
+    options += ["--iterations", "4", "--prompts", "40", "--only", "query_value,dora"]
+    given = which.arguments(options)
+    subject = SUBJECTS["smollm2"](RealModels(home=tmp_path / "real"), given.shared)
+    write_judged(given.out / "base", 0.4)
+    write_run(given.out / "query_value" / "seed0", 0.2, seconds=10.0)
+    write_report(given.out, "smollm2", which.sizes_of(given))
+    table = (given.out / "table.md").read_text()
+    for folder in ("base", "query_value"):
+        shutil.rmtree(given.out / folder)
+    assert [run.name for run in which.runs(given, subject)] == ["dora seed 0"]
+    write_report(given.out, "smollm2", which.sizes_of(given))
+    assert (given.out / "table.md").read_text() == table
+    with pytest.raises(OtherSizesError, match="another --out"):
+        which.runs(which.arguments([*options, "--batch", "64"]), subject)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
 
 from lora_detox import api
 from lora_detox.builders.examples import training_examples
@@ -16,7 +18,7 @@ from lora_detox.policy.loading import load_policy
 from lora_detox.policy.preflight import BackbonePlan
 from lora_detox.prompts import PromptRow
 from lora_detox.scores import ClassifierScorer, probe_scorer
-from lora_detox.trainers.classifier import EpochSampler
+from lora_detox.trainers.lengths import EpochSampler, grouped_by_length, row_lengths
 from lora_detox.trainers.supervised import mean_loss
 from tests.runs import SMOKE
 from tests.tiny import tiny_tokenizer
@@ -179,6 +181,32 @@ def test_an_epoch_has_every_row_once_in_an_order_of_seed_and_epoch():
         again.set_epoch(epoch)
         assert list(again) == orders[epoch]
     assert orders[0] != orders[1]
+
+
+def test_a_target_counts_into_the_length_of_its_row_and_a_class_does_not():
+    ids = [[1, 2, 3], [1]]
+    assert row_lengths({"input_ids": ids}) == [3, 1]
+    assert row_lengths({"input_ids": ids, "labels": [0, 1]}) == [3, 1]
+    assert row_lengths({"input_ids": ids, "labels": [[7], [7, 8, 9, 1]]}) == [4, 5]
+
+
+def test_batches_hold_rows_of_like_length_where_that_is_asked_for(tmp_path):
+    rows = [{"input_ids": [1] * (5 + 31 * n % 60)} for n in range(160)]
+
+    def padded(kind):
+        trainer = kind(
+            model=torch.nn.Linear(1, 1),
+            args=TrainingArguments(
+                str(tmp_path), per_device_train_batch_size=8, use_cpu=True, report_to=[]
+            ),
+            train_dataset=Dataset.from_list(rows),
+            data_collator=lambda batch: {"lengths": [len(one["input_ids"]) for one in batch]},
+        )
+        batches = [batch["lengths"] for batch in trainer.get_train_dataloader()]
+        assert sum(map(len, batches)) == 160
+        return sum(max(one) * len(one) - sum(one) for one in batches)
+
+    assert padded(grouped_by_length(Trainer)) < 0.5 * padded(Trainer)
 
 
 @pytest.mark.parametrize(
