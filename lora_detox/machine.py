@@ -61,6 +61,13 @@ them (memory_plan)."""
 PROCESS_GROWTH = 60 * 2**20
 """Bytes. What a process on a CPU grows by beside tensors, between its imports and its end: pages of
 libraries touched at work, tokenizers, data, the report. Measured on the miniature (memory_plan)."""
+KEPT_BYTES, OLD_MMAP_LIMIT = 256 * 2**20, 32 * 2**20
+"""Bytes. Blocks up to this size are taken from memory that was freed before, and so much freed
+memory is kept; C libraries before glibc 2.35 want 32 MiB at most (0028)."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's mallopt."""
+MALLOC_SETTINGS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
+"""Environment variables by which a user sets these."""
 SLOW_FACTOR = 1.5
 """Time of a half-precision product over that of a fp32 one from which a user is told."""
 
@@ -323,3 +330,24 @@ def trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
     if trim is not None:
         trim(0)
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Have the C library keep freed memory for the next tensor, where it can be told to (glibc).
+
+    Each step of generation replaces the key-value cache by a larger one. glibc gives blocks of a
+    few megabytes back to the system when they are freed, and every page of the next one is mapped
+    anew: half of the time to write 128 responses at a time (docs/decisions/0028). The
+    peak of resident memory stays; the user's own settings of malloc do too.
+
+    Args:
+        device: of the policy; off the CPU nothing is changed.
+    """
+    if device.type != "cpu" or sys.platform != "linux" or MALLOC_SETTINGS & os.environ.keys():
+        return
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is None:
+        return
+    option(M_TRIM_THRESHOLD, KEPT_BYTES)
+    if not option(M_MMAP_THRESHOLD, KEPT_BYTES):
+        option(M_MMAP_THRESHOLD, OLD_MMAP_LIMIT)

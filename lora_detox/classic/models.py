@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 from lora_detox.classic.heads import ValueHead, load_score_head, read_value_head
 from lora_detox.classic.publishing import upload
 from lora_detox.classic.weights import load_backbone
+from lora_detox.machine import keep_freed_memory
 from lora_detox.policy.anatomy import cache_keyword
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import enable_checkpointing
@@ -58,6 +59,7 @@ class PreTrainedModelWrapper(nn.Module):
             self.score = score_module
         kept = {k: v for k, v in v_head_kwargs.items() if k in self.supported_args}
         self.v_head = ValueHead(self.config, **kept).to(self.backbone.device)
+        keep_freed_memory(self.backbone.device)
 
     @classmethod
     def _check(cls, model: Any) -> None:

@@ -19,7 +19,7 @@ from transformers import (
 
 from lora_detox.errors import SettingsError
 from lora_detox.fitting import is_out_of_memory
-from lora_detox.machine import attention_of, resolve_device, trim_heap
+from lora_detox.machine import attention_of, keep_freed_memory, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.adapter_init import OFF_AT_START
 from lora_detox.policy.families import family_of
@@ -95,6 +95,7 @@ def load_policy(
     if plan.sharded:
         policy.shard(resolve_device(plan.device))
     trim_heap()
+    keep_freed_memory(policy.device)
     return policy
 
 

@@ -38,6 +38,9 @@ def row_lengths(rows: Mapping[str, Sequence[Any]]) -> list[int]:
 
     Args:
         rows: columns `input_ids` and, where there are any, `labels`: one class, or a target's ids.
+
+    Returns:
+        One number per row.
     """
     read = [len(ids) for ids in rows["input_ids"]]
     targets = rows.get("labels", ())
@@ -51,9 +54,12 @@ def grouped_by_length(kind: type[Trainer]) -> type[Trainer]:
 
     Args:
         kind: of Transformers, or a subclass.
+
+    Returns:
+        A subclass of it.
     """
 
-    class Grouped(kind):  # type: ignore[misc, valid-type]  # transformers ships no types
+    class Grouped(kind):  # type: ignore[misc]  # transformers ships no types
         def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
             rows = self.train_dataset if train_dataset is None else train_dataset
             lengths = row_lengths({name: rows[name] for name in rows.column_names})

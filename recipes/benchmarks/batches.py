@@ -67,7 +67,7 @@ def main() -> None:
     """Every batch that is not in batches.json yet, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", default="64,128,512")
-    parser.add_argument("--workloads", default="causal_125m,seq2seq_small,smollm2_135m")
+    parser.add_argument("--workloads", default="gptj_12_layers,flan_t5_base,smollm2_135m")
     parser.add_argument("--variants", default="float32 unbounded,bfloat16 unbounded")
     parser.add_argument("--peer", type=Path, help="environment of TRL 0.11.4")
     parser.add_argument("--peer-most", type=int, default=512, help="largest batch of the peer")

@@ -46,7 +46,7 @@ from transformers import (
 
 from lora_detox.advantages import AdvantagePlan, estimate_advantages
 from lora_detox.choices import KlPenalty
-from lora_detox.machine import attention_of, trim_heap
+from lora_detox.machine import attention_of, keep_freed_memory, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
@@ -110,6 +110,7 @@ def build_policy(work: dict[str, Any], *, dtype: torch.dtype, frozen: bool) -> L
     model = get_peft_model(backbone, lora_config(plan, backbone.config))
     make_lean(model)
     trim_heap()
+    keep_freed_memory(torch.device("cpu"))
     return LoraPolicy(model, tokenizer, family_of(backbone.config))
 
 

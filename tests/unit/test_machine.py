@@ -1,6 +1,7 @@
 """What is known of the CPU, what follows for oneDNN, and what a slow dtype is said to cost."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -170,3 +171,34 @@ def test_there_is_no_note_where_nothing_is_slow(monkeypatch):
 
 def test_a_product_is_timed_by_its_fastest_run():
     assert 0 < product_seconds(torch.float32) < 1
+
+
+GROWING_CACHES = """
+import resource, sys, torch
+from lora_detox.machine import keep_freed_memory
+torch.set_num_threads(1)
+keep_freed_memory(torch.device(sys.argv[1]))
+caches = [torch.zeros(128, 20, 1024, dtype=torch.bfloat16) for _ in range(6)]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(24):
+    caches = [torch.cat([one, one[:, -1:]], dim=1) for one in caches]
+    for one in caches:
+        one.float().sum()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_growing_caches_are_written_into_memory_that_was_freed_before():
+    def faults(device, **variables):
+        command = [sys.executable, "-c", GROWING_CACHES, device]
+        clean = {k: v for k, v in os.environ.items() if k not in machine.MALLOC_SETTINGS}
+        done = subprocess.run(
+            command, env=clean | variables, capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    given = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    plain = faults("meta")
+    assert faults("cpu") < 0.6 * plain
+    assert faults("cpu", **given) > plain  # who sets malloc keeps that

@@ -197,7 +197,12 @@ def test_batches_hold_rows_of_like_length_where_that_is_asked_for(tmp_path):
         trainer = kind(
             model=torch.nn.Linear(1, 1),
             args=TrainingArguments(
-                str(tmp_path), per_device_train_batch_size=8, use_cpu=True, report_to=[]
+                str(tmp_path),
+                per_device_train_batch_size=8,
+                use_cpu=True,
+                report_to=[],
+                remove_unused_columns=False,
+                data_seed=0,
             ),
             train_dataset=Dataset.from_list(rows),
             data_collator=lambda batch: {"lengths": [len(one["input_ids"]) for one in batch]},
