@@ -41,6 +41,9 @@ CACHED_ELEMENTS = 2**18
 caches, and their copies are as small."""
 CACHE_COLUMNS = 8
 """Columns of a static key-value cache are a multiple of this, as fused attention on a GPU wants."""
+EAGER_SCORES = 320 * 320
+"""Queries times keys up to which attention in plain products is faster than torch's fused one, in
+bf16 on a CPU: 1.2 times at 256 tokens, 0.7 times at 512 (0029)."""
 KERNELS_KEPT = 64
 """Compiled kernels that oneDNN may keep on a CPU without tiles, in place of 1,024 (0013).
 
@@ -61,9 +64,9 @@ them (memory_plan)."""
 PROCESS_GROWTH = 60 * 2**20
 """Bytes. What a process on a CPU grows by beside tensors, between its imports and its end: pages of
 libraries touched at work, tokenizers, data, the report. Measured on the miniature (memory_plan)."""
-KEPT_BYTES, OLD_MMAP_LIMIT = 256 * 2**20, 32 * 2**20
-"""Bytes. Blocks up to this size are taken from memory that was freed before, and so much freed
-memory is kept; C libraries before glibc 2.35 want 32 MiB at most (0028)."""
+KEPT_BYTES, REUSED_BYTES = 256 * 2**20, 32 * 2**20
+"""Bytes. So much freed memory is kept, and blocks up to the second size are taken from it. Larger
+ones leave holes that nothing fits into, which doubled the peak of a 1B model's update (0028)."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt."""
 MALLOC_SETTINGS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
@@ -237,10 +240,11 @@ def scorer_dtype(device: torch.device) -> torch.dtype:
 
 
 def attention_of(device: torch.device, dtype: torch.dtype) -> str | None:
-    """How attention is computed; None leaves it to Transformers.
+    """How attention is computed in short passes; None leaves it to Transformers.
 
-    On a CPU, torch's fused attention has no fast bf16 kernel: forward and backward take 2 to 4
-    times as long as plain matrix products (recipes/benchmarks).
+    On a CPU, torch's fused attention has no fast bf16 kernel for them: forward and backward take
+    up to 4 times as long as plain matrix products (recipes/benchmarks). Long ones choose it
+    (policy/attention.py).
     """
     return "eager" if device.type == "cpu" and dtype == torch.bfloat16 else None
 
@@ -349,5 +353,4 @@ def keep_freed_memory(device: torch.device) -> None:
     if option is None:
         return
     option(M_TRIM_THRESHOLD, KEPT_BYTES)
-    if not option(M_MMAP_THRESHOLD, KEPT_BYTES):
-        option(M_MMAP_THRESHOLD, OLD_MMAP_LIMIT)
+    option(M_MMAP_THRESHOLD, REUSED_BYTES)

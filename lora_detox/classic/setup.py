@@ -16,6 +16,7 @@ from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
 from lora_detox.machine import attention_of, gains_by_bf16
 from lora_detox.policy.anatomy import state_size
+from lora_detox.policy.attention import attend_by_length
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 KEPT_COLUMNS = ("label", "query", "response")
@@ -103,6 +104,7 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOCo
     attention = attention_of(accelerator.device, torch.bfloat16)
     if attention is not None:
         backbone.set_attn_implementation(attention)
+        attend_by_length(backbone, accelerator.device, torch.bfloat16)
     head = backbone.get_output_embeddings()
     if head is not None:
         head.register_forward_pre_hook(_contiguous)

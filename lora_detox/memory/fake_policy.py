@@ -16,6 +16,7 @@ from lora_detox.memory.live_bytes import fake_tensors
 from lora_detox.memory.weights import empty_backbone, quantized_linears
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.adapter_kinds import kind_of
+from lora_detox.policy.attention import attend_by_length
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.loading import enable_checkpointing
@@ -55,9 +56,11 @@ def fake_policy(
     """
     dtype = resolve_dtype(plan, config)
     backbone = empty_backbone(plan, config, dtype)
-    attention = attention_of(torch.device(plan.device if plan.device != "auto" else "cpu"), dtype)
+    device = torch.device(plan.device if plan.device != "auto" else "cpu")
+    attention = attention_of(device, dtype)
     if attention is not None:
         backbone.set_attn_implementation(attention)
+        attend_by_length(backbone, device, dtype)
     keeps_input = plan.quantization == "int8"
     for name in quantized_linears(backbone, plan, dtype):
         layer: Any = backbone.get_submodule(name)

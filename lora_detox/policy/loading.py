@@ -22,6 +22,7 @@ from lora_detox.fitting import is_out_of_memory
 from lora_detox.machine import attention_of, keep_freed_memory, resolve_device, trim_heap
 from lora_detox.policy.adapter import AdapterPlan, lora_config
 from lora_detox.policy.adapter_init import OFF_AT_START
+from lora_detox.policy.attention import attend_by_length
 from lora_detox.policy.families import family_of
 from lora_detox.policy.lean import make_lean
 from lora_detox.policy.policy import LoraPolicy
@@ -193,6 +194,7 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
         for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id")
     }
     model.generation_config = GenerationConfig(**kept)
+    attend_by_length(model, device, dtype)
     return model
 
 

@@ -173,25 +173,22 @@ def test_a_product_is_timed_by_its_fastest_run():
     assert 0 < product_seconds(torch.float32) < 1
 
 
-GROWING_CACHES = """
+GROWING_BLOCKS = """
 import resource, sys, torch
 from lora_detox.machine import keep_freed_memory
 torch.set_num_threads(1)
 keep_freed_memory(torch.device(sys.argv[1]))
-caches = [torch.zeros(128, 20, 1024, dtype=torch.bfloat16) for _ in range(6)]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(24):
-    caches = [torch.cat([one, one[:, -1:]], dim=1) for one in caches]
-    for one in caches:
-        one.float().sum()
+for step in range(32):  # 4 to 12 MiB, each block freed before the next one
+    torch.ones((16 + step) * 2**16)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_growing_caches_are_written_into_memory_that_was_freed_before():
+def test_growing_blocks_are_written_into_memory_that_was_freed_before():
     def faults(device, **variables):
-        command = [sys.executable, "-c", GROWING_CACHES, device]
+        command = [sys.executable, "-c", GROWING_BLOCKS, device]
         clean = {k: v for k, v in os.environ.items() if k not in machine.MALLOC_SETTINGS}
         done = subprocess.run(
             command, env=clean | variables, capture_output=True, text=True, check=True
@@ -200,5 +197,5 @@ def test_growing_caches_are_written_into_memory_that_was_freed_before():
 
     given = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
     plain = faults("meta")
-    assert faults("cpu") < 0.6 * plain
-    assert faults("cpu", **given) > plain  # who sets malloc keeps that
+    assert faults("cpu") < 0.3 * plain
+    assert faults("cpu", **given) > 0.8 * plain  # who sets malloc keeps that
