@@ -66,7 +66,7 @@ PROCESS_GROWTH = 60 * 2**20
 libraries touched at work, tokenizers, data, the report. Measured on the miniature (memory_plan)."""
 KEPT_BYTES, REUSED_BYTES = 256 * 2**20, 32 * 2**20
 """Bytes. So much freed memory is kept, and blocks up to the second size are taken from it. Larger
-ones leave holes that nothing fits into, which doubled the peak of a 1B model's update (0028)."""
+ones leave holes that nothing fits into: a third more at the peak of a 1B model's update (0028)."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt."""
 MALLOC_SETTINGS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}

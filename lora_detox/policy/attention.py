@@ -23,7 +23,10 @@ def attend_by_length(model: PreTrainedModel, device: torch.device, dtype: torch.
     """
     if attention_of(device, dtype) != "eager":
         return
-    stacks = [decoder_stack(model)]
+    try:
+        stacks = [decoder_stack(model)]
+    except ValueError:  # what cannot be found is reported where it is needed
+        return
     if model.config.is_encoder_decoder:
         stacks.append(model.get_encoder())
     for stack in stacks:
