@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lora_detox.classic.advice import caution
 from lora_detox.classic.config import PPOConfig
 from lora_detox.classic.models import PreTrainedModelWrapper
-from lora_detox.machine import attention_of, gains_by_bf16
+from lora_detox.machine import gains_by_bf16
 from lora_detox.policy.anatomy import state_size
 from lora_detox.policy.attention import attend_by_length
 
@@ -101,10 +101,7 @@ def lower(model: PreTrainedModelWrapper, accelerator: Accelerator, config: PPOCo
     for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers()):
         if tensor.dtype == torch.float32 and not tensor.requires_grad and "lora_" not in name:
             tensor.data = tensor.data.to(torch.bfloat16)
-    attention = attention_of(accelerator.device, torch.bfloat16)
-    if attention is not None:
-        backbone.set_attn_implementation(attention)
-        attend_by_length(backbone, accelerator.device, torch.bfloat16)
+    attend_by_length(backbone, accelerator.device, torch.bfloat16)
     head = backbone.get_output_embeddings()
     if head is not None:
         head.register_forward_pre_hook(_contiguous)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from lora_detox.errors import SettingsError
-from lora_detox.machine import attention_of
 from lora_detox.memory.live_bytes import fake_tensors
 from lora_detox.memory.weights import empty_backbone, quantized_linears
 from lora_detox.policy.adapter import AdapterPlan, lora_config
@@ -57,10 +56,7 @@ def fake_policy(
     dtype = resolve_dtype(plan, config)
     backbone = empty_backbone(plan, config, dtype)
     device = torch.device(plan.device if plan.device != "auto" else "cpu")
-    attention = attention_of(device, dtype)
-    if attention is not None:
-        backbone.set_attn_implementation(attention)
-        attend_by_length(backbone, device, dtype)
+    attend_by_length(backbone, device, dtype)
     keeps_input = plan.quantization == "int8"
     for name in quantized_linears(backbone, plan, dtype):
         layer: Any = backbone.get_submodule(name)

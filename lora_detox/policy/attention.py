@@ -17,12 +17,15 @@ def attend_by_length(model: PreTrainedModel, device: torch.device, dtype: torch.
     fused attention is faster from there on, and keeps none (docs/decisions/0029).
 
     Args:
-        model: a language model whose attention is that of `machine.attention_of`.
+        model: a language model.
         device: where it runs.
         dtype: of its weights.
     """
-    if attention_of(device, dtype) != "eager":
+    short = attention_of(device, dtype)
+    if short is None:
         return
+    if model.config._attn_implementation != short:
+        model.set_attn_implementation(short)
     try:
         stacks = [decoder_stack(model)]
     except ValueError:  # what cannot be found is reported where it is needed

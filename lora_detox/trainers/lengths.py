@@ -62,7 +62,8 @@ def grouped_by_length(kind: type[Trainer]) -> type[Trainer]:
     class Grouped(kind):  # type: ignore[misc]  # transformers ships no types
         def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
             rows = self.train_dataset if train_dataset is None else train_dataset
-            lengths = row_lengths({name: rows[name] for name in rows.column_names})
+            read = [name for name in ("input_ids", "labels") if name in rows.column_names]
+            lengths = row_lengths({name: rows[name] for name in read})
             return EpochSampler(self.args.train_batch_size, lengths, self.args.data_seed)
 
     return Grouped

@@ -77,4 +77,5 @@ def test_where_there_is_no_choice_no_pass_chooses(architecture, device, dtype):
     before = decoder_stack(model).config._attn_implementation
     attend_by_length(model, device, dtype)
     assert not decoder_stack(model)._forward_pre_hooks
-    assert decoder_stack(model).config._attn_implementation == before
+    chosen = "eager" if (device, dtype) == (CPU, BF16) else before
+    assert decoder_stack(model).config._attn_implementation == chosen
