@@ -341,7 +341,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
     Each step of generation replaces the key-value cache by a larger one. glibc gives blocks of a
     few megabytes back to the system when they are freed, and every page of the next one is mapped
-    anew: half of the time to write 128 responses at a time (docs/decisions/0028). The
+    anew: a fifth of the time to write 128 responses at a time (docs/decisions/0028, 0030). The
     peak of resident memory stays; the user's own settings of malloc do too.
 
     Args:

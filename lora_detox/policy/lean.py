@@ -1,15 +1,17 @@
 """The backbone's own formulas in fewer passes over memory.
 
 Beside the matrix products, a forward and backward pass spends its time on reading and writing
-activations. Three places write the same thing several times, and are replaced in a loaded model:
-the tanh GELU that Transformers spells out as eight operations, root-mean-square normalisation, and
-PEFT's LoRA layer, which computes the low-rank path of a bf16 backbone in fp32. The numbers agree
-with the plain modules within the rounding of their dtype (tests/unit/policy/test_lean.py). Buffers
-that every layer keeps for itself are kept once.
+activations. Four places write the same thing several times, and are replaced in a loaded model:
+the tanh GELU that Transformers spells out as eight operations, root-mean-square normalisation,
+PEFT's LoRA layer, which computes the low-rank path of a bf16 backbone in fp32, and GPT-J's rotary
+table, which every layer copies for every row. The numbers agree with the plain modules within the
+rounding of their dtype (tests/unit/policy/test_lean.py). Buffers that every layer keeps for itself
+are kept once.
 """
 
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import NewGELUActivation
+from transformers.models.gptj.modeling_gptj import GPTJAttention
 
 from lora_detox.machine import multiplies_by_onednn
 from lora_detox.policy.products import frozen_linear, linear, state_gradient
@@ -40,6 +43,8 @@ def make_lean(model: nn.Module) -> None:
             _wrap_forward(module, _lora_forward)
         elif type(module).__name__ in RMS_NORMS:
             _wrap_forward(module, _norm_forward)
+        elif isinstance(module, GPTJAttention):
+            module._get_embed_positions = MethodType(_rotary_table, module)
         elif type(module) is nn.Linear and multiplies_by_onednn():
             _wrap_forward(module, frozen_linear)
 
@@ -70,6 +75,14 @@ def share_buffers(model: nn.Module) -> None:
 def _wrap_forward(module: Any, function: Callable[..., Tensor]) -> None:
     if not isinstance(module.forward, partial):  # a model may come here twice
         module.forward = partial(function, module, module.forward)
+
+
+def _rotary_table(attention: Any, position_ids: Tensor) -> Tensor:
+    """Sines and cosines of all positions [rows, positions, rotary_dim], one table for all rows."""
+    if attention.embed_positions.device != position_ids.device:
+        attention.embed_positions = attention.embed_positions.to(position_ids.device)
+    table: Tensor = attention.embed_positions
+    return table.expand(len(position_ids), -1, -1)
 
 
 def _norm_forward(module: Any, plain: Callable[..., Tensor], hidden: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from recipes.lab.overrides import evaluated
 from recipes.lab.process import ROOT
 from recipes.lab.real import MODELS, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all, going_on
-from recipes.lab.store import OtherSizesError, stored_runs
+from recipes.lab.store import stored_runs
 
 MOST_MEMBERS = 4  # whose seeds are apart
 
@@ -122,7 +122,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except OtherSizesError as error:
-        sys.exit(str(error))
+    sys.exit(main())

@@ -5,6 +5,8 @@ from pathlib import Path
 BASE = "lab/gptj-comments"
 REWARD, CIVIL = "lab/roberta-reward", "nothate"
 _SETS = "evaluation.sets"
+UNAUDITED = ["evaluation.audit=null", "evaluation.audit_texts=null"]
+"""Where no table is by group of people."""
 
 
 def continuation(shared: str, split: str = "[0.7,0.1,0.2]") -> list[str]:

@@ -115,8 +115,8 @@ def unpack(stored: Mapping[str, Mapping[str, Any]]) -> Result:
     return Result(sets=sets, facts=dict(stored["facts"]), trail=dict(stored.get("trail", {})))
 
 
-class OtherSizesError(Exception):
-    """The folder holds results of other sizes."""
+class OtherSizesError(SystemExit):
+    """The folder holds results of other sizes; ends a program with its message and status 1."""
 
 
 def stored_runs(out: Path, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:

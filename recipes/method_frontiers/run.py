@@ -23,7 +23,7 @@ from pathlib import Path
 from recipes.lab.bench import smollm2_bench
 from recipes.lab.comparison import Comparison
 from recipes.lab.options import comparison_parser
-from recipes.lab.overrides import evaluated, training
+from recipes.lab.overrides import UNAUDITED, evaluated, training
 from recipes.lab.pairs import write_pairs
 from recipes.lab.real import MODELS, RealModels, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
@@ -47,8 +47,6 @@ PAIRS = "pairs.jsonl"
 """Beside the results: what direction and projection are made from."""
 PEER_RATE = "3e-4"
 """Of TRL 0.11.4; its default of 1.41e-5 is for whole weights and moves LoRA less."""
-UNAUDITED = ["evaluation.audit=null", "evaluation.audit_texts=null"]
-"""No table here is by group of people."""
 SFT = [
     "stage=sft",
     "sft.epochs=1",

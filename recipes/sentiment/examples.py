@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.lab.goals import Goal
+from recipes.lab.overrides import UNAUDITED
 from recipes.lab.real import RealModels
 from recipes.sentiment.reviews import prefixed_file
 
@@ -27,6 +28,7 @@ _TRAINING = [
     "evaluation.validation_prompts=200",
     "evaluation.test_prompts=200",
     "checkpoint.every=5",
+    *UNAUDITED,
 ]
 """Of both tasks on SmolLM2."""
 _IMDB = [

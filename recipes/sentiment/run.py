@@ -22,10 +22,10 @@ from pathlib import Path
 
 from recipes.lab.goal_table import write_report
 from recipes.lab.options import queue_parser
-from recipes.lab.overrides import evaluated
+from recipes.lab.overrides import UNAUDITED, evaluated
 from recipes.lab.real import MODELS, RealModels, real_models, stage_step
 from recipes.lab.run_queue import Run, Step, execute_all
-from recipes.lab.store import OtherSizesError, stored_runs
+from recipes.lab.store import stored_runs
 from recipes.lab.tables import markdown_table
 from recipes.sentiment.examples import LABELS, Example, examples
 from recipes.sentiment.reviews import test_sets, write_reviews
@@ -162,6 +162,7 @@ def evaluation(
         "stage=evaluate",
         *example.sets,
         f"evaluation.prompts={given.prompts}",
+        *UNAUDITED,
         evaluated(example.base, adapter, folder.name),
     ]
     return stage_step(given, example.task, folder / "evaluate", overrides)
@@ -187,7 +188,4 @@ def write_classifier_table(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except OtherSizesError as error:
-        sys.exit(str(error))
+    sys.exit(main())

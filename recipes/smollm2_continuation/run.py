@@ -19,7 +19,7 @@ from pathlib import Path
 from recipes.lab.goal_table import write_report
 from recipes.lab.goals import Goal
 from recipes.lab.options import queue_parser
-from recipes.lab.overrides import continuation_sets, evaluated
+from recipes.lab.overrides import UNAUDITED, continuation_sets, evaluated
 from recipes.lab.real import (
     BUDGET,
     MODELS,
@@ -38,8 +38,7 @@ TRAINING = [
     "evaluation.validation_prompts=300",
     "evaluation.validation_samples=2",  # relevance has a deviation of 0.13 by response
     "evaluation.test_prompts=50",  # the figures come from stage=evaluate
-    "evaluation.audit=null",
-    "evaluation.audit_texts=null",
+    *UNAUDITED,
     "checkpoint.every=4",
 ]
 """Beside policy, scorers and prompts (recipes/lab/real.py)."""

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from recipes.lab.options import queue_parser
-from recipes.lab.overrides import evaluated
+from recipes.lab.overrides import UNAUDITED, evaluated
 from recipes.lab.real import MODELS, RealModels, continuation, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, execute_all
 from recipes.transfer.conditions import conditions
@@ -59,6 +59,7 @@ def runs(given: argparse.Namespace, models: RealModels) -> list[Run]:
                 "stage=evaluate",
                 f"evaluation.prompts={given.prompts}",
                 *known[name].overrides,
+                *UNAUDITED,
                 evaluated(str(models.policy), adapter, model),
             ]
             task = continuation(models, given.shared)

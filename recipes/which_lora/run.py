@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 
 from recipes.lab.options import comparison_parser
-from recipes.lab.overrides import evaluated, training
+from recipes.lab.overrides import UNAUDITED, evaluated, training
 from recipes.lab.real import MODELS, stage_step, with_classifiers
 from recipes.lab.run_queue import Run, Step, execute_all
-from recipes.lab.store import OtherSizesError, stored_runs
+from recipes.lab.store import stored_runs
 from recipes.lab.subjects import SUBJECTS, Subject
 from recipes.which_lora.table import write_report
 from recipes.which_lora.variants import MISS, RANK, variants
@@ -40,6 +40,7 @@ TRAINING = [
     "algorithm.kl.coef=0.05",
     "budget.ship=end",
     "evaluation.every=12",  # nothing is chosen by it: the end is judged
+    *UNAUDITED,
 ]
 """Beside the subject's budget and the sizes."""
 
@@ -107,6 +108,7 @@ def judged(given: argparse.Namespace, subject: Subject, folder: Path, adapter: P
     overrides = [
         "stage=evaluate",
         f"evaluation.prompts={given.prompts}",
+        *UNAUDITED,
         evaluated(subject.policy, adapter, folder.parent.name if adapter else "base"),
     ]
     return stage_step(given, subject.task, folder / "evaluate", overrides)
@@ -125,7 +127,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except OtherSizesError as error:
-        sys.exit(str(error))
+    sys.exit(main())

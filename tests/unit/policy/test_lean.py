@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers.activations import NewGELUActivation
+from transformers.models.gptj.modeling_gptj import GPTJAttention
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
@@ -130,6 +131,25 @@ def test_a_whole_backbone_says_the_same(architecture):
         make_lean(backbone)  # a second time changes nothing
         lean = backbone(**inputs).logits
     torch.testing.assert_close(lean, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
+
+
+def test_all_rows_read_one_rotary_table_of_gptj_and_the_model_says_the_same():
+    plain = copy.deepcopy(tiny_policy("gptj").backbone)
+    lean = copy.deepcopy(plain)
+    make_lean(lean)
+    lean = copy.deepcopy(lean)
+    ids, mask = torch.randint(3, 20, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    mask[0, :4] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    assert torch.equal(lean(**inputs).logits, plain(**inputs).logits)
+    attentions = [one for one in lean.modules() if isinstance(one, GPTJAttention)]
+    assert len(attentions) > 1
+    for attention in attentions:
+        table = attention._get_embed_positions(inputs["position_ids"])
+        assert len(table) == 3
+        assert table.stride(0) == 0
+        assert table.data_ptr() == attention.embed_positions.data_ptr()
 
 
 def test_a_copy_of_a_lean_model_computes_with_its_own_weights():
