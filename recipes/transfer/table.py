@@ -1,6 +1,7 @@
 """One row per condition: the base, and how the adapters change it."""
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 
 from recipes.lab.judged import Judged, change_of, read
@@ -8,7 +9,7 @@ from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, sa
 from recipes.transfer.conditions import Condition
 
 SET = "in_distribution"
-CHANGES = ("judge", "judged_toxic", "perplexity", "relevance", "words")
+CHANGES = ("perplexity", "relevance", "words")
 SHOWN = 2
 """Prompts of each condition in the samples: mild ones."""
 
@@ -26,12 +27,11 @@ def row(condition: Condition, base: Judged, seeds: Mapping[str, Judged]) -> list
     """Levels of the base and changes, with intervals over seeds and prompts."""
     judged = list(seeds.values())
     cells = [condition.label, str(len(base)), f"{float(base.level('judge')):.3f}"]
-    for measure in CHANGES:
-        if measure == "judged_toxic" and not float(base.level(measure)):
-            cells.append("none before")
-            continue
-        cells.append(str(change_of(judged, base, measure)))
-    return cells
+    cells.append(str(change_of(judged, base, "judge")))
+    toxic = change_of(judged, base, "judged_toxic", level=True)  # few, or none at the start
+    before, *after = (100 * share for share in (base.level("judged_toxic"), *astuple(toxic)))
+    cells.append(f"{before:.1f} -> {after[0]:.1f} % [{after[1]:.1f}, {after[2]:.1f}]")
+    return [*cells, *(str(change_of(judged, base, measure)) for measure in CHANGES)]
 
 
 def samples(folder: Path) -> str:

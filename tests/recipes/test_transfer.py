@@ -38,6 +38,6 @@ def test_each_condition_has_its_own_base(tmp_path):
     write_report(tmp_path, conditions("data"))
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert len(lines) == 4
-    assert "| 0.400 | -75 % [-75, -75] | none before |" in lines[2]
+    assert "| 0.400 | -75 % [-75, -75] | 0.0 -> 0.0 % [0.0, 0.0] |" in lines[2]
     assert "| 0.100 | -10 % [-10, -10] |" in lines[3]
     assert "some fine words" in (tmp_path / "samples.md").read_text()
