@@ -11,7 +11,6 @@ are kept once.
 
 from collections.abc import Callable
 from functools import partial
-from types import MethodType
 from typing import Any
 
 import torch
@@ -44,7 +43,7 @@ def make_lean(model: nn.Module) -> None:
         elif type(module).__name__ in RMS_NORMS:
             _wrap_forward(module, _norm_forward)
         elif isinstance(module, GPTJAttention):
-            module._get_embed_positions = MethodType(_rotary_table, module)
+            module._get_embed_positions = partial(_rotary_table, module)
         elif type(module) is nn.Linear and multiplies_by_onednn():
             _wrap_forward(module, frozen_linear)
 
