@@ -37,7 +37,7 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
     Args:
         settings: conf/budget, and the length controller of algorithm.expert.
         references: whether prompts have references, so that ROUGE-L is the quality; else it is
-            the perplexity under the reference policy, and the length is bound too.
+            the perplexity under the reference policy.
 
     Returns:
         Constraints and bounds; none with budget=off and budget.words=null.
@@ -75,11 +75,10 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
                 multiplier=controller.multipliers.get(names.REF_KL, 0.0),
             )
         )
-    least = None if references else budget.length
-    if least is not None:
+    if budget.length is not None:
         for measure in (names.RESPONSE_TOKENS, names.RESPONSE_WORDS):
-            bounds.append(Bound(measure=measure, above=False, allowed=1 - least))
-    return Budget(held + _held_words(settings, least), bounds)
+            bounds.append(Bound(measure=measure, above=False, allowed=1 - budget.length))
+    return Budget(held + _held_words(settings), bounds)
 
 
 def _quality_bounds(budget: BudgetSettings, *, references: bool) -> list[tuple[PenaltyTerm, Bound]]:
@@ -116,10 +115,10 @@ def new_bigrams_of(budget: Budget) -> NewBigrams | None:
     return NewBigrams() if paid else None
 
 
-def _held_words(settings: Settings, length: float | None) -> list[Constraint]:
+def _held_words(settings: Settings) -> list[Constraint]:
     """The words of a response, held by budget.words, at no less than the bound on the length."""
     least, most = settings.budget.words or (None, None)
-    fractions = [fraction for fraction in (length, least) if fraction is not None]
+    fractions = [fraction for fraction in (settings.budget.length, least) if fraction is not None]
     if not fractions:
         return []
     measure, expert = names.TYPICAL_WORDS, settings.algorithm.expert

@@ -10,7 +10,6 @@ from lora_detox.choices import (
     Protocol,
     QuantizationType,
     Stage,
-    TaskKind,
     TermsCombine,
     TrainerKind,
 )
@@ -184,7 +183,7 @@ def _check_budget(settings: Settings) -> None:
             f"budget.words: got {words}, want [least, most] as fractions of the start's words, "
             "most null or no less than least, as in [1.0,null]; or null"
         )
-    length = settings.budget.length if settings.task.kind is TaskKind.continuation else None
+    length = settings.budget.length
     if most is not None and length is not None and most < length:
         raise SettingsError(
             f"budget.words: got {words}, whose most is below budget.length={length:g}, the least "

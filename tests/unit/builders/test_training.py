@@ -78,6 +78,21 @@ def test_training_aims_inside_what_the_result_is_held_to(allowed, margin, aimed)
     assert budget.constraints[names.PERPLEXITY].bound.allowed == pytest.approx(aimed)
 
 
+@pytest.mark.parametrize(
+    ("task", "held"),
+    [("gptj_continuation", True), ("flan_summary", False), ("flan_summary_real", False)],
+)
+@pytest.mark.parametrize("asked", [None, 0.97])
+def test_a_bound_on_the_length_holds_with_references_too_where_it_is_asked_for(task, held, asked):
+    words = [] if asked is None else [f"budget.length={asked}"]
+    settings = compose_settings([f"task={task}", *words])
+    budget = budget_of(settings, references=settings.task.kind.has_references)
+    lengths = {names.RESPONSE_TOKENS, names.RESPONSE_WORDS} & set(budget.bounds)
+    assert bool(lengths) == (names.TYPICAL_WORDS in budget.constraints) == (held or asked == 0.97)
+    if asked is not None:
+        assert budget.bounds[names.RESPONSE_WORDS].limit(20.0) == pytest.approx(19.4)
+
+
 def test_the_margin_of_an_absolute_allowance_is_a_fraction_of_it():
     asked = ["budget.symbols=0.005", "budget.controller.margin=0.2"]
     budget = budget_of(compose_settings(asked), references=True)
