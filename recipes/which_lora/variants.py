@@ -11,7 +11,7 @@ MODULES = {
 }
 """Model -> names of the linear layers of its attention and of its MLPs."""
 RANK = 16
-"""Where rank is not the question; alpha is 32 everywhere, 8 with rslora (the same scale at 16)."""
+"""Where rank is not the question; alpha is 32 everywhere, 8 with rslora (the same scale at 16, twice LoRA's at 64)."""
 MISS = "miss"
 """The kind that `adapter=` does not make; recipes/lab/fresh_adapter.py writes its start."""
 
@@ -53,7 +53,10 @@ def variants(model: str) -> dict[str, Variant]:
         "mlp": one("MLP", f"adapter.targets={modules['mlp']}"),
         "all_linear": one("all linear layers", everything),
         **ranks,
-        "rslora": one("all linear layers, rslora", "adapter=rslora", everything),
+        "rslora": Variant(  # at rank 16 it would be the same training
+            label="all linear layers, rank 64, rslora",
+            overrides=["adapter=rslora", everything, "adapter.rank=64"],
+        ),
         "dora": one("all linear layers, DoRA", "adapter=dora", everything),
         MISS: one("all linear layers, MiSS", everything),
     }
