@@ -11,7 +11,7 @@ MODULES = {
 }
 """Model -> names of the linear layers of its attention and of its MLPs."""
 RANK = 16
-"""Where rank is not the question; alpha is 32 everywhere, 8 with rslora (the same scale at 16, twice LoRA's at 64)."""
+"""Where rank is not the question. Alpha is 32; 8 with rslora: twice the scale at rank 64."""
 MISS = "miss"
 """The kind that `adapter=` does not make; recipes/lab/fresh_adapter.py writes its start."""
 
