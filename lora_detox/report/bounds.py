@@ -13,6 +13,8 @@ Numbers = Mapping[str, Any]
 Row = Mapping[str, Any]
 _ABSOLUTE = {"symbols"}
 """Measures that start near 0, of which a percentage says nothing."""
+_FROM_BELOW = {"response_tokens", "response_words"}
+"""Measures that are neither good nor bad, of which a result may have too little."""
 _IN_TRAINING = {"typical_words": "Length", "ref_kl": "KL"}
 
 
@@ -83,7 +85,7 @@ def bounds_of(summary: Numbers, metrics: Mapping[str, MetricWording]) -> list[He
             key=key,
             label=_label(key, metrics),
             limit=float(limit),
-            above=_is_worse_above(key, start.get(key), float(limit), metrics),
+            above=_is_worse_above(key, metrics),
             start=mean_of(start.get(key)),
             result=mean_of(measured.get(key)),
             digits=max(3, metrics[key].digits) if key in metrics else 3,
@@ -109,7 +111,8 @@ def breaches_of(summary: Numbers, history: Sequence[Row], bounds: Sequence[Held]
         for place, row in enumerate(history)
     ]
     for tried in (summary.get("budget") or {}).get("between") or ():
-        states.append((f"end of training at strength {tried['share']:.0%}", tried))
+        state = f"iteration {tried['iteration']}" if "iteration" in tried else "end of training"
+        states.append((f"{state} at strength {tried['share']:.0%}", tried))
     return [
         Breach(when=when, bound=bound, value=value)
         for when, numbers in states
@@ -222,14 +225,11 @@ def _label(key: str, metrics: Mapping[str, MetricWording]) -> str:
     return f"{metrics[key].label} ({unit})" if unit else metrics[key].label
 
 
-def _is_worse_above(
-    key: str, start: Any, limit: float, metrics: Mapping[str, MetricWording]
-) -> bool:
+def _is_worse_above(key: str, metrics: Mapping[str, MetricWording]) -> bool:
     better = metrics[key].better if key in metrics else "neither"
     if better in {"lower", "higher"}:
         return better == "lower"
-    known = mean_of(start)
-    return known is None or limit >= known
+    return key not in _FROM_BELOW
 
 
 def _ranges(iterations: Sequence[int], chosen: set[int]) -> Iterator[str]:

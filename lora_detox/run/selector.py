@@ -170,8 +170,8 @@ class CheckpointSelector:
         """Measure a state as a candidate: by how much it is outside, and both in words."""
         now = means_of(measure())
         excess = self.compare(done, now, fraction)
-        self._between.append({"share": fraction, names.TOXICITY: now[names.TOXICITY]})
-        self._between[-1] |= {n: now[n] for n in self.budget.bounds if n in now}
+        tried = {"iteration": done, "share": fraction, names.TOXICITY: now[names.TOXICITY]}
+        self._between.append(tried | {n: now[n] for n in self.budget.bounds if n in now})
         return excess, f"toxicity {now[names.TOXICITY]:.3f}, {excess or 'inside the budget'}"
 
     def load_best(self) -> None:

@@ -21,7 +21,10 @@ SUMMARY = {
         "start": {"perplexity": 1.8, "rougeL": 0.3, "response_words": 14.0, "symbols": 0.0},
         "measured": {"perplexity": 1.9, "rougeL": 0.29, "ref_kl": 3.0, "response_words": 13.0},
         "chosen_iteration": 5,
-        "between": [{"share": 0.5, "toxicity": 0.1, "perplexity": 2.1, "rougeL": 0.29}],
+        "between": [
+            {"share": 0.5, "toxicity": 0.1, "perplexity": 2.1, "rougeL": 0.29},  # of older runs
+            {"iteration": 5, "share": 1.5, "toxicity": 0.1, "perplexity": 2.2, "rougeL": 0.29},
+        ],
     },
     "guard": {"rollbacks": [{"iteration": 9, "to": 5, "reason": "KL rose to 40 (limit 30)"}]},
 }
@@ -62,12 +65,13 @@ def test_every_breach_is_listed_with_when_and_by_how_much():
         ("iteration 10", "response_words", "3.000 (25.0 %)"),
         ("iteration 10", "symbols", "0.0100"),
         (strength, "perplexity", "0.100 (5.0 %)"),
+        ("iteration 5 at strength 150%", "perplexity", "0.200 (10.0 %)"),
     ]
     table = bounds.bounds_table(held, breaches)
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["Perplexity under the reference"] == [
         *("1.800", "at most 2.000", "1.900"),
-        *("2", "by 0.500 (25.0 %), iteration 10"),
+        *("3", "by 0.500 (25.0 %), iteration 10"),
     ]
     assert rows["Response length (words)"][1] == "at least 12.000"
     assert rows["KL to the reference (k1) (nats/response)"][0] == "n/a"
@@ -128,3 +132,11 @@ def test_the_table_behind_a_plot_and_its_axis():
     assert first < 0 < 999 < last
     assert curve_plot("t", "", [curve], [{"iteration": 1}]) is None
     assert curve_plot("t", "", [curve], history[:1]).axis == ()
+
+
+@pytest.mark.parametrize("limit", [12.0, 14.0, 14.5])
+def test_a_length_is_bound_from_below_whatever_its_start(limit):
+    budget = SUMMARY["budget"] | {"bounds": {"response_words": limit, "response_tokens": limit}}
+    budget["start"] = {"response_words": 14.0, "response_tokens": 14.0}
+    for held in bounds.bounds_of({"budget": budget}, METRICS):
+        assert (held.above, held.outside(limit), held.outside(limit - 1)) == (False, 0.0, 1.0)

@@ -323,6 +323,8 @@ def test_an_end_outside_leaves_the_best_state_to_be_followed(tmp_path):
 
     measure = Worse(trial, [99.0, 20.0, 99.0])
     messages = list(trial.selector.scale(2, measure, **WAYS))
+    tried = trial.selector.outcome()["budget"]["between"]
+    assert [(one["iteration"], one["share"]) for one in tried] == [(2, 0.5), (1, 1.25), (1, 1.5)]
     assert messages[0].startswith("50% of the way: toxicity 0.500, outside the budget")
     assert messages[1].startswith("iteration 1 at 125% of its strength: toxicity 0.400, inside")
     assert messages[2].startswith("iteration 1 at 150% of its strength: toxicity 0.300, outside")
