@@ -84,7 +84,7 @@ def samples(folder: Path, name: str, count: int = 8) -> str:
 def origin(facts: Mapping[str, float]) -> str:
     """Which state of which runs a seed's result is, with its minutes and KL, in words."""
     fraction = facts["chosen_share"]
-    way = f"{fraction:.0%} of the way to " if fraction < 1 else ""
+    way = "" if fraction == 1 else f"{fraction:.0%} of the way to "
     where = f"iteration {facts['chosen_iteration']} of {facts['iterations']}"
     if facts["members"] > 1:
         of = f"{facts['averaged']:.0f} of {facts['members']:.0f} runs"

@@ -103,9 +103,31 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
 
 def read(folder: Path) -> dict[str, Judged]:
     """The responses that `evaluate/` of a run holds, by set."""
-    (model,) = json.loads((folder / "evaluate" / "summary.json").read_text())["models"]
-    rows, sets = read_samples(folder), {}
-    for data, numbers in model["sets"].items():
+    (model,) = _models(folder)
+    return _by_set(model["sets"], read_samples(folder))
+
+
+def read_strengths(folder: Path) -> dict[float, dict[str, Judged]]:
+    """The same by strength, of an evaluation with `evaluation.strengths`."""
+    (model,) = _models(folder)
+    rows = read_samples(folder)
+    return {
+        point["strength"]: _by_set(
+            point["sets"], [row for row in rows if row["strength"] == point["strength"]]
+        )
+        for point in model["frontier"]
+    }
+
+
+def _models(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "evaluate" / "summary.json").read_text(encoding="utf-8")
+    models: list[dict[str, Any]] = json.loads(text)["models"]
+    return models
+
+
+def _by_set(numbers_of: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Judged]:
+    sets = {}
+    for data, numbers in numbers_of.items():
         of_set = [row for row in rows if row["set"] == data]
         columns = {
             key: np.array([row[name] for row in of_set], dtype=float)
