@@ -35,7 +35,7 @@ class PromptSet:
 
     Attributes:
         role: `in_distribution`, or the name in `evaluation.sets`.
-        name: last part of the data set's path, as the tables show it.
+        name: last part of the path that its test prompts are read from, as the tables show it.
         data: the settings that it was read with.
         rows: chosen prompts.
         wanted: how many were asked for.
@@ -114,7 +114,7 @@ def prompt_sets(settings: Settings, numbers: Numbers) -> list[PromptSet]:
         read.append(
             PromptSet(
                 role=role,
-                name=_short_name(data.path),
+                name=_short_name(data.test_path or data.path),
                 data=data,
                 rows=chosen,
                 wanted=numbers.prompts,
