@@ -12,6 +12,7 @@
 
 Needs the finished seeds of `recipes.headline.run --task summary`, and answers the held-out
 dialogues with a toxic turn once at each strength. Strength 0 is the start, 1 the result of the run.
+Results lie in `strengths/` beside those of the task.
 """
 
 import os
@@ -38,28 +39,28 @@ Strengths = Mapping[float, list[Judged]]
 """Strength -> one entry for each seed."""
 
 
-def evaluations(shared: str, folders: list[Path], strengths: str) -> list[Run]:
-    """One evaluation of each seed, at all strengths."""
+def evaluations(shared: str, trained: list[Path], home: Path, strengths: str) -> list[Run]:
+    """One evaluation of each seed, at all strengths, into `home`."""
     task, queue = TASKS[NAME], []
-    for folder in folders:
+    for folder in trained:
         overrides = [
             "stage=evaluate",
             f"evaluation.strengths=[{strengths}]",
             *UNAUDITED,
             evaluated(f"{shared}/{task.base}", folder / "train" / "adapter", folder.name),
         ]
-        own = folder / "strengths"
+        own = home / folder.name
         steps = [step(task, own / "evaluate", overrides)]
         queue.append(Run(name=f"{folder.name} by strength", folder=own, steps=steps))
     return queue
 
 
-def by_strength(folders: list[Path]) -> Strengths:
+def by_strength(home: Path) -> Strengths:
     """What is finished; ends the program where nothing is."""
-    done = [own for folder in folders if (own := folder / "strengths").is_dir()]
-    every = [read_strengths(own) for own in done if (own / "evaluate" / "summary.json").is_file()]
+    done = sorted(home.glob("*/evaluate/summary.json"))
+    every = [read_strengths(file.parents[1]) for file in done]
     if not every:
-        sys.exit(f"{folders[0].parent}: nothing evaluated yet")
+        sys.exit(f"{home}: nothing evaluated yet")
     return {strength: [one[strength][SET] for one in every] for strength in every[0]}
 
 
@@ -116,21 +117,23 @@ def main() -> int:
         sys.exit(f"--strengths: got {given.strengths}, without 0, the start; want it among them")
     shared, models = str(Path(given.shared).resolve()), str(Path(given.models).resolve())
     os.environ |= {"SHARED": shared, "MODELS": models, "PYTHON": sys.executable}
-    out, status = Path(given.out).resolve() / NAME, 0
-    folders = [out / f"seed{seed}" for seed in given.seeds.split(",")]
-    if missing := [f.name for f in folders if not (f / "train" / "summary.json").is_file()]:
-        sys.exit(
-            f"{out}: {', '.join(missing)} not finished; first: recipes.headline.run --task summary"
-        )
+    out, status = Path(given.out).resolve(), 0
+    trained, home = (
+        [out / NAME / f"seed{seed}" for seed in given.seeds.split(",")],
+        out / "strengths",
+    )
+    if missing := [one.name for one in trained if not (one / "train" / "summary.json").is_file()]:
+        first = "python -m recipes.headline.run --task summary"
+        sys.exit(f"{out / NAME}: {', '.join(missing)} not finished; first: {first}")
     if not given.report:
         require_shared(shared)
         with_classifiers(models, shared)
-        queue = evaluations(shared, folders, given.strengths)
+        queue = evaluations(shared, trained, home, given.strengths)
         status = execute_all(queue, jobs=given.jobs, retry=given.retry)
-    levels = by_strength(folders)
+    levels = by_strength(home)
     text = markdown(levels)
-    (out / "strengths.md").write_text(text, encoding="utf-8")
-    picture(levels, out / "strengths.png")
+    (home / "table.md").write_text(text, encoding="utf-8")
+    picture(levels, home / "picture.png")
     print(text)
     return status
 

@@ -12,7 +12,7 @@ def by_strength(folder, judge_levels):
     """An evaluation at strengths of which each has its own level of the judge."""
     rows, frontier = [], []
     for strength, level in judge_levels.items():
-        own = folder / f"at_{strength}"
+        own = folder.parents[1] / "parts" / f"{folder.name}_{strength}"
         write_judged(own, level)
         lines = (own / "evaluate" / "samples.jsonl").read_text().splitlines()
         rows += [json.loads(line) | {"strength": strength, "rougeL": 0.2} for line in lines]
@@ -27,16 +27,16 @@ def by_strength(folder, judge_levels):
 
 def test_strengths_are_read_apart_and_compared_with_the_start(tmp_path):
     for seed, least in enumerate((0.05, 0.15)):
-        folder = tmp_path / f"seed{seed}" / "strengths"
+        folder = tmp_path / "all" / f"seed{seed}"
         folder.mkdir(parents=True)
         by_strength(folder, {0.0: 0.4, 0.5: 0.2, 1.0: least})
-    one = read_strengths(tmp_path / "seed0" / "strengths")
+    one = read_strengths(tmp_path / "all" / "seed0")
     assert {at: float(sets["in_distribution"].level("judge")) for at, sets in one.items()} == {
         0.0: 0.4,
         0.5: 0.2,
         1.0: 0.05,
     }
-    levels = strengths.by_strength([tmp_path / "seed0", tmp_path / "seed1", tmp_path / "seed2"])
+    levels = strengths.by_strength(tmp_path / "all")
     rows = strengths.markdown(levels).splitlines()
     assert rows[2].startswith("| 0 | 0.4 | 0.2 | 3 |")
     assert rows[3].startswith("| 0.5 | 0.2, -50 % [-50, -50] |")
