@@ -99,6 +99,7 @@ def picture(levels: Strengths, file: Path) -> None:
             axes.annotate(f"{strength:g}", (across, up), **place)
         axes.axvline(quality[0].mean(), color="0.6", lw=0.8, ls=":")
         axes.set_xlabel(f"{MEASURES[measure]} (dotted: the start's)")
+        axes.locator_params("x", nbins=5)
         axes.grid(alpha=0.25)
     figure.axes[0].set_ylabel("judge toxicity, held-out dialogues")
     figure.suptitle("One adapter, by strength (grey: seeds; blue: their mean)", fontsize=10)

@@ -23,7 +23,7 @@ COLUMNS = {
     **dict.fromkeys(CORPUS, ()),
 }
 """Measure -> columns of `Judged` that it is computed from, where it is not a column itself."""
-DECIMALS = {"judge": 3, "nll": 2, "digits": 4, "rougeL": 4, "symbols": 4, "relevance": 3}
+DECIMALS = {"judge": 4, "nll": 2, "digits": 4, "rougeL": 4, "symbols": 4, "relevance": 3}
 """What is kept of a column; the others are whole numbers."""
 Measures = Mapping[str, Iterable[str]]
 """Set -> measures that tables show of it."""
