@@ -119,10 +119,8 @@ def main() -> int:
     shared, models = str(Path(given.shared).resolve()), str(Path(given.models).resolve())
     os.environ |= {"SHARED": shared, "MODELS": models, "PYTHON": sys.executable}
     out, status = Path(given.out).resolve(), 0
-    trained, home = (
-        [out / NAME / f"seed{seed}" for seed in given.seeds.split(",")],
-        out / "strengths",
-    )
+    trained = [out / NAME / f"seed{seed}" for seed in given.seeds.split(",")]
+    home = out / "strengths"
     if missing := [one.name for one in trained if not (one / "train" / "summary.json").is_file()]:
         first = "python -m recipes.headline.run --task summary"
         sys.exit(f"{out / NAME}: {', '.join(missing)} not finished; first: {first}")
