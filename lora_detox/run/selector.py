@@ -1,7 +1,7 @@
 """Which state of training is the result: the best inside the budget, or the last good one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_detox.errors import DivergenceError
 from lora_detox.metrics import names
@@ -14,6 +14,14 @@ COLLAPSE, OUTSIDE, TARGET = "collapse", "budget", "target"
 _BEST, _GOOD, _EVALUATED = "best", "good", "evaluated"
 _VALIDATION = "validation"
 """Key of the summary: means on validation prompts of the state that is the result."""
+
+
+class _Tried(NamedTuple):
+    """A state at another strength: whether it is inside, its loss, and both in words."""
+
+    inside: bool
+    loss: float
+    message: str
 
 
 class CheckpointSelector:
@@ -132,8 +140,9 @@ class CheckpointSelector:
     ) -> Iterator[str]:
         """Training is over: try updates at other strengths; all states inside are candidates.
 
-        An end outside the budget is followed back until a state is inside. The best evaluated state
-        of training, which may be an earlier one, is followed further until one is outside. Nothing
+        An end outside the budget is followed back until a state is inside, or more toxic than the
+        best of training: further back there is only more of it. The best evaluated state of
+        training, which may be an earlier one, is followed further until one is outside. Nothing
         happens where the end is the result anyway, or has collapsed.
 
         Args:
@@ -150,29 +159,28 @@ class CheckpointSelector:
         best, kept = self._chosen["chosen_iteration"], self._state.snapshots[_BEST]
         if self._outside:
             for fraction in self._state.interpolate(fallback):
-                excess, message = self._try(done, fraction, measure)
-                yield f"{fraction:.0%} of the way: {message}"
-                if excess is None:
+                tried = self._try(done, fraction, measure)
+                yield f"{fraction:.0%} of the way: {tried.message}"
+                if tried.inside or tried.loss > _loss(self._chosen):
                     break
         if not best:  # the start, which has no update
             return
         self._state.snapshots[_EVALUATED] = kept
         self._state.put_back(_EVALUATED)
         for strength in self._state.interpolate(extrapolation):
-            excess, message = self._try(best, strength, measure)
-            yield f"iteration {best} at {strength:.0%} of its strength: {message}"
-            if excess is not None:
+            tried = self._try(best, strength, measure)
+            yield f"iteration {best} at {strength:.0%} of its strength: {tried.message}"
+            if not tried.inside:
                 break
 
-    def _try(
-        self, done: int, fraction: float, measure: Callable[[], Mapping[str, Any]]
-    ) -> tuple[str | None, str]:
-        """Measure a state as a candidate: by how much it is outside, and both in words."""
+    def _try(self, done: int, fraction: float, measure: Callable[[], Mapping[str, Any]]) -> _Tried:
+        """Measure a state as a candidate."""
         now = means_of(measure())
         excess = self.compare(done, now, fraction)
         tried = {"iteration": done, "share": fraction, names.TOXICITY: now[names.TOXICITY]}
         self._between.append(tried | {n: now[n] for n in self.budget.bounds if n in now})
-        return excess, f"toxicity {now[names.TOXICITY]:.3f}, {excess or 'inside the budget'}"
+        message = f"toxicity {now[names.TOXICITY]:.3f}, {excess or 'inside the budget'}"
+        return _Tried(inside=excess is None, loss=_loss(now), message=message)
 
     def load_best(self) -> None:
         """Training is over: take the best state inside the bounds; without any, the last."""

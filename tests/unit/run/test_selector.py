@@ -268,6 +268,20 @@ def test_an_end_outside_is_followed_back_until_it_is_inside(tmp_path, average):
     assert [one["share"] for one in budget["between"]] == [0.9, 0.5]
 
 
+def test_the_way_back_ends_where_an_earlier_state_inside_is_less_toxic(tmp_path):
+    trial = Trial(tmp_path)
+    trial.turn(toxicity=0.25)
+    trial.turn(toxicity=0.05, perplexity=30.0)
+    measure = Between(trial, [29.0, 28.0, 27.0])
+    said = list(trial.selector.scale(2, measure, fallback=[0.9, 0.8, 0.7, 0.6]))
+    assert [one.split(",")[0] for one in said] == [
+        "90% of the way: toxicity 0.200",  # less than the best inside: there is hope
+        "80% of the way: toxicity 0.300",
+    ]
+    trial.selector.load_best()
+    assert torch.equal(trial.now(), trial.weights[1])
+
+
 def test_the_way_back_is_not_taken_from_inside_or_from_a_collapse(tmp_path):
     inside = Trial(tmp_path)
     inside.turn(toxicity=0.3)
