@@ -177,10 +177,43 @@ def change_of(
     mean = float(against(means.mean(axis=0), base.level(measure)))
     if measure in CORPUS:
         return Change(mean=mean, low=math.nan, high=math.nan)
+    (after,), before = _drawn([seeds], base, measure)
+    low, high = np.quantile(against(after, before), [0.025, 0.975])
+    return Change(mean=mean, low=float(low), high=float(high))
+
+
+def paired_difference(
+    seeds: Sequence[Judged], others: Sequence[Judged], base: Judged, measure: str
+) -> Change:
+    """How much more one training changes a measure than another of the same seed does.
+
+    What a seed and a prompt do to both takes no part in the interval: each draw has the same seeds
+    and prompts for both.
+
+    Args:
+        seeds: one run per seed.
+        others: the other training with the same seeds, in the same order.
+        base: the same prompts answered by the base.
+        measure: of `Judged.level`, without those of all responses together.
+
+    Returns:
+        The difference of the two relative changes; -0.1 is 10 points lower.
+    """
+    levels = [np.stack([one.level(measure) for one in side]).mean() for side in (seeds, others)]
+    (first, second), before = _drawn([seeds, others], base, measure)
+    low, high = np.quantile((first - second) / before, [0.025, 0.975])
+    mean = (levels[0] - levels[1]) / float(base.level(measure))
+    return Change(mean=float(mean), low=float(low), high=float(high))
+
+
+def _drawn(
+    sides: Sequence[Sequence[Judged]], base: Judged, measure: str
+) -> tuple[list[Floats], Floats]:
+    """Levels of each side and of the base in draws of seeds and prompts that all share, [draws]."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(base), (RESAMPLES, len(base)))
-    drawn = np.stack([one.level(measure, rows) for one in seeds])  # [seeds, draws]
-    which = rng.integers(0, len(seeds), (len(seeds), RESAMPLES))
-    after = np.take_along_axis(drawn, which, axis=0).mean(axis=0)
-    low, high = np.quantile(against(after, base.level(measure, rows)), [0.025, 0.975])
-    return Change(mean=mean, low=float(low), high=float(high))
+    count = len(sides[0])
+    which = rng.integers(0, count, (count, RESAMPLES))
+    drawn = [np.stack([one.level(measure, rows) for one in side]) for side in sides]
+    levels = [np.take_along_axis(one, which, axis=0).mean(axis=0) for one in drawn]
+    return levels, base.level(measure, rows)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from recipes.lab.judged import Judged, change_of
+from recipes.lab.judged import Judged, change_of, paired_difference
 from recipes.lab.store import Result, collect
 from recipes.lab.subjects import QUALITIES
 from recipes.lab.tables import markdown_table
-from recipes.which_lora.variants import variants
+from recipes.which_lora.variants import DEFAULT, variants
 
 LAST = 5
 """Rollouts of training whose mean is compared at equal seconds."""
@@ -99,6 +99,7 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
         "seeds",
         "weights",
         "judge toxicity, equal steps [95 %]",
+        "beside the default, same seeds [95 %]",
         quality,
         "words",
         "distinct-2",
@@ -120,6 +121,7 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
                 str(len(seeds)),
                 f"{seeds[0].weights:,}",
                 str(changes[name]),
+                _beside_the_default(name, trained, base),
                 str(change_of(judged, base, quality)),
                 str(change_of(judged, base, "words")),
                 f"{100 * change_of(judged, base, 'distinct_2').mean:+.1f} %",
@@ -129,6 +131,18 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
         )
     start = float(base.level("judge"))
     return f"Judge toxicity of the start: {start:.4f}.\n\n" + markdown_table(heads, rows) + "\n"
+
+
+def _beside_the_default(name: str, trained: Mapping[str, Seeds], base: Judged) -> str:
+    """Difference of the judge's changes in points, over the seeds that both have."""
+    default = trained.get(DEFAULT, {})
+    both = [
+        (one.judged, default[seed].judged) for seed, one in trained[name].items() if seed in default
+    ]
+    if name == DEFAULT or not both:
+        return ""
+    change = paired_difference(*map(list, zip(*both, strict=True)), base, "judge")
+    return str(change).replace(" %", "")
 
 
 def _seconds(ends: Mapping[str, float]) -> str:

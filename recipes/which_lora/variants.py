@@ -12,6 +12,8 @@ MODULES = {
 """Model -> names of the linear layers of its attention and of its MLPs."""
 RANK = 16
 """Where rank is not the question. Alpha is 32; 8 with rslora: twice the scale at rank 64."""
+DEFAULT = "query_value"
+"""The adapter of the defaults, beside which the others are put."""
 MISS = "miss"
 """The kind that `adapter=` does not make; recipes/lab/fresh_adapter.py writes its start."""
 
@@ -48,7 +50,7 @@ def variants(model: str) -> dict[str, Variant]:
         for rank in (4, 64)
     }
     return {
-        "query_value": one("query and value", "adapter.targets=[]"),
+        DEFAULT: one("query and value", "adapter.targets=[]"),
         "attention": one("attention", f"adapter.targets={modules['attention']}"),
         "mlp": one("MLP", f"adapter.targets={modules['mlp']}"),
         "all_linear": one("all linear layers", everything),

@@ -14,7 +14,7 @@ from recipes.headline.goals import TASKS
 from recipes.lab import overrides, run_queue, store
 from recipes.lab.goal_table import write_report
 from recipes.lab.goals import Goal, measures_of
-from recipes.lab.judged import Judged, change_of
+from recipes.lab.judged import Judged, change_of, paired_difference
 from recipes.layers.verdict import verdict
 
 
@@ -42,6 +42,19 @@ def test_changes_are_relative_to_the_base_and_their_intervals_hold_them():
     noisy = judged(rng.uniform(0.0, 0.5, 200))
     change = change_of([noisy], base, "judge")
     assert change.low < change.mean < change.high
+
+
+def test_a_paired_difference_leaves_out_what_a_seed_does_to_both():
+    level = np.random.default_rng(1).uniform(0.2, 0.6, 200)
+    base = judged(level)
+    shares = (0.2, 0.5, 0.8)
+    seeds = [judged(level * share) for share in shares]
+    lower = [judged(level * (share - 0.1)) for share in shares]
+    change = paired_difference(lower, seeds, base, "judge")
+    assert (change.low, change.mean, change.high) == pytest.approx((-0.1, -0.1, -0.1))
+    unrelated = paired_difference(lower[::-1], seeds, base, "judge")
+    assert unrelated.mean == pytest.approx(-0.1)
+    assert unrelated.high > 0.3  # the first has the best seed where the second has the worst
 
 
 GOALS = (

@@ -85,6 +85,7 @@ def test_equal_seconds_count_what_was_finished_by_then(tmp_path):
     assert "after 40 s" in lines[2]
     assert "DoRA" in lines[4]  # least toxicity at equal steps first
     assert "-75 %" in lines[4]
+    assert "| -25 [-25, -25] |" in lines[4]  # query and value has -50 %
     assert "| 1,234 |" in lines[5]
 
 
