@@ -187,6 +187,8 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
         # gradient, into a layout whose kernel has no backward: training would silently stand still.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        if hasattr(module, "init_8bit_state"):
+            module.register_forward_pre_hook(_keep_scales)
     # A checkpoint's own generation defaults (top-k, minimum length, penalties) would make the
     # sampled distribution differ from the scored one.
     kept = {
@@ -196,6 +198,13 @@ def _load_backbone(plan: BackbonePlan, config: PretrainedConfig) -> PreTrainedMo
     model.generation_config = GenerationConfig(**kept)
     attend_by_length(model, device, dtype)
     return model
+
+
+def _keep_scales(layer: Any, _: Any) -> None:
+    """Before an int8 layer's pass: PEFT's DoRA makes its weight anew on a CPU, without scales."""
+    weight = layer.weight
+    if weight.CB is not None and weight.SCB is None:
+        weight.SCB = layer.state.SCB
 
 
 def quantization_config(plan: BackbonePlan, dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -173,7 +173,7 @@ def test_no_layer_is_replayed_above_what_learns(bases, tmp_path, name, depth):
 
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
-@pytest.mark.parametrize("name", ["plain", "head", "tokens"])
+@pytest.mark.parametrize("name", ["plain", "dora", "head", "tokens"])
 def test_a_stored_adapter_on_quantized_weights_learns(bases, tmp_path, quantization, name):
     pytest.importorskip("bitsandbytes")
     adapter = write(base_of(bases, "llama"), lora("llama", name), tmp_path / "start")

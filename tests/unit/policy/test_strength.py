@@ -1,5 +1,7 @@
 """An adapter at another strength: the base at 0, itself at 1, and what lies between and beyond."""
 
+import itertools
+
 import pytest
 import torch
 from peft import PeftModel
@@ -169,7 +171,7 @@ def test_a_fresh_adapter_that_learned_has_a_strength_too(architecture, dora):
 
 
 @pytest.mark.parametrize(
-    ("quantization", "name"), [("int8", "plain"), ("nf4", "plain"), ("nf4", "dora")]
+    ("quantization", "name"), itertools.product(["int8", "nf4"], ["plain", "dora"])
 )
 def test_strength_0_of_a_quantized_base_is_that_base(bases, tmp_path, quantization, name):
     pytest.importorskip("bitsandbytes")
