@@ -142,12 +142,13 @@ def loaded_from(summary: Mapping[str, Any], directory: Path) -> LoadedAs:
     )
 
 
-def again(summary: Mapping[str, Any], *further: str) -> str:
+def again(summary: Mapping[str, Any], *further: str, without: Sequence[str] = ()) -> str:
     """The command of a run with its own overrides, but another seed or other keys.
 
     Args:
         summary: the `summary.json` dict; where it has no `overrides` its task alone is repeated.
         *further: overrides in the place of those of the same key.
+        without: beginnings of overrides that are left out.
 
     Returns:
         One line for a shell, in a run directory of its own.
@@ -155,7 +156,7 @@ def again(summary: Mapping[str, Any], *further: str) -> str:
     keys = tuple(one.split("=", 1)[0] + "=" for one in further)
     task = f"task={summary.get('task', 'flan_summary')}"
     overrides: Sequence[str] = summary.get("overrides", [task])
-    replaced = (*_NOT_REPEATED, *keys)
+    replaced = (*_NOT_REPEATED, *keys, *without)
     kept = [one for one in overrides if not one.lstrip("+~").startswith(replaced)]
     return shlex.join([*PROGRAM, *kept, *further])
 
@@ -172,6 +173,9 @@ def next_steps(summary: Mapping[str, Any], directory: Path) -> list[str]:
     """
     seed = summary.get("seed", 0)
     seed = seed + 1 if isinstance(seed, int) else 1
+    if summary.get("tiny_model"):  # nothing of it can be used, or broken by training
+        real = again(summary, without=("debug=", "debug."))
+        return ["What to do next", f"- the path works to its end; with the real policy: {real}"]
     if keeps_start(summary):
         return [
             "What to do next",

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from lora_detox.embedded import embedded_path
 from lora_detox.metrics.names import METRICS
 from lora_detox.report.console import print_result
-from lora_detox.report.next_steps import LoadedAs, Usage, again, loaded_from
+from lora_detox.report.next_steps import LoadedAs, Usage, again, loaded_from, next_steps
 from tests.runs import write_adapter
 
 OVERRIDES = [
@@ -44,6 +44,12 @@ def test_a_run_from_python_names_its_task():
     assert again({"task": "flan_summary"}, "seed=1") == (
         "python -m lora_detox task=flan_summary seed=1"
     )
+
+
+def test_a_smoke_run_leads_to_the_run_with_the_real_policy(tmp_path):
+    overrides = ["task=flan_summary", "debug=smoke", "debug.tiny_model=true", "adapter.rank=4"]
+    _, line = next_steps({"tiny_model": True, "overrides": overrides}, tmp_path)
+    assert line.endswith("policy: python -m lora_detox task=flan_summary adapter.rank=4")
 
 
 @pytest.mark.parametrize("seed", ["+seed=2", "seed=2"])
