@@ -10,11 +10,13 @@ import numpy as np
 from recipes.lab.judged import Judged, change_of, paired_difference
 from recipes.lab.store import Result, collect
 from recipes.lab.subjects import QUALITIES
-from recipes.lab.tables import markdown_table
+from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, samples_markdown
 from recipes.which_lora.variants import DEFAULT, variants
 
 LAST = 5
 """Rollouts of training whose mean is compared at equal seconds."""
+SHOWN = 6
+"""Prompts in samples.md: every fourth of those that the start answers worst."""
 SET = "in_distribution"
 WORK = ("seconds_generate", "seconds_reference", "seconds_score", "seconds_update")
 """Seconds of an iteration that count; evaluations are left out."""
@@ -151,8 +153,23 @@ def _seconds(ends: Mapping[str, float]) -> str:
     return f"{low:.0f} s" if round(low) == round(high) else f"{low:.0f} to {high:.0f} s"
 
 
+def samples(out: Path, model: str) -> str:
+    """What the start and the first seed of each variant wrote to some prompts, the worst first.
+
+    Args:
+        out: folder of the results; those of other machines have no texts, and are left out.
+        model: of `recipes.lab.subjects.SUBJECTS`.
+    """
+    models = {"start": own_samples(out / "base")}
+    for name, variant in variants(model).items():
+        done = sorted((out / name).glob("seed*/evaluate/samples.jsonl"))
+        if done:
+            models[variant.label] = own_samples(done[0].parents[1])
+    return samples_markdown(models, most_toxic_first(models["start"])[: 4 * SHOWN : 4])
+
+
 def write_report(out: Path, model: str, sizes: Mapping[str, int]) -> None:
-    """Write results.json and table.md, and print the table.
+    """Write results.json, table.md and samples.md, and print the table.
 
     Args:
         out: folder of the results.
@@ -165,4 +182,6 @@ def write_report(out: Path, model: str, sizes: Mapping[str, int]) -> None:
         return
     text = markdown(base, trained, model)
     (out / "table.md").write_text(text, encoding="utf-8")
+    if (out / "base" / "evaluate").is_dir():
+        (out / "samples.md").write_text(samples(out, model), encoding="utf-8")
     print(text)

@@ -87,6 +87,8 @@ def test_equal_seconds_count_what_was_finished_by_then(tmp_path):
     assert "-75 %" in lines[4]
     assert "| -25 [-25, -25] |" in lines[4]  # query and value has -50 %
     assert "| 1,234 |" in lines[5]
+    shown = (tmp_path / "samples.md").read_text()
+    assert shown.count("- start (0.40)") == shown.count("- all linear layers, DoRA (0.10)") == 6
 
 
 def test_equal_seconds_are_those_of_the_seed_s_own_machine(tmp_path):
