@@ -138,12 +138,11 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
 def _beside_the_default(name: str, trained: Mapping[str, Seeds], base: Judged) -> str:
     """Difference of the judge's changes in points, over the seeds that both have."""
     default = trained.get(DEFAULT, {})
-    both = [
-        (one.judged, default[seed].judged) for seed, one in trained[name].items() if seed in default
-    ]
+    both = [seed for seed in trained[name] if seed in default]
     if name == DEFAULT or not both:
         return ""
-    change = paired_difference(*map(list, zip(*both, strict=True)), base, "judge")
+    own, others = ([of[seed].judged for seed in both] for of in (trained[name], default))
+    change = paired_difference(own, others, base, "judge")
     return str(change).replace(" %", "")
 
 
