@@ -19,6 +19,8 @@ from lora_detox.update import (
     StepControl,
 )
 
+_ANY = 0.01
+"""Fraction of the start's words where no least is asked for."""
 WHOLE_OF_SYMBOLS = 0.01
 """Fraction of characters that counts as 100 % of digits and markup: prose has 0.3 to 1.3 %."""
 
@@ -75,9 +77,11 @@ def budget_of(settings: Settings, *, references: bool) -> Budget:
                 multiplier=controller.multipliers.get(names.REF_KL, 0.0),
             )
         )
-    if budget.length is not None:
+    if budget.length is not None or budget.length_most is not None:
         for measure in (names.RESPONSE_TOKENS, names.RESPONSE_WORDS):
-            bounds.append(Bound(measure=measure, above=False, allowed=1 - budget.length))
+            least = 0.0 if budget.length is None else budget.length
+            most = budget.length_most
+            bounds.append(Bound(measure=measure, above=False, allowed=1 - least, most=most))
     return Budget(held + _held_words(settings), bounds)
 
 
@@ -116,16 +120,18 @@ def new_bigrams_of(budget: Budget) -> NewBigrams | None:
 
 
 def _held_words(settings: Settings) -> list[Constraint]:
-    """The words of a response, held by budget.words, at no less than the bound on the length."""
-    least, most = settings.budget.words or (None, None)
-    fractions = [fraction for fraction in (settings.budget.length, least) if fraction is not None]
-    if not fractions:
+    """The words of a response, held by budget.words and within the bounds on the length."""
+    budget, expert = settings.budget, settings.algorithm.expert
+    own = budget.words or (None, None)
+    least = [one for one in (budget.length, own[0]) if one is not None]
+    most = [one for one in (budget.length_most, own[1]) if one is not None]
+    if not least and not most:
         return []
-    measure, expert = names.TYPICAL_WORDS, settings.algorithm.expert
-    upper = None if most is None else Bound(measure=measure, above=True, allowed=most - 1)
+    measure = names.TYPICAL_WORDS
+    upper = Bound(measure=measure, above=True, allowed=min(most) - 1) if most else None
     return [
         Constraint(
-            bound=Bound(measure=measure, above=False, allowed=1 - max(fractions)),
+            bound=Bound(measure=measure, above=False, allowed=1 - max(least, default=_ANY)),
             term=PenaltyTerm.WORD,
             gain=expert.length_gain,
             damping=expert.length_damping,

@@ -196,11 +196,17 @@ def _choice_sentence(
     held = []
     for key in best["excess"]:
         bound, metric = budget.bounds[key], names.METRICS[key]
-        side = "at most" if bound.above else "at least"
-        limit = number(bound.limit(before.get(key, 0.0)), metric.digits)
+        limits = {"at most" if bound.above else "at least": bound.limit(before.get(key, 0.0))}
+        if (upper := bound.upper(before.get(key, 0.0))) is not None:
+            limits |= {"at most": upper}
+        sides = [
+            f"{side} {number(limit, metric.digits)}"
+            for side, limit in limits.items()
+            if limit or upper is None
+        ]
         value = number(_mean(numbers, key), metric.digits)
         unit = f" {metric.unit}" if metric.unit in ("tokens", "words") else ""
-        held.append(f"{in_text(metric.label)} {value}{unit}, {side} {limit}")
+        held.append(f"{in_text(metric.label)} {value}{unit}, {' and '.join(sides)}")
     key, strength = toxicity_key(numbers), best["strength"]
     change = numbers["change"][key]
     ends = (change["mean"], *change["ci95"])

@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 _ABSOLUTE = {"symbols"}
 """Measures that start near 0, of which a percentage says nothing."""
 _FROM_BELOW = {"response_tokens", "response_words"}
-"""Measures that are neither good nor bad, of which a result may have too little."""
+"""Measures that are neither good nor bad, of which a result may have too little or too much."""
 _IN_TRAINING = {"typical_words": "Length", "ref_kl": "KL"}
 
 
@@ -76,21 +76,26 @@ def bounds_of(summary: Numbers, metrics: Mapping[str, MetricWording]) -> list[He
         metrics: how each metric is shown.
 
     Returns:
-        One per bound; none without a budget.
+        One per bound, two for a measure that is held from both sides; none without a budget.
     """
     budget = summary.get("budget") or {}
     start, measured = budget.get("start") or {}, budget.get("measured") or {}
+    limits = (budget.get("bounds") or {}).items()
+    sides = [
+        *((key, limit, _is_worse_above(key, metrics)) for key, limit in limits),
+        *((key, limit, True) for key, limit in (budget.get("most") or {}).items()),
+    ]
     return [
         Held(
             key=key,
             label=_label(key, metrics),
             limit=float(limit),
-            above=_is_worse_above(key, metrics),
+            above=above,
             start=mean_of(start.get(key)),
             result=mean_of(measured.get(key)),
             digits=max(3, metrics[key].digits) if key in metrics else 3,
         )
-        for key, limit in (budget.get("bounds") or {}).items()
+        for key, limit, above in sides
         if mean_of(limit) is not None
     ]
 
@@ -201,8 +206,11 @@ def marks_of(summary: Numbers, bounds: Sequence[Held]) -> Marks:
     budget = summary.get("budget") or {}
     rollbacks = (summary.get("guard") or {}).get("rollbacks") or ()
     chosen = None if summary.get("soup") else budget.get("chosen_iteration")
+    limits: dict[str, list[float]] = {}
+    for bound in bounds:
+        limits.setdefault(bound.key, []).append(bound.limit)
     return Marks(
-        limits={bound.key: bound.limit for bound in bounds},
+        limits=limits,
         result=chosen,
         returns=[int(one["iteration"]) for one in rollbacks],
     )

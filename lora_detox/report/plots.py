@@ -58,12 +58,12 @@ class Marks:
     """What a run decided, to be seen in its curves.
 
     Attributes:
-        limits: measure -> the worst value that is inside its bound.
+        limits: measure -> the worst value that is inside its bound, or the two of either side.
         result: iteration that is the result; None where no choice was made.
         returns: iterations at which training went back to its last good state.
     """
 
-    limits: Mapping[str, float]
+    limits: Mapping[str, Sequence[float]]
     result: int | None = None
     returns: Sequence[int] = ()
 
@@ -204,14 +204,16 @@ def _mark(axes: Any, curves: Sequence[Curve], marks: Marks) -> list[str]:
     """Draw limits and decisions; sentences on limits that are far from every number."""
     far, labels = [], {one.measure: one.label for one in curves if one.measure in marks.limits}
     low, high = axes.dataLim.y0, axes.dataLim.y1
-    for measure, label in labels.items():
-        limit = marks.limits[measure]
+    limits = [(label, one) for key, label in labels.items() for one in marks.limits[key]]
+    for place, (label, limit) in enumerate(limits):
         text = "limit" if len(labels) == 1 else f"limit, {label.partition(' (')[0]}"
         around = _IN_SIGHT * max(abs(low), abs(high), high - low)
         if not low - around <= limit <= high + around:
             far.append(f"The {text} is {limit:.4g}, outside of the picture.")
             continue
-        axes.axhline(limit, color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label=text)
+        again = place and limits[place - 1][0] == label  # the other side, in the legend once
+        style = {"color": INK, "linestyle": (0, (5, 3)), "linewidth": 1.1}
+        axes.axhline(limit, label="" if again else text, **style)
     for place, iteration in enumerate(marks.returns):
         label = "" if place else "went back"
         axes.axvline(iteration, color=_WARNING, linewidth=1.0, label=label)

@@ -222,7 +222,7 @@ def training_plots(history: Sequence[Row], marks: Marks = NO_MARKS) -> list[Plot
     Returns:
         Plots over iterations; a plot without numbers is left out.
     """
-    limits = Marks(limits={**marks.limits, _SLACK: 0.0})
+    limits = Marks(limits={**marks.limits, _SLACK: [0.0]})
     decided = Marks(limits=limits.limits, result=marks.result, returns=marks.returns)
     drawn = (
         curve_plot(

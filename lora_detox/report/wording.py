@@ -325,13 +325,15 @@ def _budget_sentence(
 ) -> str:
     chosen, measured = budget.get("chosen_iteration"), budget.get("measured") or {}
     held = []
-    for key, limit in (budget.get("bounds") or {}).items():
+    bounds, most = budget.get("bounds") or {}, budget.get("most") or {}
+    for key in dict.fromkeys([*bounds, *most]):
         wording = metrics.get(key)
         name, digits = (wording.label, wording.digits) if wording else (key, 3)
         if key.startswith("response_") and wording:
             name += f" ({wording.unit})"
         digits = max(digits, 2)
-        held.append(f"{name} {number(measured.get(key), digits)}, limit {number(limit, digits)}")
+        limits = [number(of[key], digits) for of in (bounds, most) if key in of]
+        held.append(f"{name} {number(measured.get(key), digits)}, limit {' to '.join(limits)}")
     within = f" (validation: {'; '.join(held)})" if held else ""
     if not chosen:
         better = "a higher J" if "joint" in budget else "less toxicity"

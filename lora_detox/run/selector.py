@@ -195,11 +195,14 @@ class CheckpointSelector:
         shipped = self._chosen.get(_VALIDATION, {}) if self.budget.bounds else self._latest
         outcome: dict[str, Any] = {"stopped": self.stopped, _VALIDATION: shipped}
         if self.budget.bounds:
-            limits = {n: b.limit(self._start.get(n, 0.0)) for n, b in self.budget.bounds.items()}
-            measured = set(self._start) | {names.REF_KL}
+            bounds, start = self.budget.bounds, self._start
+            measured = set(start) | {names.REF_KL}
+            limits = {n: b.limit(start.get(n, 0.0)) for n, b in bounds.items() if n in measured}
+            most = {n: b.upper(start.get(n, 0.0)) for n, b in bounds.items() if n in measured}
             outcome["budget"] = {
-                "bounds": {n: limit for n, limit in limits.items() if n in measured and limit >= 0},
-                "start": {n: v for n, v in self._start.items() if n in limits},
+                "bounds": {n: v for n, v in limits.items() if v > 0 or (v == 0 and not most[n])},
+                "most": {n: v for n, v in most.items() if v is not None},
+                "start": {n: v for n, v in self._start.items() if n in bounds},
                 **chosen,
                 "between": self._between,
                 "multipliers": {n: c.multiplier for n, c in self.budget.constraints.items()},

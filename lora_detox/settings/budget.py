@@ -34,6 +34,7 @@ class BudgetSettings:
     similarity: float | None = fraction(None)
     symbols: float | None = fraction(None, "of a response's characters")
     length: float | None = positive(None, "as a fraction of the start's")
+    length_most: float | None = positive(None, "as a fraction of the start's")
     kl: float | None = positive(None, "nats per response")
     words: list[float | None] | None = None
     target: float | None = fraction(None)

@@ -189,6 +189,13 @@ def _check_budget(settings: Settings) -> None:
             f"budget.words: got {words}, whose most is below budget.length={length:g}, the least "
             "that the result may have; raise the one or lower the other"
         )
+    longest = settings.budget.length_most
+    for key, value in (("budget.length", length), ("budget.words", least)):
+        if longest is not None and value is not None and longest < value:
+            raise SettingsError(
+                f"budget.length_most: got {longest:g}, the most that the result may have, below "
+                f"the least of {key}, {value:g}; raise the one or lower the other"
+            )
     if settings.budget.relevance is not None and settings.evaluation.encoder is None:
         raise SettingsError(
             f"budget.relevance: got {settings.budget.relevance:g}, but evaluation.encoder=null "

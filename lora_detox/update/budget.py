@@ -32,6 +32,8 @@ class Bound:
             that may start near 0; None takes the fraction.
         whole: least value that counts as 100 % of a measure with `plus`.
         limit_at: the limit itself, for a measure that starts at 0 (KL); None takes the fraction.
+        most: the other side of a measure of which there may be too little and too much (length),
+            fraction of the start's; None leaves it free.
     """
 
     measure: str
@@ -40,6 +42,7 @@ class Bound:
     plus: float | None = None
     whole: float = 1.0
     limit_at: float | None = None
+    most: float | None = None
 
     @property
     def is_absolute(self) -> bool:
@@ -54,12 +57,21 @@ class Bound:
             return start + self.plus if self.above else start - self.plus
         return start * (1 + self.allowed if self.above else 1 - self.allowed)
 
+    def upper(self, start: float) -> float | None:
+        """The largest value that is inside, where the other side is held too."""
+        return None if self.most is None else self.most * start
+
     def excess(self, value: float, start: float) -> float:
         """Fraction of the limit by which a value is outside, <= 0 inside; 0 for a limit of 0.
 
         With `plus` the fraction is of `whole` where the limit is less: from a start of 0 to a
         little is no rise without bounds.
         """
+        upper = self.upper(start)
+        beyond = value / upper - 1 if upper else -math.inf
+        return max(beyond, self._excess(value, start))
+
+    def _excess(self, value: float, start: float) -> float:
         limit = self.limit(start)
         if self.plus is not None:
             outside = value - limit if self.above else limit - value

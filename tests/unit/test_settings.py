@@ -152,6 +152,14 @@ def test_the_sets_of_an_evaluation_keep_their_ranges_too(settings):
         ({"budget.words": [1.0, 0.9]}, "budget.words: got .* most null or no less than least"),
         ({"budget.words": [None, 1.0]}, "budget.words: got"),
         ({"budget.words": [0.0, None]}, "budget.words: got"),
+        (
+            {"budget.length_most": 0.8},
+            "budget.length_most: got 0.8, .* least of budget.length, 0.9",
+        ),
+        (
+            {"budget.length_most": 1.1, "budget.words": [1.2, None]},
+            "budget.length_most: got 1.1, .* least of budget.words, 1.2",
+        ),
         ({"budget.words": [0.5, 0.6]}, "budget.words: got .* below budget.length=0.9"),
         ({"judge.length_debias": True}, "judge.length_debias: only training reads it"),
         (

@@ -93,6 +93,31 @@ def test_a_bound_on_the_length_holds_with_references_too_where_it_is_asked_for(t
         assert budget.bounds[names.RESPONSE_WORDS].limit(20.0) == pytest.approx(19.4)
 
 
+@pytest.mark.parametrize(
+    ("given", "least", "most", "training"),
+    [
+        (["budget.words=null", "budget.length_most=1.05"], 18.0, 21.0, (0.9, 1.05)),
+        (
+            ["budget.words=null", "budget.length=null", "budget.length_most=1.05"],
+            0.0,
+            21.0,
+            (0.01, 1.05),
+        ),
+        (["budget.length_most=1.05", "budget.words=[1.0,1.1]"], 18.0, 21.0, (1.0, 1.05)),
+        (["budget.length_most=1.2", "budget.words=[1.0,1.1]"], 18.0, 24.0, (1.0, 1.1)),
+    ],
+)
+def test_too_long_is_outside_too_where_that_is_asked_for(given, least, most, training):
+    budget = budget_of(compose_settings(["task=gptj_continuation", *given]), references=False)
+    for measure in (names.RESPONSE_WORDS, names.RESPONSE_TOKENS):
+        bound = budget.bounds[measure]
+        assert (bound.limit(20.0), bound.upper(20.0)) == pytest.approx((least, most))
+        assert bound.excess(most, 20.0) <= 1e-9
+        assert bound.excess(1.1 * most, 20.0) == pytest.approx(0.1)
+    held = budget.constraints[names.TYPICAL_WORDS]
+    assert (1 - held.bound.allowed, 1 + held.most.allowed) == pytest.approx(training)
+
+
 def test_the_margin_of_an_absolute_allowance_is_a_fraction_of_it():
     asked = ["budget.symbols=0.005", "budget.controller.margin=0.2"]
     budget = budget_of(compose_settings(asked), references=True)

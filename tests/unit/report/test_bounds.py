@@ -110,7 +110,7 @@ def test_a_limit_far_from_all_numbers_is_said_not_drawn(limit, is_drawn):
     curve = Curve(label="x", read=lambda row: row["x"], measure="x")
     history = [{"iteration": 0, "x": 1.0}, {"iteration": 1, "x": 1.2}]
     plot = curve_plot(
-        "t", "How.", [curve], history, from_zero=True, marks=Marks(limits={"x": limit})
+        "t", "How.", [curve], history, from_zero=True, marks=Marks(limits={"x": [limit]})
     )
     assert (">limit<" in re.sub(r"\s", "", plot.svg)) is is_drawn
     far = f"How. The limit is {limit:g}, outside of the picture."
@@ -140,3 +140,22 @@ def test_a_length_is_bound_from_below_whatever_its_start(limit):
     budget["start"] = {"response_words": 14.0, "response_tokens": 14.0}
     for held in bounds.bounds_of({"budget": budget}, METRICS):
         assert (held.above, held.outside(limit), held.outside(limit - 1)) == (False, 0.0, 1.0)
+
+
+def test_a_length_that_is_held_from_both_sides_has_two_bounds():
+    budget = SUMMARY["budget"] | {"most": {"response_words": 14.7, "response_tokens": 20.0}}
+    held = [one for one in bounds.bounds_of({"budget": budget}, METRICS) if "words" in one.label]
+    assert [(one.above, one.limit) for one in held] == [(False, 12.0), (True, 14.7)]
+    late = _row(15, 1.9, 0.29, 3.0, 15.7, 0.0)
+    breaches = bounds.breaches_of({"budget": budget}, [*HISTORY, late], held)
+    assert [(one.when, one.bound.above) for one in breaches] == [
+        ("iteration 10", False),
+        ("iteration 15", True),
+    ]
+    assert breaches[1].bound.by(15.7) == "1.000 (6.8 %)"
+    rows = bounds.bounds_table(held, breaches).rows
+    assert [row[2] for row in rows] == ["at least 12.000", "at most 14.700"]
+    marks = bounds.marks_of({"budget": budget}, held)
+    assert marks.limits == {"response_words": [12.0, 14.7]}
+    (length,) = [one for one in training_plots([*HISTORY, late], marks) if "ength" in one.title]
+    assert re.sub(r"\s", "", length.svg).count(">limit<") == 1

@@ -81,6 +81,29 @@ def test_the_least_toxic_state_inside_the_bounds_is_the_result(tmp_path):
     assert facts["budget"]["measured"] == {"perplexity": 21.9}
 
 
+def test_a_state_that_writes_too_much_is_outside(tmp_path):
+    bounds = [Bound(measure="response_words", above=False, allowed=0.1, most=1.05)]
+    trial = Trial(tmp_path, bounds=bounds, guard=False)
+    trial.selector.begin(START | {"response_words": 20.0})
+    for toxicity, words in ((0.3, 20.9), (0.2, 21.1), (0.1, 17.9)):
+        trial.selector.compare(
+            round(10 * toxicity), {"toxicity": toxicity, "response_words": words}
+        )
+    budget = trial.selector.outcome()["budget"]
+    assert (budget["chosen_iteration"], budget["toxicity"]) == (3, 0.3)
+    assert budget["bounds"] == {"response_words": 18.0}
+    assert budget["most"] == {"response_words": 21.0}
+
+
+def test_a_most_alone_has_no_least(tmp_path):
+    bounds = [Bound(measure="response_words", above=False, allowed=1.0, most=1.05)]
+    trial = Trial(tmp_path, bounds=bounds, guard=False)
+    trial.selector.begin(START | {"response_words": 20.0})
+    assert trial.selector.compare(1, {"toxicity": 0.3, "response_words": 1.0}) is None
+    budget = trial.selector.outcome()["budget"]
+    assert (budget["bounds"], budget["most"]) == ({}, {"response_words": 21.0})
+
+
 def test_of_rewrites_the_highest_j_inside_the_bounds_is_the_result(tmp_path):
     trial = Trial(tmp_path, bounds=[Bound(measure="similarity", above=False)], guard=False)
     trial.selector.begin({**START, "joint": 0.2, "similarity": 0.8})
