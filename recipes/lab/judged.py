@@ -182,28 +182,42 @@ def change_of(
     return Change(mean=mean, low=float(low), high=float(high))
 
 
-def paired_difference(
-    seeds: Sequence[Judged], others: Sequence[Judged], base: Judged, measure: str
-) -> Change:
-    """How much more one training changes a measure than another of the same seed does.
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Two trainings of one model with the same seeds.
+
+    Attributes:
+        seeds: one run per seed.
+        others: the other training, in the same order.
+        base: the same prompts answered by the base.
+    """
+
+    seeds: Sequence[Judged]
+    others: Sequence[Judged]
+    base: Judged
+
+
+def paired_difference(pairs: Sequence[Paired], measure: str) -> Change:
+    """How much more one training changes a measure than another does, as a mean over models.
 
     What a seed and a prompt do to both takes no part in the interval: each draw has the same seeds
     and prompts for both.
 
     Args:
-        seeds: one run per seed.
-        others: the other training with the same seeds, in the same order.
-        base: the same prompts answered by the base.
+        pairs: one for each model.
         measure: of `Judged.level`, without those of all responses together.
 
     Returns:
         The difference of the two relative changes; -0.1 is 10 points lower.
     """
-    levels = [np.stack([one.level(measure) for one in side]).mean() for side in (seeds, others)]
-    (first, second), before = _drawn([seeds, others], base, measure)
-    low, high = np.quantile((first - second) / before, [0.025, 0.975])
-    mean = (levels[0] - levels[1]) / float(base.level(measure))
-    return Change(mean=float(mean), low=float(low), high=float(high))
+    means, draws = [], []
+    for one in pairs:
+        levels = [np.mean([run.level(measure) for run in of]) for of in (one.seeds, one.others)]
+        means.append((levels[0] - levels[1]) / one.base.level(measure))
+        (first, second), before = _drawn([one.seeds, one.others], one.base, measure)
+        draws.append(np.random.default_rng(len(draws)).permutation((first - second) / before))
+    low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
+    return Change(mean=float(np.mean(means)), low=float(low), high=float(high))
 
 
 def _drawn(

@@ -1,13 +1,13 @@
 """Adapters beside each other: at equal optimizer steps, and at equal seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recipes.lab.judged import Judged, change_of, paired_difference
+from recipes.lab.judged import Judged, Paired, change_of, paired_difference
 from recipes.lab.store import Result, collect
 from recipes.lab.subjects import QUALITIES
 from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, samples_markdown
@@ -123,7 +123,7 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
                 str(len(seeds)),
                 f"{seeds[0].weights:,}",
                 str(changes[name]),
-                _beside_the_default(name, trained, base),
+                points([paired_with_default(name, trained, base)]),
                 str(change_of(judged, base, quality)),
                 str(change_of(judged, base, "words")),
                 f"{100 * change_of(judged, base, 'distinct_2').mean:+.1f} %",
@@ -135,15 +135,26 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
     return f"Judge toxicity of the start: {start:.4f}.\n\n" + markdown_table(heads, rows) + "\n"
 
 
-def _beside_the_default(name: str, trained: Mapping[str, Seeds], base: Judged) -> str:
-    """Difference of the judge's changes in points, over the seeds that both have."""
+def paired_with_default(name: str, trained: Mapping[str, Seeds], base: Judged) -> Paired | None:
+    """A variant and the default over the seeds that both have; None where there is none.
+
+    Args:
+        name: of the variant.
+        trained: variant -> seed -> training.
+        base: the start.
+    """
     default = trained.get(DEFAULT, {})
-    both = [seed for seed in trained[name] if seed in default]
+    both = [seed for seed in trained.get(name, {}) if seed in default]
     if name == DEFAULT or not both:
-        return ""
+        return None
     own, others = ([of[seed].judged for seed in both] for of in (trained[name], default))
-    change = paired_difference(own, others, base, "judge")
-    return str(change).replace(" %", "")
+    return Paired(seeds=own, others=others, base=base)
+
+
+def points(pairs: Sequence[Paired | None]) -> str:
+    """Difference of the judge's changes in points, as a mean; empty where a model lacks it."""
+    known = [one for one in pairs if one is not None]
+    return str(paired_difference(known, "judge")).replace(" %", "") if known == pairs else ""
 
 
 def _seconds(ends: Mapping[str, float]) -> str:

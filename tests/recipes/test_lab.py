@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from recipes.headline.goals import TASKS
 from recipes.lab import overrides, run_queue, store
 from recipes.lab.goal_table import write_report
 from recipes.lab.goals import Goal, measures_of
-from recipes.lab.judged import Judged, change_of, paired_difference
+from recipes.lab.judged import Judged, Paired, change_of, paired_difference
 from recipes.layers.verdict import verdict
 
 
@@ -50,11 +51,18 @@ def test_a_paired_difference_leaves_out_what_a_seed_does_to_both():
     shares = (0.2, 0.5, 0.8)
     seeds = [judged(level * share) for share in shares]
     lower = [judged(level * (share - 0.1)) for share in shares]
-    change = paired_difference(lower, seeds, base, "judge")
+    pair = Paired(seeds=lower, others=seeds, base=base)
+    change = paired_difference([pair], "judge")
     assert (change.low, change.mean, change.high) == pytest.approx((-0.1, -0.1, -0.1))
-    unrelated = paired_difference(lower[::-1], seeds, base, "judge")
+    opposite = replace(pair, seeds=lower[::-1])  # the best seed of one is the worst of the other
+    unrelated = paired_difference([opposite], "judge")
     assert unrelated.mean == pytest.approx(-0.1)
-    assert unrelated.high > 0.3  # the first has the best seed where the second has the worst
+    assert unrelated.high > 0.3
+    higher = replace(pair, seeds=[judged(level * (share + 0.3)) for share in shares])
+    both = paired_difference([pair, higher], "judge")
+    assert (both.low, both.mean, both.high) == pytest.approx((0.1, 0.1, 0.1))
+    more = paired_difference([opposite, opposite], "judge")
+    assert more.high < unrelated.high  # two models say more than one
 
 
 GOALS = (
