@@ -80,7 +80,7 @@ def read_all(
         for name, result in runs.items():
             if name.startswith(f"{variant}/"):
                 found.setdefault(variant, {})[name.partition("/")[2]] = trained_of(result)
-    return base and base.sets[SET], found
+    return None if base is None else base.sets[SET], found
 
 
 def shortest(trained: Mapping[str, Seeds]) -> dict[str, float]:
