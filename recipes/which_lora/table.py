@@ -154,7 +154,9 @@ def paired_with_default(name: str, trained: Mapping[str, Seeds], base: Judged) -
 def points(pairs: Sequence[Paired | None]) -> str:
     """Difference of the judge's changes in points, as a mean; empty where a model lacks it."""
     known = [one for one in pairs if one is not None]
-    return str(paired_difference(known, "judge")).replace(" %", "") if known == pairs else ""
+    if len(known) < len(pairs):
+        return ""
+    return str(paired_difference(known, "judge")).replace(" %", "")
 
 
 def _seconds(ends: Mapping[str, float]) -> str:
