@@ -47,6 +47,8 @@ def not_negative(default: Any, unit: str = "") -> Any:
     return _ranged(default, Range(words="0 or more", least=0, unit=unit))
 
 
+_MOST_WHOLE = 2**63 - 1
+"""What the 64 bits of a tensor's sizes and seeds hold."""
 MOST_TOKENS = 1_000_000
 """Longest text that anything here is asked to hold, tokens; no model reads more."""
 
@@ -125,6 +127,8 @@ def check_ranges(node: Any, prefix: str = "") -> None:
         elif value is not None and (wanted := range_of(entry)) and not wanted.holds(value):
             unit = f" ({wanted.unit})" if wanted.unit else ""
             raise SettingsError(f"{key}: got {value}, want {wanted.words}{unit}")
+        elif isinstance(value, int) and abs(value) > _MOST_WHOLE:
+            raise SettingsError(f"{key}: got {value}, want a whole number of at most {_MOST_WHOLE}")
 
 
 def _ranged(default: Any, allowed: Range) -> Any:

@@ -76,6 +76,13 @@ def test_a_number_out_of_its_range_is_refused_by_its_key(settings, key):
             check_settings(settings)
 
 
+@pytest.mark.parametrize("key", sorted(NUMBERS.keys() - UNRANGED))
+def test_a_whole_number_of_more_than_64_bits_is_refused_by_its_key(settings, key):
+    assign(settings, key, 2**63)
+    with pytest.raises(SettingsError, match=f"^{key}: got 9223372036854775808, want "):
+        check_settings(settings)
+
+
 @pytest.mark.parametrize(
     ("field", "inside", "outside", "words"),
     [

@@ -43,8 +43,8 @@ def saved(tmp_path):
     return save
 
 
-def load(path, adapter=ADAPTER, **changes):
-    return load_policy(BackbonePlan(path=path, device="cpu", **changes), adapter)
+def load(path, fresh=ADAPTER, **changes):
+    return load_policy(BackbonePlan(path=path, device="cpu", **changes), fresh)
 
 
 def batch_for(policy):
