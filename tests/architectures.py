@@ -271,7 +271,8 @@ The tables below are what the tests load, compare and train as models of a few t
 docs/models.md`). Each also samples, merges its adapter, and writes it so that plain PEFT reads the
 same model. A model that is missing here is not refused for that: the comparison decides.
 
-`adapter.targets` names other modules than the default. "reads again" under decoding means that each
+Adapters sit on every linear layer by default. `adapter.targets=[]` takes query and value, by the
+names of the tables; other names may stand there too. "reads again" under decoding means that each
 written token reads the whole text once more; the column is that of Transformers 5.23; in older
 releases some models with Mamba layers read again too. "from Transformers 5.15" marks a model whose
 code in older releases is wrong or does not load.
@@ -279,7 +280,7 @@ code in older releases is wrong or does not load.
 
 
 def _table(rows: tuple[Architecture, ...]) -> list[str]:
-    lines = ["| model type | models | default `adapter.targets` | decoding | note |"]
+    lines = ["| model type | models | query and value (`adapter.targets=[]`) | decoding | note |"]
     lines.append("|---|---|---|---|---|")
     for row in rows:
         decoding = "reads again" if row.rereads else "cache"

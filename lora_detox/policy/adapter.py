@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from lora_detox.errors import SettingsError
 from lora_detox.model_files import runs_code
 from lora_detox.policy.adapter_init import DEFAULT, check_init
-from lora_detox.policy.anatomy import decoder_stack
+from lora_detox.policy.anatomy import decoder_stack, head_owner
 
 USUAL_TARGETS = (
     ("q_proj", "v_proj"),
@@ -36,16 +36,20 @@ USUAL_TARGETS = (
 section 7.1). The first of which a model has all are the default."""
 _UNREACHED = {
     "doge": {"dt_proj"},
+    "encoder-decoder": {"pooler.dense"},
     "falcon_h1": {"out_proj"},
     "falcon_mamba": {"out_proj", "dt_proj"},
     "gemma3n": {"correction_coefs"},
     "gemma3n_text": {"correction_coefs"},
+    "jamba": {"dt_proj"},
+    "led": {"query_global", "key_global", "value_global"},
     "mamba": {"out_proj", "dt_proj"},
     "mamba2": {"out_proj"},
     "nemotron_h": {"out_proj"},
 }
 """Modules whose weights are read past the module, as the kernels of Mamba do, so that no adapter
-acts there; Doge's acts on texts of more than 2048 tokens alone."""
+acts there; Doge's acts on texts of more than 2048 tokens alone, LED's on tokens of global attention
+(none is given), and a pooler is read by no decoder."""
 _LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.")
 _SCOPE = re.compile(r"^last[ _:-]?(\d+)$")
 
@@ -248,16 +252,18 @@ def linear_names(config: PretrainedConfig, *, everywhere: bool = False) -> list[
         Dotted names, in the order of the modules.
     """
     model = empty_model(config)
-    skipped, unreached = {model.get_output_embeddings()}, _UNREACHED.get(config.model_type, set())
-    if not (config.is_encoder_decoder or everywhere):
+    skipped: set[nn.Module | None] = {model.get_output_embeddings()}
+    unreached = set() if everywhere else _UNREACHED.get(config.model_type, set())
+    owner = head_owner(model)  # of a decoder with a head of its own the head is no target either
+    if not everywhere and (owner is not model or not config.is_encoder_decoder):
         text = set(decoder_stack(model).modules())
-        skipped |= {module for module in model.modules() if module not in text}
+        skipped |= {module for module in owner.modules() if module not in text}
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
         and module not in skipped
-        and name.rsplit(".", 1)[-1] not in unreached
+        and not any(is_named(name, one) for one in unreached)
         and _is_one_product(module)
     ]
 

@@ -83,7 +83,7 @@ class AdapterSettings:
     rank: int = positive(16)
     alpha: float = positive(32.0)
     dropout: float = fraction(0.0)
-    targets: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=lambda: ["all-linear"])
     scope: str = "all"
     rslora: bool = False
     dora: bool = False

@@ -83,6 +83,7 @@ def overrides(name: str, quantization: str, model: Path, prompts: Path, device: 
         "policy=local",
         f"policy.path={model}",
         "policy.gradient_checkpointing=true",
+        "adapter.targets=[]",  # query and value, as the peer
         f"quantization={quantization}",
         "data=local",
         f"data.path={prompts}",

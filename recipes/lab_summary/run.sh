@@ -10,7 +10,7 @@ exec "$python" -m lora_detox "${summary[@]}" \
   algorithm.ppo_epochs=2 algorithm.learning_rate=3e-4 algorithm.schedule=linear \
   algorithm.warmup_iterations=5 algorithm.average=0.9 algorithm.expert.prefix_credit_every=3 \
   algorithm.kl.charge=k3_loss algorithm.kl.control=fixed algorithm.kl.coef=0.05 \
-  'budget.words=[1.0,1.0]' budget.length=0.95 budget.length_most=1.03 budget.rouge_l=0.05 budget.distinct_2=0.05 budget.kl=3.3 \
+  'budget.words=[1.1,1.1]' budget.length=0.97 budget.rouge_l=0.05 budget.distinct_2=0.05 budget.kl=3.3 \
   'budget.fallback=[]' 'budget.extrapolation=[1.25,1.5,1.75]' \
   budget.controller.margin=1 'budget.controller.multipliers={rougeL: 2}' reward.length_debias=true \
-  evaluation.every=3 evaluation.validation_prompts=300 evaluation.test_prompts=218 "$@"
+  evaluation.every=4 evaluation.validation_prompts=300 evaluation.test_prompts=218 "$@"

@@ -34,7 +34,8 @@ def run_of(comparison: Comparison, side: str, scope: str, rate: str, seed: int) 
     name = f"{side}/{scope}_lr{rate}_seed{seed}"
     if side not in OURS:
         return comparison.peer_run(name, rate, seed, LAYERS[scope])
-    own = [f"adapter.scope={scope}", f"algorithm.learning_rate={rate}", *OURS[side]]
+    own = ["adapter.targets=[]", f"adapter.scope={scope}", f"algorithm.learning_rate={rate}"]
+    own += OURS[side]
     return comparison.own_run(name, own, seed)
 
 

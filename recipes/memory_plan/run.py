@@ -27,6 +27,7 @@ from recipes.lab.random_models import write_model, write_prompts
 STORED = Path(__file__).with_name("results.json")
 LAB = ROOT.parent / "shared" / "lab"
 SHORT_RUN = [
+    "adapter.targets=[]",
     "threads=1",
     "algorithm.iterations=1",
     "algorithm.ppo_epochs=1",

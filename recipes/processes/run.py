@@ -33,6 +33,7 @@ CASES = {
     "T5, RLOO": f"task=flan_summary {RLOO}",
 }
 SIZE = [
+    "adapter.targets=[]",
     "device=cpu",
     "threads=1",
     "algorithm.iterations=4",

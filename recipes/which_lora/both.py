@@ -5,7 +5,7 @@
 # [tool.uv.sources]
 # lora-detox = { path = "../..", editable = true }
 # ///
-"""Which adapter is ahead of the default over both models: python -m recipes.which_lora.both.
+"""Which adapter is ahead of query and value over both models: python -m recipes.which_lora.both.
 
 Reads the `results.json` of `recipes.which_lora.run` for both models in `runs/which_lora` (`--out
 DIR`, with the sizes of those runs), and runs nothing.
@@ -13,8 +13,8 @@ DIR`, with the sizes of those runs), and runs nothing.
 
 from recipes.lab.tables import markdown_table
 from recipes.which_lora.run import arguments, sizes_of
-from recipes.which_lora.table import paired_with_default, points, read_all
-from recipes.which_lora.variants import DEFAULT, variants
+from recipes.which_lora.table import beside_query_and_value, points, read_all
+from recipes.which_lora.variants import QUERY_VALUE, variants
 
 MODELS = ("smollm2", "t5_summary")
 
@@ -26,10 +26,10 @@ def main() -> None:
     rows = []
     for name, variant in variants(MODELS[0]).items():
         pairs = [
-            None if base is None else paired_with_default(name, trained, base)
+            None if base is None else beside_query_and_value(name, trained, base)
             for base, trained in found.values()
         ]
-        if name != DEFAULT:
+        if name != QUERY_VALUE:
             rows.append([variant.label, *(points([one]) for one in pairs), points(pairs)])
     heads = ["beside query and value, judge toxicity in points [95 %]", *MODELS, "mean of both"]
     print(markdown_table(heads, rows))

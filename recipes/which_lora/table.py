@@ -11,7 +11,7 @@ from recipes.lab.judged import Judged, Paired, change_of, paired_difference
 from recipes.lab.store import Result, collect
 from recipes.lab.subjects import QUALITIES
 from recipes.lab.tables import markdown_table, most_toxic_first, own_samples, samples_markdown
-from recipes.which_lora.variants import DEFAULT, variants
+from recipes.which_lora.variants import QUERY_VALUE, variants
 
 LAST = 5
 """Rollouts of training whose mean is compared at equal seconds."""
@@ -101,7 +101,7 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
         "seeds",
         "weights",
         "judge toxicity, equal steps [95 %]",
-        "beside the default, same seeds [95 %]",
+        "beside query and value, same seeds [95 %]",
         quality,
         "words",
         "distinct-2",
@@ -123,7 +123,7 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
                 str(len(seeds)),
                 f"{seeds[0].weights:,}",
                 str(changes[name]),
-                points([paired_with_default(name, trained, base)]),
+                points([beside_query_and_value(name, trained, base)]),
                 str(change_of(judged, base, quality)),
                 str(change_of(judged, base, "words")),
                 f"{100 * change_of(judged, base, 'distinct_2').mean:+.1f} %",
@@ -135,19 +135,19 @@ def markdown(base: Judged, trained: Mapping[str, Seeds], model: str) -> str:
     return f"Judge toxicity of the start: {start:.4f}.\n\n" + markdown_table(heads, rows) + "\n"
 
 
-def paired_with_default(name: str, trained: Mapping[str, Seeds], base: Judged) -> Paired | None:
-    """A variant and the default over the seeds that both have; None where there is none.
+def beside_query_and_value(name: str, trained: Mapping[str, Seeds], base: Judged) -> Paired | None:
+    """A variant and query and value over the seeds that both have; None where there is none.
 
     Args:
         name: of the variant.
         trained: variant -> seed -> training.
         base: the start.
     """
-    default = trained.get(DEFAULT, {})
-    both = [seed for seed in trained.get(name, {}) if seed in default]
-    if name == DEFAULT or not both:
+    beside = trained.get(QUERY_VALUE, {})
+    both = [seed for seed in trained.get(name, {}) if seed in beside]
+    if name == QUERY_VALUE or not both:
         return None
-    own, others = ([of[seed].judged for seed in both] for of in (trained[name], default))
+    own, others = ([of[seed].judged for seed in both] for of in (trained[name], beside))
     return Paired(seeds=own, others=others, base=base)
 
 

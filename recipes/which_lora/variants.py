@@ -12,8 +12,8 @@ MODULES = {
 """Model -> names of the linear layers of its attention and of its MLPs."""
 RANK = 16
 """Where rank is not the question. Alpha is 32; 8 with rslora: twice the scale at rank 64."""
-DEFAULT = "query_value"
-"""The adapter of the defaults, beside which the others are put."""
+QUERY_VALUE = "query_value"
+"""The adapter beside which the others are put; it was the default until docs/decisions/0031."""
 MISS = "miss"
 """The kind that `adapter=` does not make; recipes/lab/fresh_adapter.py writes its start."""
 
@@ -32,7 +32,7 @@ class Variant:
 
 
 def variants(model: str) -> dict[str, Variant]:
-    """Name -> adapter; query and value first, which is the default.
+    """Name -> adapter; query and value first.
 
     Args:
         model: of `recipes.lab.subjects.SUBJECTS`.
@@ -50,7 +50,7 @@ def variants(model: str) -> dict[str, Variant]:
         for rank in (4, 64)
     }
     return {
-        DEFAULT: one("query and value", "adapter.targets=[]"),
+        QUERY_VALUE: one("query and value", "adapter.targets=[]"),
         "attention": one("attention", f"adapter.targets={modules['attention']}"),
         "mlp": one("MLP", f"adapter.targets={modules['mlp']}"),
         "all_linear": one("all linear layers", everything),
