@@ -43,9 +43,10 @@ def opening_lines(job: Job) -> list[str]:
     """The lines of `announce`."""
     settings = job.settings
     counts = job.policy.count_parameters()
+    names = ", ".join(settings.adapter.targets) or "query and value"
     adapter = settings.policy.adapter or (
         f"{'dora' if settings.adapter.dora else 'lora'} rank {settings.adapter.rank} on "
-        f"{', '.join(settings.adapter.targets) or 'query and value'} ({settings.adapter.scope})"
+        f"{names.replace('all-linear', 'all linear layers')} ({settings.adapter.scope})"
     )
     head = ", value head included" if job.policy.has_value_head else ""
     dtype = str(job.policy.backbone.dtype).removeprefix("torch.")

@@ -50,6 +50,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def set_places(given: argparse.Namespace) -> None:
+    """Make the folders of a command line absolute, and tell run.sh, which goes to the top."""
+    given.shared = str(Path(given.shared).resolve())
+    given.models = str(Path(given.models).resolve())
+    os.environ |= {"SHARED": given.shared, "MODELS": given.models, "PYTHON": sys.executable}
+
+
 def sizes_of(given: argparse.Namespace) -> dict[str, int]:
     """What has to be the same for two runs to stand in one table."""
     return {"members": given.members}
@@ -105,9 +112,7 @@ def main() -> int:
     """Do what is left to do, then report; 1 where something failed."""
     status = 0
     given = arguments()
-    given.shared = str(Path(given.shared).resolve())
-    given.models = str(Path(given.models).resolve())  # run.sh goes to the top of the checkout
-    os.environ |= {"SHARED": given.shared, "MODELS": given.models, "PYTHON": sys.executable}
+    set_places(given)
     out = Path(given.out).resolve()
     tasks = [given.task] if given.task else list(TASKS)
     if not given.report:

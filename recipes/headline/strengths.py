@@ -25,7 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from recipes.headline.goals import TASKS
-from recipes.headline.run import step
+from recipes.headline.run import set_places, step
 from recipes.lab.judged import Floats, Judged, change_of, read_strengths
 from recipes.lab.options import queue_parser, require_shared
 from recipes.lab.overrides import UNAUDITED, evaluated
@@ -116,8 +116,7 @@ def main() -> int:
     given = parser.parse_args()
     if 0 not in map(float, given.strengths.split(",")):
         sys.exit(f"--strengths: got {given.strengths}, without 0, the start; want it among them")
-    shared, models = str(Path(given.shared).resolve()), str(Path(given.models).resolve())
-    os.environ |= {"SHARED": shared, "MODELS": models, "PYTHON": sys.executable}
+    set_places(given)
     out, status = Path(given.out).resolve(), 0
     trained = [out / NAME / f"seed{seed}" for seed in given.seeds.split(",")]
     home = out / "strengths"
@@ -125,9 +124,9 @@ def main() -> int:
         first = "python -m recipes.headline.run --task summary"
         sys.exit(f"{out / NAME}: {', '.join(missing)} not finished; first: {first}")
     if not given.report:
-        require_shared(shared)
-        with_classifiers(models, shared)
-        queue = evaluations(shared, trained, home, given.strengths)
+        require_shared(given.shared)
+        with_classifiers(given.models, given.shared)
+        queue = evaluations(given.shared, trained, home, given.strengths)
         status = execute_all(queue, jobs=given.jobs, retry=given.retry)
     levels = by_strength(home)
     text = markdown(levels)
