@@ -56,7 +56,7 @@ def test_gpt_j_in_int8_knows_the_excluded_output_matrix(compose):
     assert plan.stays["backbone, int8 scales"] == 4 * layers * (5 * hidden + inner)
     biases = vocabulary + layers * (inner + hidden + 2 * hidden) + 2 * hidden
     assert plan.stays["backbone, bfloat16"] == 2 * (2 * vocabulary * hidden + biases)
-    adapter = layers * 2 * 16 * 2 * hidden  # rank 16 on q and v
+    adapter = layers * 16 * (4 * 2 * hidden + 2 * (hidden + inner))  # on all linear layers
     assert plan.stays["adapter"] == 4 * adapter
     assert plan.stays["AdamW moments"] == 2 * plan.stays["gradients"]
     assert plan.total < 12 * GIB
