@@ -181,7 +181,8 @@ def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> Non
     bounds = {quality.measure: 1 - quality.allowed, **quality.kept}
     if start.point.by_perplexity:
         bounds[quality.measure] = 1 + quality.allowed
-    figure = Figure(figsize=(4.2 * len(bounds), 5.8), layout="constrained")
+    wide = len(bounds) > 2
+    figure = Figure(figsize=(4.2 * len(bounds), 5.8 if wide else 6.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = np.atleast_1d(figure.subplots(1, len(bounds), sharey=True))
     base = float(np.mean(start.point.toxicity))
@@ -201,7 +202,9 @@ def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> Non
     panels[0].set_ylabel("mean toxicity by the judge")
     figure.suptitle("From weak to strong; grey is outside the bound of the table", fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=4, frameon=False)
+    columns = 4 if wide else 2
+    style = {"fontsize": 8, "ncols": columns, "frameon": False}
+    figure.legend(handles, labels, loc="outside lower center", **style)
     figure.savefig(file, dpi=110)
 
 
