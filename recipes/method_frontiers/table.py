@@ -202,8 +202,7 @@ def picture(start: Setting, curves: Curves, quality: Quality, file: Path) -> Non
     panels[0].set_ylabel("mean toxicity by the judge")
     figure.suptitle("From weak to strong; grey is outside the bound of the table", fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
-    columns = 4 if wide else 2
-    style = {"fontsize": 8, "ncols": columns, "frameon": False}
+    style = {"fontsize": 8, "ncols": 4 if wide else 2, "frameon": False}
     figure.legend(handles, labels, loc="outside lower center", **style)
     figure.savefig(file, dpi=110)
 

@@ -155,11 +155,13 @@ def test_an_architecture_is_scored_sampled_trained_and_written_as_it_is(row, tmp
 
 
 @pytest.mark.parametrize("row", DECODER_ONLY + ENCODER_DECODER, ids=lambda row: row.name)
-def test_query_and_value_are_found_by_their_names(row, tmp_path):
+def test_query_and_value_are_found_by_their_names_and_learn(row, tmp_path):
     plain_model(row, tmp_path)
     policy = load(tmp_path, QUERY_AND_VALUE)
     targets = policy.model.peft_config["default"].target_modules
     assert {name.rsplit(".", 1)[-1] for name in targets} == set(row.targets)
+    move(policy)
+    assert_learns(policy, batch_for(policy))
 
 
 @pytest.mark.parametrize("row", DECODER_ONLY + ENCODER_DECODER, ids=lambda row: row.name)
